@@ -1,0 +1,1 @@
+"""What a graph is: values to be computed, kernels as data, and the algebra between them."""

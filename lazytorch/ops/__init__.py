@@ -1,0 +1,17 @@
+"""What each primitive means: one record each, nothing about how it is computed or by whom."""
+
+from lazytorch.ops import (
+    contraction,
+    elementwise,
+    indexing,
+    leaves,
+    movement,
+    philox,
+    reduction,
+    shapes,
+)
+
+__all__ = [
+    "contraction", "elementwise", "indexing", "leaves", "movement", "philox", "reduction",
+    "shapes",
+]  # fmt: skip

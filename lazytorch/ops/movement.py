@@ -1,0 +1,405 @@
+"""The primitives that say where an element comes from and compute nothing.
+
+``route(attrs, shape, source_shapes, index)`` answers, for the output element at ``index``, a
+tuple of :class:`Route`: the first whose conditions hold gives the element. The last has none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from lazytorch.dtypes import DType
+from lazytorch.ir.definition import OpDef, Shape
+from lazytorch.ir.index import (
+    Index,
+    flatten,
+    of_atom,
+    of_int,
+    row_major_strides,
+    total,
+    unflatten,
+)
+from lazytorch.ir.registry import register
+from lazytorch.ops.shapes import count
+
+
+@dataclass(frozen=True)
+class Condition:
+    """``low <= index <= high``."""
+
+    index: Index
+    low: int
+    high: int
+
+    def always(self) -> bool:
+        return self.low <= self.index.low and self.index.high <= self.high
+
+    def never(self) -> bool:
+        return self.index.high < self.low or self.high < self.index.low
+
+
+@dataclass(frozen=True)
+class Route:
+    """Element ``index`` of source number ``source``, provided all ``conditions`` hold."""
+
+    source: int
+    index: tuple[Index, ...]
+    conditions: tuple[Condition, ...] = ()
+
+
+Types = Sequence[DType]
+Shapes = Sequence[Shape]
+Attrs = tuple[Any, ...]
+
+
+def _same_dtype(shape: Shape, types: Types) -> tuple[Shape, DType]:
+    return shape, types[0]
+
+
+# reshape(shape) ---------------------------------------------------------------------------------
+
+
+def _reshape_infer(shapes: Shapes, types: Types, attrs: Attrs) -> tuple[Shape, DType]:
+    if count(shapes[0]) != count(attrs[0]):
+        raise RuntimeError(
+            f"shape '{list(attrs[0])}' is invalid for input of size {count(shapes[0])}"
+        )
+    return _same_dtype(attrs[0], types)
+
+
+def _reshape_route(
+    attrs: Attrs, shape: Shape, sources: Shapes, index: tuple[Index, ...]
+) -> tuple[Route, ...]:
+    return (Route(0, unflatten(flatten(index, shape), sources[0])),)
+
+
+RESHAPE = register(
+    OpDef(
+        name="reshape", kind="move", arity=1, infer=_reshape_infer,
+        numpy=lambda attrs, array: array.reshape(attrs[0]),
+        route=_reshape_route,
+        gradient=lambda f, g, out, x, attrs: (g.reshape(x.shape),),
+    )
+)  # fmt: skip
+
+# permute(order): output axis i is source axis order[i] ----------------------------------------------
+
+
+def _permute_route(
+    attrs: Attrs, shape: Shape, sources: Shapes, index: tuple[Index, ...]
+) -> tuple[Route, ...]:
+    result: list[Any] = [None] * len(index)
+    for position, axis in enumerate(attrs[0]):
+        result[axis] = index[position]
+    return (Route(0, tuple(result)),)
+
+
+def _inverse(order: tuple[int, ...]) -> tuple[int, ...]:
+    result = [0] * len(order)
+    for position, axis in enumerate(order):
+        result[axis] = position
+    return tuple(result)
+
+
+PERMUTE = register(
+    OpDef(
+        name="permute", kind="move", arity=1,
+        infer=lambda shapes, types, attrs: _same_dtype(
+            tuple(shapes[0][axis] for axis in attrs[0]), types
+        ),
+        numpy=lambda attrs, array: array.transpose(attrs[0]),
+        route=_permute_route,
+        gradient=lambda f, g, out, x, attrs: (g.permute(_inverse(attrs[0])),),
+    )
+)  # fmt: skip
+
+# expand(shape): axes of size 1 repeat; missing leading axes are added ---------------------------------
+
+
+def _expand_route(
+    attrs: Attrs, shape: Shape, sources: Shapes, index: tuple[Index, ...]
+) -> tuple[Route, ...]:
+    return (Route(0, broadcast_index(index, sources[0])),)
+
+
+def broadcast_index(index: tuple[Index, ...], shape: Shape) -> tuple[Index, ...]:
+    """The index into a source of ``shape`` that broadcasts to the indexed array."""
+    skip = len(index) - len(shape)
+    return tuple(
+        of_int(0) if extent == 1 else position for position, extent in zip(index[skip:], shape)
+    )
+
+
+EXPAND = register(
+    OpDef(
+        name="expand", kind="move", arity=1,
+        infer=lambda shapes, types, attrs: _same_dtype(attrs[0], types),
+        numpy=lambda attrs, array: np.broadcast_to(array, attrs[0]),
+        route=_expand_route,
+        gradient=lambda f, g, out, x, attrs: (f.sum_to_size(g, x.shape),),
+    )
+)  # fmt: skip
+
+# slice(starts, sizes, steps): steps may be negative, which covers flip -----------------------------------
+
+
+def _slice_numpy(attrs: Attrs, array: np.ndarray) -> np.ndarray:
+    starts, sizes, steps = attrs
+    strides = tuple(step * stride for step, stride in zip(steps, array.strides))
+    if 0 in sizes:
+        return np.empty(sizes, array.dtype)
+    return np.lib.stride_tricks.as_strided(array[tuple(slice(s, None) for s in starts)], sizes, strides)
+
+
+def _slice_route(
+    attrs: Attrs, shape: Shape, sources: Shapes, index: tuple[Index, ...]
+) -> tuple[Route, ...]:
+    starts, _, steps = attrs
+    return (Route(0, tuple(i * step + start for i, start, step in zip(index, starts, steps))),)
+
+
+def _slice_gradient(f: Any, g: Any, out: Any, x: Any, attrs: Attrs) -> tuple[Any]:
+    strides = row_major_strides(tuple(x.shape))
+    starts, _, steps = attrs
+    offset = sum(start * stride for start, stride in zip(starts, strides))
+    taken = tuple(step * stride for step, stride in zip(steps, strides))
+    return (f.insert_strided(f.zeros_like(x), g, taken, offset),)
+
+
+SLICE = register(
+    OpDef(
+        name="slice", kind="move", arity=1,
+        infer=lambda shapes, types, attrs: _same_dtype(attrs[1], types),
+        numpy=_slice_numpy,
+        route=_slice_route,
+        gradient=_slice_gradient,
+    )
+)  # fmt: skip
+
+# pad(((low, high), ...)) with a scalar second source as the fill value --------------------------------------
+
+
+def _pad_infer(shapes: Shapes, types: Types, attrs: Attrs) -> tuple[Shape, DType]:
+    shape = tuple(low + extent + high for extent, (low, high) in zip(shapes[0], attrs[0]))
+    return _same_dtype(shape, types)
+
+
+def _pad_numpy(attrs: Attrs, array: np.ndarray, fill: np.ndarray) -> np.ndarray:
+    return np.pad(array, attrs[0], constant_values=fill)
+
+
+def _pad_route(
+    attrs: Attrs, shape: Shape, sources: Shapes, index: tuple[Index, ...]
+) -> tuple[Route, ...]:
+    inner = tuple(i - low for i, (low, _) in zip(index, attrs[0]))
+    conditions = tuple(
+        Condition(i, 0, extent - 1) for i, extent in zip(inner, sources[0])
+    )
+    return (Route(0, inner, conditions), Route(1, ()))
+
+
+PAD = register(
+    OpDef(
+        name="pad", kind="move", arity=2, infer=_pad_infer, numpy=_pad_numpy, route=_pad_route,
+        gradient=lambda f, g, out, x, fill, attrs: (
+            g[tuple(slice(low, low + extent) for extent, (low, _) in zip(x.shape, attrs[0]))],
+            None,
+        ),
+    )
+)  # fmt: skip
+
+# window(axis, size, step, dilation): sliding windows; the position inside one is a new last axis -----------
+
+
+def window_count(extent: int, size: int, step: int, dilation: int) -> int:
+    """How many windows fit."""
+    return max((extent - (size - 1) * dilation - 1) // step + 1, 0)
+
+
+def _window_infer(shapes: Shapes, types: Types, attrs: Attrs) -> tuple[Shape, DType]:
+    axis, size, step, dilation = attrs
+    shape = list(shapes[0])
+    shape[axis] = window_count(shape[axis], size, step, dilation)
+    return _same_dtype((*shape, size), types)
+
+
+def _window_numpy(attrs: Attrs, array: np.ndarray) -> np.ndarray:
+    axis, size, step, dilation = attrs
+    shape = list(array.shape)
+    strides = list(array.strides)
+    shape[axis] = window_count(shape[axis], size, step, dilation)
+    last = strides[axis] * dilation
+    strides[axis] *= step
+    return np.lib.stride_tricks.as_strided(array, (*shape, size), (*strides, last))
+
+
+def _window_route(
+    attrs: Attrs, shape: Shape, sources: Shapes, index: tuple[Index, ...]
+) -> tuple[Route, ...]:
+    axis, _, step, dilation = attrs
+    result = list(index[:-1])
+    result[axis] = result[axis] * step + index[-1] * dilation
+    return (Route(0, tuple(result)),)
+
+
+def _window_gradient(f: Any, g: Any, out: Any, x: Any, attrs: Attrs) -> tuple[Any]:
+    axis, size, step, dilation = attrs
+    strides = list(row_major_strides(tuple(x.shape)))
+    taken = list(strides)
+    taken[axis] *= step
+    result = None
+    # One term for each position inside a window: positions of one term never collide.
+    for position in range(size):
+        offset = position * dilation * strides[axis]
+        term = f.insert_strided(f.zeros_like(x), g[..., position], tuple(taken), offset)
+        result = term if result is None else result + term
+    return (result,)
+
+
+WINDOW = register(
+    OpDef(
+        name="window", kind="move", arity=1, infer=_window_infer, numpy=_window_numpy,
+        route=_window_route, gradient=_window_gradient,
+    )
+)  # fmt: skip
+
+# as_strided(shape, strides, offset) over the flat source --------------------------------------------------
+
+
+def _strided_position(index: tuple[Index, ...], strides: tuple[int, ...], offset: int) -> Index:
+    return total(i * stride for i, stride in zip(index, strides)) + offset
+
+
+def _as_strided_numpy(attrs: Attrs, array: np.ndarray) -> np.ndarray:
+    shape, strides, offset = attrs
+    if 0 in shape:
+        return np.empty(shape, array.dtype)
+    flat = np.ascontiguousarray(array).reshape(-1)
+    step = flat.itemsize
+    return np.lib.stride_tricks.as_strided(
+        flat[offset:], shape, tuple(stride * step for stride in strides)
+    )
+
+
+def _as_strided_route(
+    attrs: Attrs, shape: Shape, sources: Shapes, index: tuple[Index, ...]
+) -> tuple[Route, ...]:
+    position = _strided_position(index, attrs[1], attrs[2])
+    return (Route(0, unflatten(position, sources[0])),)
+
+
+AS_STRIDED = register(
+    OpDef(
+        name="as_strided", kind="move", arity=1,
+        infer=lambda shapes, types, attrs: _same_dtype(attrs[0], types),
+        numpy=_as_strided_numpy, route=_as_strided_route,
+        gradient=lambda f, g, out, x, attrs: (f.as_strided_backward(g, x, *attrs),),
+    )
+)  # fmt: skip
+
+# insert(strides, offset): the first source with the second written over a strided region of it ---------------
+
+
+def _insert_numpy(attrs: Attrs, base: np.ndarray, value: np.ndarray) -> np.ndarray:
+    strides, offset = attrs
+    result = base.copy(order="C")
+    if value.size:
+        _as_strided_numpy((value.shape, strides, offset), result)[...] = value
+    return result
+
+
+def _insert_route(
+    attrs: Attrs, shape: Shape, sources: Shapes, index: tuple[Index, ...]
+) -> tuple[Route, ...]:
+    strides, offset = attrs
+    region = sources[1]
+    if count(region) == 0:
+        return (Route(0, index),)
+    rest = flatten(index, shape) - offset
+    inner: list[Index] = [of_int(0)] * len(region)
+    conditions: list[Condition] = []
+    order = sorted(
+        (axis for axis in range(len(region)) if region[axis] != 1),
+        key=lambda axis: -abs(strides[axis]),
+    )
+    for axis in order:
+        stride = strides[axis]
+        if stride < 0:
+            # Count this axis from its far end, where the stride is positive.
+            rest = rest - stride * (region[axis] - 1)
+    for axis in order:
+        stride = abs(strides[axis])
+        position = rest // stride
+        conditions.append(Condition(position, 0, region[axis] - 1))
+        rest = rest - position * stride
+        inner[axis] = position if strides[axis] > 0 else position * -1 + (region[axis] - 1)
+    conditions.append(Condition(rest, 0, 0))
+    return (Route(1, tuple(inner), tuple(conditions)), Route(0, index))
+
+
+INSERT = register(
+    OpDef(
+        name="insert", kind="move", arity=2,
+        infer=lambda shapes, types, attrs: _same_dtype(shapes[0], types),
+        numpy=_insert_numpy, route=_insert_route,
+        gradient=lambda f, g, out, base, value, attrs: (
+            f.insert_strided(g, f.zeros_like(value), *attrs),
+            f.as_strided_value(g, value.shape, *attrs),
+        ),
+    )
+)  # fmt: skip
+
+# concatenate(axis) ------------------------------------------------------------------------------------------
+
+
+def _concatenate_infer(shapes: Shapes, types: Types, attrs: Attrs) -> tuple[Shape, DType]:
+    axis = attrs[0]
+    shape = list(shapes[0])
+    shape[axis] = sum(source[axis] for source in shapes)
+    return _same_dtype(tuple(shape), types)
+
+
+def _concatenate_route(
+    attrs: Attrs, shape: Shape, sources: Shapes, index: tuple[Index, ...]
+) -> tuple[Route, ...]:
+    axis = attrs[0]
+    routes: list[Route] = []
+    start = 0
+    for number, source in enumerate(sources):
+        inner = list(index)
+        inner[axis] = index[axis] - start
+        start += source[axis]
+        last = number == len(sources) - 1
+        conditions = () if last else (Condition(index[axis], 0, start - 1),)
+        routes.append(Route(number, tuple(inner), conditions))
+    return tuple(routes)
+
+
+def _concatenate_gradient(f: Any, g: Any, out: Any, *sources: Any, attrs: Attrs) -> tuple[Any, ...]:
+    axis = attrs[0]
+    result = []
+    start = 0
+    for source in sources:
+        extent = source.shape[axis]
+        result.append(g.narrow(axis, start, extent))
+        start += extent
+    return tuple(result)
+
+
+CONCATENATE = register(
+    OpDef(
+        name="concatenate", kind="move", arity=-1, infer=_concatenate_infer,
+        numpy=lambda attrs, *arrays: np.concatenate(arrays, attrs[0]),
+        route=_concatenate_route,
+        gradient=_concatenate_gradient,
+    )
+)  # fmt: skip
+
+__all__ = [
+    "AS_STRIDED", "CONCATENATE", "EXPAND", "INSERT", "PAD", "PERMUTE", "RESHAPE", "SLICE",
+    "WINDOW", "Condition", "Route", "broadcast_index", "of_atom", "window_count",
+]  # fmt: skip
