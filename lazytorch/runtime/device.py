@@ -1,0 +1,159 @@
+"""What every device offers, and the facts a scheduler may ask about one.
+
+Knows neither OpenCL nor how a kernel is written. :class:`Device` is the base of every device:
+the memory half (a pool of buffers, a shared arena, statistics) is here because it is the same
+everywhere; building and launching belongs to the subclasses.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from lazytorch.errors import DeviceError
+from lazytorch.runtime.buffers import Buffer, MemoryPool
+
+
+@dataclass(frozen=True)
+class Capabilities:
+    """What a device can do; sizes are bytes.
+
+    ``family`` ("cpu" or "gpu") is the kind of schedule its kernels want. ``zero_copy`` says that
+    a kernel and NumPy can use the same memory. ``max_argument_bytes`` bounds the arguments of one
+    kernel (a buffer counts as a pointer). ``correctly_rounded_divide`` says that float32
+    division and square root round as IEEE 754 asks; where it is false they may be off by an ulp
+    or two. ``masked`` names what the driver advertises and the probe found wrong.
+    """
+
+    name: str
+    vendor: str
+    driver: str
+    family: str
+    fp64: bool
+    fp16: bool
+    max_allocation: int
+    max_argument_bytes: int
+    global_memory: int
+    local_memory: int
+    max_work_group_size: int
+    compute_units: int
+    native_vector_width_float: int
+    base_alignment_bytes: int
+    zero_copy: bool
+    correctly_rounded_divide: bool = True
+    int64: bool = True
+    subgroups: bool = False
+    local_memory_is_real: bool = False
+    masked: tuple[str, ...] = ()
+
+
+class Device:
+    """One place where buffers live and kernels run.
+
+    ``lock`` must be held while the launches of one plan are enqueued: the arena and the held
+    kernels are shared between threads. Everything else may be called from any thread.
+    """
+
+    kind = ""
+
+    def __init__(self, name: str, capabilities: Capabilities, pool: MemoryPool) -> None:
+        self.name = name
+        self.capabilities = capabilities
+        self.lock = threading.RLock()
+        self.pool = pool
+        self.returned = pool.returned
+        self.usable = True
+        self._arena: Buffer | None = None
+
+    def __repr__(self) -> str:
+        return f"<device {self.name}: {self.capabilities.name}>"
+
+    # memory
+
+    def allocate(self, nbytes: int, origin: object | None = None) -> Buffer:
+        """A buffer of ``nbytes`` with undefined contents; ``OutOfMemoryError`` when there is
+        no room. ``origin`` is shown (through ``str``) when memory runs out."""
+        return self.pool.allocate(nbytes, origin)
+
+    def upload(self, array: np.ndarray[Any, Any], origin: object | None = None) -> Buffer:
+        """A new buffer holding a copy of ``array`` (any strides), which may change afterwards."""
+        buffer = self.pool.allocate(array.nbytes, origin, idle=True)
+        if array.nbytes:
+            self._write(buffer, array, buffer.idle)
+        buffer.idle = False
+        return buffer
+
+    def wrap_host(self, array: np.ndarray[Any, Any], origin: object | None = None) -> Buffer:
+        """A buffer sharing the memory of a C-contiguous array, both ways, where the device is
+        ``zero_copy``; elsewhere a copy. Raises ``ValueError`` for other memory layouts."""
+        raise NotImplementedError
+
+    def arena(self, nbytes: int) -> Buffer:
+        """The buffer for temporaries of plans: one per device, replaced by a larger one when too
+        small. Compare by identity to see whether slices of it are still current."""
+        arena = self._arena
+        if arena is None or arena.nbytes < nbytes:
+            with self.lock:
+                self._arena = None
+                arena = self._arena = self.pool.allocate(nbytes, "arena of plan temporaries")
+        return arena
+
+    def drop_arena(self) -> None:
+        """Forget the arena; its memory returns when the last plan lets go of its slices."""
+        self._arena = None
+
+    def memory_allocated(self) -> int:
+        """Bytes in live buffers."""
+        return self.pool.allocated()
+
+    def max_memory_allocated(self) -> int:
+        """The largest :meth:`memory_allocated` since the start or :meth:`reset_peak`."""
+        return self.pool.peak()
+
+    def memory_reserved(self) -> int:
+        """Bytes held from the system: live and kept for reuse."""
+        return self.pool.reserved()
+
+    def reset_peak(self) -> None:
+        """Start :meth:`max_memory_allocated` again from what is live now."""
+        self.pool.reset_peak()
+
+    def empty_cache(self) -> None:
+        """Give memory that no buffer uses back to the system."""
+        self.pool.empty()
+
+    # what subclasses add
+
+    def check_usable(self) -> None:
+        """Raise ``DeviceError`` when this process may not use the device."""
+        if not self.usable:
+            raise DeviceError(
+                f"{self.name} was opened before this process was forked, and OpenCL does not "
+                "survive a fork. Use device 'numpy' in the child, or start it with "
+                "multiprocessing.get_context('spawn') or 'forkserver'."
+            )
+
+    def build(
+        self, source: str, kernel_names: Sequence[str], options: Sequence[str] = ()
+    ) -> Mapping[str, Any]:
+        """Compile a program; the launchers of its kernels by name. ``BuildError`` on failure."""
+        raise DeviceError(f"{self.name} runs no OpenCL programs; evaluate the kernel instead")
+
+    def synchronize(self) -> None:
+        """Wait until everything launched so far is done."""
+
+    def flush(self) -> None:
+        """Make the device start on what was launched, without waiting."""
+
+    def _write(self, buffer: Buffer, array: np.ndarray[Any, Any], idle: bool) -> None:
+        raise NotImplementedError
+
+    def _read(self, buffer: Buffer, dtype: Any, shape: tuple[int, ...]) -> np.ndarray[Any, Any]:
+        raise NotImplementedError
+
+    def _slice(self, buffer: Buffer, offset: int, nbytes: int) -> Buffer:
+        raise NotImplementedError

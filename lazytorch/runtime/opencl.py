@@ -1,0 +1,389 @@
+"""An OpenCL device: its memory, its in-order queue, its programs and their launches.
+
+Knows pyopencl, which is imported only when the first device is opened. Must not know where
+kernels come from or what they mean.
+
+Three findings shape this file. ``Kernel.set_arg`` with a NumPy scalar takes 6 µs, the packing
+setter that pyopencl's generated launchers use takes 0.1 µs. Setting arguments is not thread
+safe, so every held launch owns its kernel object. A CPU device with ``USE_HOST_PTR`` works in
+place on memory of any alignment, on Intel's runtime and on PoCL.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import tempfile
+import threading
+import weakref
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from lazytorch import config, log
+from lazytorch.errors import BuildError, DeviceError, OutOfMemoryError
+from lazytorch.runtime import discovery
+from lazytorch.runtime.buffers import Block, Buffer, MemoryPool, export
+from lazytorch.runtime.cache import FileCache
+from lazytorch.runtime.counters import counters
+from lazytorch.runtime.device import Capabilities, Device
+from lazytorch.runtime.discovery import Candidate
+from lazytorch.runtime.host import (
+    aligned_host_memory,
+    host_bytes,
+    host_memory,
+    write_host,
+)
+from lazytorch.runtime.launch import Launcher
+
+# Part of the key of every cached binary; raise it when binaries of older versions must not load.
+_BINARY_FORMAT = "1"
+_FRACTION = 0.9
+_programs = FileCache("programs")
+_forked = False
+_open_devices: weakref.WeakSet[OpenCLDevice] = weakref.WeakSet()
+
+
+class OpenCLDevice(Device):
+    """Device ``opencl:N``. Launches go to one in-order queue and return at once."""
+
+    kind = "opencl"
+
+    def __init__(self, candidate: Candidate, masked: Sequence[str] = ()) -> None:
+        self._cl = cl = discovery.pyopencl()
+        self.candidate = candidate
+        self.cl_device = candidate.device
+        capabilities = read_capabilities(cl, candidate, tuple(masked))
+        memory = host_memory() if capabilities.zero_copy else capabilities.global_memory
+        pool = MemoryPool(
+            self._zero_copy_block if capabilities.zero_copy else self._device_block,
+            int(memory * _FRACTION),
+            capabilities.max_allocation,
+        )
+        super().__init__(f"opencl:{candidate.index}", capabilities, pool)
+        pool.device = self
+        self.context = cl.Context([self.cl_device])
+        self.profile: list[tuple[str, Any]] | None = None
+        self.queue = self._make_queue(bool(config.get("PROFILE")))
+        self._build_lock = threading.Lock()
+        self._options = _default_options(cl, self.cl_device, capabilities)
+        self._key_parts = (_BINARY_FORMAT, *candidate.identity)
+        _open_devices.add(self)
+
+    # memory
+
+    def _zero_copy_block(self, size: int) -> Block:
+        host = aligned_host_memory(size, self.capabilities.base_alignment_bytes)
+        return Block(self._share(host), host, size)
+
+    def _device_block(self, size: int) -> Block:
+        self.check_usable()
+        try:
+            return Block(
+                self._cl.Buffer(self.context, self._cl.mem_flags.READ_WRITE, size), None, size
+            )
+        except self._cl.MemoryError as error:
+            raise MemoryError(str(error)) from None
+
+    def _share(self, host: np.ndarray[Any, Any]) -> Any:
+        self.check_usable()
+        flags = self._cl.mem_flags
+        access = flags.READ_WRITE if host.flags.writeable else flags.READ_ONLY
+        try:
+            return self._cl.Buffer(self.context, access | flags.USE_HOST_PTR, hostbuf=host)
+        except self._cl.MemoryError as error:
+            raise MemoryError(str(error)) from None
+
+    def wrap_host(self, array: np.ndarray[Any, Any], origin: object | None = None) -> Buffer:
+        host = host_bytes(array)
+        if not self.capabilities.zero_copy:
+            return self.upload(array, origin)
+        if not array.nbytes:
+            return self.pool.allocate(0, origin)
+        buffer = self.pool.adopt(self._share(host), host, array.nbytes)
+        buffer.origin = origin
+        return buffer
+
+    def _slice(self, buffer: Buffer, offset: int, nbytes: int) -> Buffer:
+        host = None if buffer.host is None else buffer.host[offset : offset + nbytes]
+        if nbytes == 0:
+            handle = buffer.handle
+        elif offset % self.capabilities.base_alignment_bytes:
+            raise ValueError(
+                f"a slice must begin at a multiple of {self.capabilities.base_alignment_bytes} "
+                f"bytes on {self.name}, got {offset}"
+            )
+        else:
+            handle = self._root(buffer).get_sub_region(self._offset(buffer) + offset, nbytes)
+        return Buffer(self, nbytes, handle, host, None)
+
+    # A sub-buffer of a sub-buffer is not allowed, so a slice of a slice goes back to the root.
+
+    def _root(self, buffer: Buffer) -> Any:
+        while isinstance(buffer._keep, Buffer):
+            buffer = buffer._keep
+        return buffer.handle
+
+    @staticmethod
+    def _offset(buffer: Buffer) -> int:
+        return int(buffer.handle.offset) if isinstance(buffer._keep, Buffer) else 0
+
+    def _write(self, buffer: Buffer, array: np.ndarray[Any, Any], idle: bool) -> None:
+        if buffer.host is not None:
+            if not idle:
+                self.synchronize()
+            write_host(buffer.host, array)
+            return
+        self.check_usable()
+        source = np.ascontiguousarray(array)
+        self._cl.enqueue_copy(self.queue, buffer.handle, host_bytes(source), is_blocking=True)
+
+    def _read(self, buffer: Buffer, dtype: Any, shape: tuple[int, ...]) -> np.ndarray[Any, Any]:
+        self.synchronize()
+        if buffer.host is not None:
+            return export(buffer, dtype, shape)
+        result = np.empty(shape, dtype)
+        if result.nbytes > buffer.nbytes:
+            raise ValueError(f"{shape} of {dtype} does not fit {buffer.nbytes} bytes")
+        if result.nbytes:
+            self._cl.enqueue_copy(self.queue, host_bytes(result), buffer.handle, is_blocking=True)
+        return result
+
+    # time
+
+    def synchronize(self) -> None:
+        self.check_usable()
+        counters.syncs += 1
+        began = self.pool.begin_wait()
+        try:
+            self.queue.finish()
+        except self._cl.Error as error:
+            raise DeviceError(f"{self.name} failed while computing: {error}") from error
+        self.pool.end_wait(began)
+
+    def flush(self) -> None:
+        self.check_usable()
+        self.queue.flush()
+
+    def _make_queue(self, profiling: bool) -> Any:
+        properties = self._cl.command_queue_properties.PROFILING_ENABLE if profiling else 0
+        self.profile = [] if profiling else None
+        return self._cl.CommandQueue(self.context, properties=properties)
+
+    def set_profiling(self, enabled: bool) -> None:
+        """Record the device time of every launch from now on, or stop."""
+        if enabled != (self.profile is not None):
+            with self.lock:
+                self.synchronize()
+                self.queue = self._make_queue(enabled)
+
+    def take_profile(self) -> list[tuple[str, int, int]]:
+        """(kernel name, start, end) in nanoseconds of every launch since the last call."""
+        if self.profile is None:
+            return []
+        self.synchronize()
+        events, self.profile = self.profile, []
+        return [(name, event.profile.start, event.profile.end) for name, event in events]
+
+    # programs
+
+    def build(
+        self, source: str, kernel_names: Sequence[str], options: Sequence[str] = ()
+    ) -> dict[str, Launcher]:
+        """Compile OpenCL C, or load the binary of an earlier process.
+
+        Raises ``BuildError`` with the driver's log and the path of the dumped source.
+        """
+        self.check_usable()
+        text = " ".join(self._with_defaults(options))
+        key = FileCache.key(source, text, *self._key_parts)
+        program = self._load(key, text)
+        if program is None:
+            program = self._compile(source, text, kernel_names)
+            self._store(key, program)
+        else:
+            counters.program_cache_hits += 1
+        return {name: self._launcher(program, name) for name in kernel_names}
+
+    def _launcher(self, program: Any, name: str) -> Launcher:
+        try:
+            return Launcher(self, self._cl, program, name)
+        except self._cl.Error as error:
+            raise BuildError(f"the program has no kernel {name!r}: {error}") from error
+
+    def _with_defaults(self, options: Sequence[str]) -> list[str]:
+        chosen = list(self._options)
+        if any(item.startswith("-cl-std") for item in options):
+            chosen = [item for item in chosen if not item.startswith("-cl-std")]
+        return [*chosen, *options]
+
+    def _load(self, key: str, options: str) -> Any:
+        binary = _programs.read(key)
+        if binary is None:
+            return None
+        try:
+            program = self._cl._cl._Program(self.context, [self.cl_device], [binary])
+            program._build(options=options.encode(), devices=[self.cl_device])
+            return program
+        except self._cl.Error as error:
+            complaint = f"{self.name} refused binary {key}: {error}"
+            log.write("cache", lambda: complaint)
+            _programs.remove(key)
+            return None
+
+    def _store(self, key: str, program: Any) -> None:
+        if _programs.folder is None:
+            return
+        try:
+            binary = program.get_info(self._cl.program_info.BINARIES)[0]
+        except self._cl.Error as error:
+            complaint = f"{self.name} gives no binary: {error}"
+            log.write("cache", lambda: complaint)
+            return
+        if binary:
+            _programs.write(key, bytes(binary))
+
+    def _compile(self, source: str, options: str, kernel_names: Sequence[str]) -> Any:
+        # pyopencl's own Program.build warns about harmless compiler output; this is its core.
+        program = self._cl._cl._Program(self.context, source)
+        # One at a time: drivers that compile from several threads take three times as long.
+        with self._build_lock:
+            try:
+                program._build(options=options.encode(), devices=[self.cl_device])
+            except self._cl.Error as error:
+                self._report_failure(source, options, kernel_names, program, error)
+        counters.programs_built += 1
+        if log.enabled("build"):
+            log.write("build", lambda: f"{', '.join(kernel_names)}: {self._log(program)}")
+        return program
+
+    def _log(self, program: Any) -> str:
+        try:
+            text = program.get_build_info(self.cl_device, self._cl.program_build_info.LOG)
+        except self._cl.Error as error:
+            return f"(no log: {error})"
+        return str(text).strip("\0 \n")
+
+    def _report_failure(
+        self, source: str, options: str, names: Sequence[str], program: Any, error: Exception
+    ) -> None:
+        driver_log = self._log(program)
+        path = _dump(source)
+        shown = "\n".join(driver_log.splitlines()[:20]) or str(error)
+        raise BuildError(
+            f"kernel {', '.join(names)} did not compile on {self.name} "
+            f"({self.capabilities.name}) with options {options!r}; source: {path}\n{shown}",
+            driver_log,
+            path,
+        ) from error
+
+    # failures while launching
+
+    def launch_failed(self, name: str, error: Exception) -> None:
+        """Called by a launch that raised: make it clear what happened, or clean up so that it
+        may be tried again."""
+        self.check_usable()
+        if isinstance(error, self._cl.MemoryError):
+            self.empty_cache()
+            return
+        if isinstance(error, self._cl.Error):
+            raise DeviceError(f"launching {name} on {self.name} failed: {error}") from error
+        raise error
+
+    def launch_out_of_memory(self, name: str, error: Exception) -> OutOfMemoryError:
+        return OutOfMemoryError(f"{self.name} has no memory to run {name}: {error}")
+
+
+def read_capabilities(cl: Any, candidate: Candidate, masked: tuple[str, ...]) -> Capabilities:
+    """What the driver says, less what its probe found wrong."""
+    device = candidate.device
+    extensions = set(device.extensions.split())
+    is_cpu = candidate.family == "cpu"
+    zero_copy = is_cpu and "zero_copy" not in masked
+    memory = host_memory() if zero_copy else device.global_mem_size
+    return Capabilities(
+        name=candidate.device_name,
+        vendor=device.vendor.strip(),
+        driver=f"{candidate.platform_name} {candidate.driver_version}",
+        family=config.get("SCHEDULE_FAMILY") or candidate.family,
+        fp64="cl_khr_fp64" in extensions and "fp64" not in masked,
+        fp16="cl_khr_fp16" in extensions and "fp16" not in masked,
+        max_allocation=min(int(device.max_mem_alloc_size), int(memory)),
+        max_argument_bytes=int(device.max_parameter_size),
+        global_memory=int(memory),
+        local_memory=0 if "local_memory" in masked else int(device.local_mem_size),
+        max_work_group_size=int(device.max_work_group_size),
+        compute_units=int(device.max_compute_units),
+        native_vector_width_float=max(1, int(device.native_vector_width_float)),
+        base_alignment_bytes=max(int(device.mem_base_addr_align) // 8, 64),
+        zero_copy=zero_copy,
+        correctly_rounded_divide=_divides_exactly(cl, device) and "divide" not in masked,
+        int64="int64" not in masked,
+        subgroups="subgroups" not in masked
+        and any(name.startswith(("cl_khr_subgroups", "cl_intel_subgroups")) for name in extensions),
+        local_memory_is_real=device.local_mem_type == cl.device_local_mem_type.LOCAL,
+        masked=masked,
+    )
+
+
+def _divides_exactly(cl: Any, device: Any) -> bool:
+    """The driver's promise; Intel's CPU runtime does not promise it but does it, as the
+    ``divide`` canary finds."""
+    promised = device.single_fp_config & cl.device_fp_config.CORRECTLY_ROUNDED_DIVIDE_SQRT
+    return bool(promised) or device.platform.name.startswith("Intel")
+
+
+def _default_options(cl: Any, device: Any, capabilities: Capabilities) -> list[str]:
+    """OpenCL C 1.2 on CPUs, where it promises work-groups of equal size; the newest language
+    the device has on GPUs, where sub-groups need it."""
+    version = device.opencl_c_version.split()[2] if device.opencl_c_version else "1.2"
+    major = version.split(".")[0]
+    standard = "CL1.2"
+    if capabilities.family == "gpu" and major in ("2", "3"):
+        standard = f"CL{major}.0"
+    options = [f"-cl-std={standard}"]
+    if device.single_fp_config & cl.device_fp_config.CORRECTLY_ROUNDED_DIVIDE_SQRT:
+        options.append("-cl-fp32-correctly-rounded-divide-sqrt")
+    return options
+
+
+def _dump(source: str) -> str | None:
+    """Write a source that failed where the user can read it."""
+    try:
+        number, path = tempfile.mkstemp(prefix="lazytorch-", suffix=".cl")
+        with os.fdopen(number, "w", encoding="utf-8") as file:
+            file.write(source)
+        return path
+    except OSError:
+        return None
+
+
+# A queue that still works when the interpreter goes away crashes some drivers.
+@atexit.register
+def _finish_at_exit() -> None:
+    for device in list(_open_devices):
+        if device.usable:
+            try:
+                device.queue.finish()
+            except Exception as error:  # noqa: BLE001 - nobody is left to tell
+                complaint = f"{device.name} at exit: {error}"
+                log.write("build", lambda text=complaint: text)  # type: ignore[misc]
+
+
+def forked_from_user() -> bool:
+    """Whether this process was forked from one that had loaded OpenCL drivers."""
+    return _forked
+
+
+def _close_in_child() -> None:
+    """After a fork: no call may reach the parent's context, not even a release."""
+    global _forked
+    _forked = _forked or discovery.loaded()
+    for device in list(_open_devices):
+        device.usable = False
+        device.queue = None
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_close_in_child)

@@ -1,0 +1,184 @@
+"""Names to devices: ``cpu``, ``opencl:N``, ``numpy``, ``cuda:i``.
+
+Knows which device stands behind a name and opens it once. A device is trusted only after its
+probe; one that fails is skipped, and a warning names it.
+"""
+
+from __future__ import annotations
+
+import threading
+import warnings
+
+from lazytorch import config
+from lazytorch.errors import DeviceError, LazytorchWarning
+from lazytorch.runtime import discovery, probe
+from lazytorch.runtime.device import Device
+from lazytorch.runtime.discovery import Candidate
+from lazytorch.runtime.numpy_device import NumpyDevice
+from lazytorch.runtime.opencl import OpenCLDevice, forked_from_user
+
+_GPU_NAMES = ("cuda", "mps", "xpu", "hip")
+_devices: dict[str, Device] = {}
+_resolved: dict[str, str] = {}
+_warned: set[str] = set()
+_lock = threading.RLock()
+
+
+def default_device_name() -> str:
+    """The runtime name of the device new tensors live on: LAZYTORCH_DEVICE, else ``cpu``'s."""
+    return resolve(config.get("DEVICE") or "cpu")
+
+
+def get_device(name: str) -> Device:
+    """The device called ``name`` (any name :func:`resolve` takes), opened at first use.
+
+    >>> get_device("numpy").name
+    'numpy'
+    """
+    device = _devices.get(name)
+    if device is None:
+        canonical = resolve(name)
+        with _lock:
+            device = _devices.get(canonical)
+            if device is None:
+                device = _devices[canonical] = _open(canonical)
+    return device
+
+
+def available_devices() -> list[str]:
+    """Names :func:`get_device` can open: those not known to be broken, and ``numpy``."""
+    names = [
+        f"opencl:{item.index}"
+        for item in discovery.discover().candidates
+        if not probe.known_broken(item)
+    ]
+    return [*names, "numpy"]
+
+
+def gpu_count() -> int:
+    """How many OpenCL GPUs there are: what ``cuda.device_count()`` tells."""
+    return len(_gpus())
+
+
+def resolve(name: str) -> str:
+    """The runtime name (``opencl:N`` or ``numpy``) behind any device name.
+
+    ``cpu`` is the best working OpenCL CPU device, NumPy when there is none (with one warning).
+    ``RuntimeError`` for names that are no device, ``DeviceError`` for devices that are not there.
+    """
+    canonical = _resolved.get(name)
+    if canonical is None or (canonical != "numpy" and forked_from_user()):
+        canonical = _resolve(name)
+        if not forked_from_user():
+            _resolved[name] = canonical
+    return canonical
+
+
+def _resolve(name: str) -> str:
+    base, _, number = name.partition(":")
+    if number and not number.isdecimal():
+        raise RuntimeError(f"Invalid device string: '{name}'")
+    if base == "numpy":
+        return "numpy"
+    if base == "cpu":
+        return _best_cpu()
+    if base in _GPU_NAMES:
+        return _gpu(base, int(number or 0))
+    if base in ("opencl", "ocl"):
+        return f"opencl:{_candidate(int(number or 0)).index}"
+    raise RuntimeError(
+        "Expected one of cpu, numpy, opencl, ocl, cuda, mps, xpu device type at start of device "
+        f"string: {name}"
+    )
+
+
+def _best_cpu() -> str:
+    # A child of a fork cannot use the parent's device; data-loader workers compute with NumPy.
+    if forked_from_user():
+        return "numpy"
+    with _lock:
+        found = discovery.discover()
+        skipped = []
+        for item in found.candidates:
+            if item.family != "cpu":
+                continue
+            if _trusted(item):
+                return f"opencl:{item.index}"
+            skipped.append(item.device_name)
+        reason = f"all failed their probe: {', '.join(skipped)}" if skipped else found.explain()
+        _warn_once(
+            "LT001",
+            f"no OpenCL CPU device ({reason}); computing with NumPy, which is slower. "
+            f"To fix it: {discovery.FIX}. Details: python -m lazytorch devices --check",
+        )
+        return "numpy"
+
+
+def _gpus() -> list[Candidate]:
+    if forked_from_user():
+        return []
+    return [item for item in discovery.discover().candidates if item.family == "gpu"]
+
+
+def _gpu(base: str, index: int) -> str:
+    gpus = _gpus()
+    if not gpus:
+        kind = {"cuda": "NVIDIA GPU", "mps": "Apple GPU", "xpu": "Intel GPU"}.get(base, "GPU")
+        raise DeviceError(
+            f"device '{base}' needs an OpenCL GPU and none was found ({kind} drivers bring "
+            f"OpenCL; {discovery.discover().explain()}). Use device 'cpu'."
+        )
+    if index >= len(gpus):
+        raise DeviceError(
+            f"invalid device ordinal: '{base}:{index}', there are {len(gpus)} OpenCL GPUs"
+        )
+    return f"opencl:{gpus[index].index}"
+
+
+def _candidate(index: int) -> Candidate:
+    candidates = discovery.discover().candidates
+    if index >= len(candidates):
+        raise DeviceError(
+            f"there is no device 'opencl:{index}': {len(candidates)} OpenCL devices were found "
+            f"({discovery.discover().explain()})"
+        )
+    return candidates[index]
+
+
+def _trusted(item: Candidate) -> bool:
+    """Whether a device passed its probe; a warning, once, when it did not."""
+    verdict = probe.verdict(item)
+    if verdict.usable:
+        return True
+    _warn_once(
+        f"LT004 {item.index}",
+        f"OpenCL device opencl:{item.index} ({item.device_name}, {item.platform_name} "
+        f"{item.driver_version}) failed its probe and is skipped: {verdict.reason}. After a "
+        "driver update: python -m lazytorch devices --check",
+    )
+    return False
+
+
+def _open(canonical: str) -> Device:
+    if canonical == "numpy":
+        return NumpyDevice()
+    item = _candidate(int(canonical.partition(":")[2]))
+    verdict = probe.verdict(item)
+    if not verdict.usable:
+        raise DeviceError(
+            f"{canonical} ({item.device_name}, {item.platform_name}) failed its probe: "
+            f"{verdict.reason}. Use another device, or LAZYTORCH_PROBE=0 to use it anyway."
+        )
+    if verdict.masked:
+        _warn_once(
+            f"LT005 {canonical}",
+            f"{canonical} ({item.device_name}, {item.platform_name} {item.driver_version}) "
+            f"computes wrongly with: {', '.join(verdict.masked)}; these are not used",
+        )
+    return OpenCLDevice(item, verdict.masked)
+
+
+def _warn_once(code: str, text: str) -> None:
+    if code not in _warned:
+        _warned.add(code)
+        warnings.warn(f"{code.split()[0]}: {text}", LazytorchWarning, stacklevel=2)
