@@ -30,6 +30,7 @@ from typing import Any
 
 from lazytorch import log
 from lazytorch.errors import LazytorchWarning
+from lazytorch.runtime import binding
 from lazytorch.runtime.cache import FileCache
 
 SYSTEM_VENDORS = Path("/etc/OpenCL/vendors")
@@ -66,7 +67,7 @@ class Driver:
 
     library: str
     found_in: str
-    state: str = "untested"  # untested, ok, failed, crashed, duplicate
+    state: str = "untested"  # untested, ok, failed, crashed, missing, duplicate
     detail: str = ""
 
 
@@ -116,6 +117,7 @@ class Discovery:
             f"{driver.library}: {driver.detail or driver.state}"
             for driver in self.drivers
             if driver.state in ("failed", "crashed")
+            or (driver.state == "missing" and not driver.found_in.startswith(sys.prefix))
         ]
         reasons += [f"platform {name!r} has no devices" for name in self.empty_platforms]
         reasons += self.notes
@@ -164,6 +166,7 @@ def _discover() -> Discovery:
     _point_loader(result)
     try:
         _module = importlib.import_module("pyopencl")
+        binding.prepare(_module)
         result.pyopencl_version = str(_module.VERSION_TEXT)
         result.loader = _loader_path()
         platforms = _module.get_platforms()
@@ -278,7 +281,7 @@ def _read_icd(icd: Path) -> Driver | None:
     if os.sep in library and not os.path.isabs(library):
         library = str((icd.parent / library).resolve())
     if os.path.isabs(library) and not os.path.exists(library):
-        return Driver(library, str(icd), "failed", "the file does not exist")
+        return Driver(library, str(icd), "missing", "the file does not exist")
     return Driver(library, str(icd))
 
 
@@ -297,7 +300,7 @@ def check_drivers(drivers: list[Driver], strict: bool = False) -> None:
     todo: list[Driver] = []
     for driver in drivers:
         stored = None if strict else cache.read(_driver_key(driver))
-        if driver.state in ("failed", "duplicate"):
+        if driver.state in ("missing", "duplicate"):
             continue
         if stored is None:
             todo.append(driver)

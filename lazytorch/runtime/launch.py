@@ -11,35 +11,19 @@ known type is replaced.
 
 from __future__ import annotations
 
-import struct
 import threading
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from lazytorch.runtime.binding import CODES, buffer_setter, scalar_setter
 from lazytorch.runtime.buffers import Buffer
 from lazytorch.runtime.counters import counters
 
 if TYPE_CHECKING:
     from lazytorch.runtime.opencl import OpenCLDevice
 
-# struct codes that pyopencl's packing setter takes; 'l' is 8 bytes except on Windows.
-_LONG = struct.calcsize("l") == 8
-_CODES: dict[type, bytes] = {
-    np.bool_: b"B",
-    np.int8: b"b",
-    np.uint8: b"B",
-    np.int16: b"h",
-    np.uint16: b"H",
-    np.int32: b"i",
-    np.uint32: b"I",
-    np.float32: b"f",
-    np.float64: b"d",
-}
-if _LONG:
-    _CODES[np.int64] = b"l"
-    _CODES[np.uint64] = b"L"
 Sizes = tuple[int, ...]
 
 
@@ -61,8 +45,8 @@ class _Arguments:
         self._cl = cl
         self.name = name
         self._kernel = cl.Kernel(program, name)
-        self._buffers = self._kernel._set_arg_multi
-        self._scalars = self._kernel._set_arg_buf_pack_multi
+        self._buffers = buffer_setter(self._kernel)
+        self._scalars = scalar_setter(self._kernel)
         self._codes: dict[int, bytes] = {}
 
     def set_all(self, arguments: Sequence[Any]) -> None:
@@ -83,7 +67,7 @@ class _Arguments:
             self._scalars(tuple(scalars))
 
     def _collect_scalar(self, index: int, value: Any, scalars: list[Any]) -> None:
-        code = _CODES.get(type(value))
+        code = CODES.get(type(value))
         if code is None:
             dtype = getattr(value, "dtype", None)
             if dtype is None:

@@ -3,10 +3,8 @@
 Knows pyopencl, which is imported only when the first device is opened. Must not know where
 kernels come from or what they mean.
 
-Three findings shape this file. ``Kernel.set_arg`` with a NumPy scalar takes 6 µs, the packing
-setter that pyopencl's generated launchers use takes 0.1 µs. Setting arguments is not thread
-safe, so every held launch owns its kernel object. A CPU device with ``USE_HOST_PTR`` works in
-place on memory of any alignment, on Intel's runtime and on PoCL.
+A CPU device with ``USE_HOST_PTR`` works in place on memory of any alignment and length, measured
+on Intel's runtime and on PoCL: what NumPy writes a kernel sees, and the reverse, without mapping.
 """
 
 from __future__ import annotations
@@ -23,7 +21,7 @@ import numpy as np
 
 from lazytorch import config, log
 from lazytorch.errors import BuildError, DeviceError, OutOfMemoryError
-from lazytorch.runtime import discovery
+from lazytorch.runtime import binding, discovery
 from lazytorch.runtime.buffers import Block, Buffer, MemoryPool, export
 from lazytorch.runtime.cache import FileCache
 from lazytorch.runtime.counters import counters
@@ -223,8 +221,10 @@ class OpenCLDevice(Device):
         if binary is None:
             return None
         try:
-            program = self._cl._cl._Program(self.context, [self.cl_device], [binary])
-            program._build(options=options.encode(), devices=[self.cl_device])
+            program = binding.create_program_from_binary(
+                self._cl, self.context, self.cl_device, binary
+            )
+            binding.build_program(program, self.cl_device, options)
             return program
         except self._cl.Error as error:
             complaint = f"{self.name} refused binary {key}: {error}"
@@ -245,12 +245,11 @@ class OpenCLDevice(Device):
             _programs.write(key, bytes(binary))
 
     def _compile(self, source: str, options: str, kernel_names: Sequence[str]) -> Any:
-        # pyopencl's own Program.build warns about harmless compiler output; this is its core.
-        program = self._cl._cl._Program(self.context, source)
+        program = binding.create_program(self._cl, self.context, source)
         # One at a time: drivers that compile from several threads take three times as long.
         with self._build_lock:
             try:
-                program._build(options=options.encode(), devices=[self.cl_device])
+                binding.build_program(program, self.cl_device, options)
             except self._cl.Error as error:
                 self._report_failure(source, options, kernel_names, program, error)
         counters.programs_built += 1

@@ -53,15 +53,15 @@ def verdict(item: Candidate) -> Verdict:
     if not config.get("PROBE"):
         return Verdict("untested", "LAZYTORCH_PROBE=0")
     with _lock:
-        known = _verdicts.get(item.identity) or _stored(item)
-        if known is None:
+        found = _verdicts.get(item.identity) or _stored(item)
+        if found is None:
             if _is_tested(item):
-                known = _verdicts[item.identity] = Verdict("pending")
+                found = _verdicts[item.identity] = Verdict("pending")
                 _probe_in_background(item)
             else:
-                known = _finish(item, *_run(item))
-        _verdicts[item.identity] = known
-        return known
+                found = _finish(item, *_run(item))
+        _verdicts[item.identity] = found
+        return found
 
 
 def recheck(item: Candidate) -> tuple[Verdict, dict[str, str]]:
@@ -70,12 +70,17 @@ def recheck(item: Candidate) -> tuple[Verdict, dict[str, str]]:
     return _finish(item, output, ending), _results(output)
 
 
+def known(item: Candidate) -> Verdict:
+    """What is known about a device without probing it."""
+    found = _verdicts.get(item.identity) or _stored(item)
+    return found or Verdict("untested", "not used yet" if config.get("PROBE") else "")
+
+
 def known_broken(item: Candidate) -> bool:
     """Whether a device has failed; never starts a probe."""
     if not config.get("PROBE"):
         return False
-    known = _verdicts.get(item.identity) or _stored(item)
-    return known is not None and not known.usable
+    return not known(item).usable
 
 
 def judge(results: dict[str, str], ending: str) -> Verdict:

@@ -162,6 +162,11 @@ def _trusted(item: Candidate) -> bool:
 def _open(canonical: str) -> Device:
     if canonical == "numpy":
         return NumpyDevice()
+    if forked_from_user():
+        raise DeviceError(
+            f"{canonical} cannot be opened in a forked child of a process that used OpenCL. Use "
+            "device 'numpy' here, or start the child with multiprocessing.get_context('spawn')."
+        )
     item = _candidate(int(canonical.partition(":")[2]))
     verdict = probe.verdict(item)
     if not verdict.usable:
