@@ -1,0 +1,55 @@
+"""Parameter and Buffer: tensors that a module registers when they are assigned to it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lazytorch import functional as functions
+from lazytorch.tensor import Tensor
+
+
+class Parameter(Tensor):
+    """A tensor to be trained: an attribute of a module that ``parameters()`` returns.
+
+    Shares memory with ``data``. ``requires_grad`` is True unless said otherwise, also where
+    gradients are switched off.
+
+    >>> nn.Parameter(torch.zeros(2)).requires_grad
+    True
+    """
+
+    def __new__(cls, data: Tensor | None = None, requires_grad: bool = True) -> Parameter:
+        source = functions.empty(0) if data is None else data.detach()
+        return Tensor._make_subclass(cls, source, requires_grad)  # type: ignore[no-any-return]
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Parameter:
+        if id(self) not in memo:
+            copied = type(self)(self.data.clone(), self.requires_grad)
+            if self.grad is not None:
+                copied.grad = self.grad.detach().clone()
+            memo[id(self)] = copied
+        return memo[id(self)]  # type: ignore[no-any-return]
+
+    def __repr__(self, **options: Any) -> str:
+        return "Parameter containing:\n" + super().__repr__(**options)
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        return _rebuild_parameter, (self.data, self.requires_grad)
+
+
+class Buffer(Tensor):
+    """A tensor that a module registers as a buffer when it is assigned to it."""
+
+    persistent: bool
+
+    def __new__(
+        cls, data: Tensor | None = None, *, persistent: bool = True
+    ) -> Buffer:
+        source = functions.empty(0) if data is None else data.detach()
+        buffer = Tensor._make_subclass(cls, source, False if data is None else data.requires_grad)
+        buffer.persistent = persistent
+        return buffer  # type: ignore[no-any-return]
+
+
+def _rebuild_parameter(data: Tensor, requires_grad: bool) -> Parameter:
+    return Parameter(data, requires_grad)
