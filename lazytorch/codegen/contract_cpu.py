@@ -1,0 +1,369 @@
+"""A tiled contraction for CPU devices, as OpenCL C.
+
+One work-item: for each block of the summed axes, stage the vector operand (and the scalar one
+where it is a window) in local memory, then run the register tile over all panels of rows. Local
+memory is a scratchpad that stays in the core's caches; work-groups hold one work-item, so no
+barriers are needed. Knows forms, tilings and the emitter; must not choose tile sizes.
+"""
+
+from __future__ import annotations
+
+from lazytorch.codegen import ctypes
+from lazytorch.codegen.contract_body import TiledContractBody
+from lazytorch.codegen.contract_form import Form
+from lazytorch.codegen.contract_schedule import Tiling
+from lazytorch.codegen.contract_stage import Stager
+from lazytorch.codegen.emitter import Emitter
+from lazytorch.ir import expression as ex
+from lazytorch.ir.index import Axis, Index, row_major_strides
+from lazytorch.ir.kernel import extent
+
+_UNSIGNED = {"int": "uint", "long": "ulong"}
+
+
+def render_cpu(body: TiledContractBody, emitter: Emitter, group: str) -> int:
+    """Write the statements and declare the local arrays; the number of work-groups.
+
+    ``group`` is the C text of the body's linear group number.
+    """
+    assert body.tiling is not None
+    return _Renderer(body, body.tiling, emitter).render(group)
+
+
+class _Renderer:
+    def __init__(self, body: TiledContractBody, tiling: Tiling, emitter: Emitter) -> None:
+        self.body = body
+        self.form: Form = body.form
+        self.tiling = tiling
+        self.emitter = emitter
+        self.value_type = ctypes.value_type(body.form.accumulate)
+        # Unsigned arithmetic wraps; signed overflow is undefined in C.
+        self.sum_type = _UNSIGNED.get(self.value_type, self.value_type)
+        self.vector_type = f"{self.sum_type}{tiling.width}"
+        self.stage_name = emitter.fresh("stage")
+        self.box_name = emitter.fresh("box")
+        self.tile_name = emitter.fresh("tile")
+        self.blocks = tiling.blocks
+        self.panels = tiling.panels
+        self.stager = Stager(self.form, tiling, emitter, self.sum_type, self.value_type)
+
+    # The whole ----------------------------------------------------------------------------------
+
+    def render(self, group: str) -> int:
+        emitter, tiling = self.emitter, self.tiling
+        counts = self._work_items()
+        self._decompose(group, counts)
+        many = self.blocks.count > 1
+        if many or tiling.splits > 1:
+            emitter.open()
+            self._enter_block("blk")
+            self._block()
+            first, last = self._block_range()
+            emitter.close(f"for (int blk = {first}; blk < {last}; blk++) {{")
+        else:
+            emitter.open()
+            self._enter_block("0")
+            self._block()
+            emitter.close("{")
+        total = 1
+        for _, count in counts:
+            total *= count
+        emitter.declarations.extend(self._declarations())
+        return total
+
+    def _work_items(self) -> list[tuple[str, int]]:
+        tiling = self.tiling
+        counts = [("row_tile", tiling.row_tiles), ("column_tile", tiling.column_tiles)]
+        if tiling.vector_windows:
+            counts.append(("other", extent(self._other_columns())))
+        counts.append(("split", tiling.splits))
+        counts.append(("batch", self.form.batch_count))
+        return counts
+
+    def _other_columns(self) -> tuple[Axis, ...]:
+        windowed = {window.free for window in self.tiling.vector_windows}
+        return tuple(axis for axis in self.form.columns if axis not in windowed)
+
+    def _decompose(self, group: str, counts: list[tuple[str, int]]) -> None:
+        step = 1
+        for name, count in counts:
+            text = f"{group} / {step}" if step > 1 else group
+            self.emitter.line(f"const int {name} = {f'({text}) % {count}' if count > 1 else '0'};")
+            step *= count
+        self._name_flat("batch", self.form.batch)
+        if self.tiling.vector_windows:
+            self._name_flat("other", self._other_columns())
+        if self.body.split is not None:
+            self.emitter.name_axis(self.body.split, "split")
+        lanes, panels = self.tiling.lanes, self.tiling.row_panels
+        self.emitter.line(f"const int panel0 = row_tile * {panels};")
+        self.emitter.line(f"const int panel1 = min(panel0 + {panels}, {self.panels.count});")
+        if self.tiling.vector_windows:
+            self.emitter.line(f"const int row0 = column_tile * {self.tiling.window_rows};")
+            self.emitter.line("const int lane0 = 0;")
+        else:
+            self.emitter.line(f"const int lane0 = column_tile * {lanes};")
+
+    def _name_flat(self, flat: str, axes: tuple[Axis, ...]) -> None:
+        """Name the axes whose positions ``flat`` enumerates, the last one fastest."""
+        step = 1
+        for number, axis in enumerate(reversed(axes)):
+            text = f"{flat} / {step}" if step > 1 else flat
+            if number < len(axes) - 1:
+                text = f"({text}) % {axis.size}"
+            name = self.emitter.fresh("at")
+            self.emitter.line(f"const int {name} = {text};")
+            self.emitter.name_axis(axis, name)
+            step *= axis.size
+
+    def _block_range(self) -> tuple[str, str]:
+        splits, count = self.tiling.splits, self.blocks.count
+        if splits == 1:
+            return "0", str(count)
+        return f"split * {count} / {splits}", f"(split + 1) * {count} / {splits}"
+
+    def _enter_block(self, block: str) -> None:
+        blocks, emitter = self.blocks, self.emitter
+        emitter.line(f"const int chunk0 = {block} % {blocks.chunks} * {blocks.chunk};")
+        if blocks.outer:
+            emitter.line(f"const int outer_block = {block} / {blocks.chunks};")
+            self._name_flat("outer_block", blocks.outer)
+        size = blocks.axis.size if blocks.axis is not None else 1
+        if size % blocks.chunk == 0:
+            emitter.line(f"const int chunk = {blocks.chunk};")
+        else:
+            emitter.line(f"const int chunk = min({blocks.chunk}, {size} - chunk0);")
+
+    def _block(self) -> None:
+        tiling, emitter = self.tiling, self.emitter
+        if tiling.vector_windows:
+            self.stager.stage_box_vector(self.stage_name)
+        else:
+            self.stager.stage_panel(self.stage_name)
+        if tiling.scalar_windows:
+            self.stager.stage_box_scalar(self.box_name)
+        emitter.open()
+        emitter.open()
+        self._tile()
+        emitter.close("for (int panel = panel0; panel < panel1; panel++) {")
+        step = tiling.nv
+        emitter.close(f"for (int v0 = 0; v0 < {tiling.column_groups}; v0 += {step}) {{")
+
+    # One register tile --------------------------------------------------------------------------
+
+    def _tile(self) -> None:
+        emitter, tiling, panels = self.emitter, self.tiling, self.panels
+        if panels.outer:
+            emitter.line(f"const int outer_panel = panel / {panels.along};")
+            self._name_flat("outer_panel", panels.outer)
+        if panels.axis is None:
+            emitter.line("const int start = 0, skipped = 0;")
+        else:
+            last = panels.axis.size - panels.chunk
+            at = f"panel % {panels.along} * {panels.chunk}" if panels.outer else f"panel * {panels.chunk}"
+            emitter.line(f"const int wanted = {at};")
+            emitter.line(f"const int start = min(wanted, {last});")
+            emitter.line(f"const int skipped = (wanted - start) * {extent(panels.inner)};")
+        accumulators = [(i, j) for i in range(panels.mr) for j in range(tiling.nv)]
+        names = ", ".join(f"c{i}_{j} = 0" for i, j in accumulators)
+        emitter.line(f"{self.vector_type} {names};")
+        offsets, space = self._scalar_pointer()
+        emitter.line(f"__local const {self.sum_type} *restrict right0 = {self.stage_name} + "
+                     f"v0 * {tiling.width};")
+        self._loops(offsets, space)
+        self._finish(accumulators)
+
+    def _scalar_pointer(self) -> tuple[list[int], str]:
+        """Declare ``left0`` at the tile's first row and summed position; the rows' offsets."""
+        emitter, panels = self.emitter, self.panels
+        if self.tiling.scalar_windows:
+            base, offsets = self.stager.box_rows()
+            emitter.line(f"__local const {self.sum_type} *restrict left0 = {self.box_name} + {base};")
+            return offsets, "__local"
+        number, index, _ = self.form.scalar.data
+        emitter.open()
+        for axis in (*panels.inner, *self.blocks.inner):
+            emitter.name_axis(axis, "0")
+        if panels.axis is not None:
+            emitter.name_axis(panels.axis, "start")
+        if self.blocks.axis is not None:
+            emitter.name_axis(self.blocks.axis, "chunk0")
+        text = emitter.index(index)
+        emitter.scopes.pop()
+        emitter.line(
+            f"__global const {self.sum_type} *restrict left0 = (__global const {self.sum_type} *)"
+            f"{emitter.names(number)} + {text};"
+        )
+        return self._row_offsets(index), "__global"
+
+    def _row_offsets(self, index: Index) -> list[int]:
+        offsets = [0]
+        for axis in self.panels.inner:
+            step = index.coefficient(axis) or 0
+            offsets = [at + step * position for at in offsets for position in range(axis.size)]
+        if self.panels.axis is None:
+            return offsets
+        step = index.coefficient(self.panels.axis) or 0
+        return [step * position + at for position in range(self.panels.chunk) for at in offsets]
+
+    def _loops(self, offsets: list[int], space: str) -> None:
+        """The loops over one block of the sum, around the multiply-adds."""
+        loops, taps = self._summed_loops()
+        opened = []
+        for depth, (count, scalar_step, vector_step) in enumerate(loops):
+            self.emitter.open()
+            opened.append((depth, count, scalar_step, vector_step))
+            self.emitter.line(f"{space} const {self.sum_type} *restrict left{depth + 1} = left{depth};")
+            self.emitter.line(f"__local const {self.sum_type} *restrict right{depth + 1} = right{depth};")
+        depth = len(loops)
+        for scalar_tap, vector_tap in taps:
+            self._multiply(offsets, f"left{depth}", f"right{depth}", scalar_tap, vector_tap)
+        for depth, count, scalar_step, vector_step in reversed(opened):
+            self.emitter.line(f"left{depth} += {scalar_step}; right{depth} += {vector_step};")
+            self.emitter.close(f"for (int k{depth} = 0; k{depth} < {count}; k{depth}++) {{")
+
+    def _summed_loops(self) -> tuple[list[tuple[str, int, int]], list[tuple[int, int]]]:
+        """((count, scalar step, vector step) of each loop, offsets of the unrolled taps)."""
+        blocks, tiling = self.blocks, self.tiling
+        scalar = self.stager.scalar_steps()
+        vector = self.stager.vector_steps()
+        loops: list[tuple[str, int, int]] = []
+        if blocks.axis is not None:
+            loops.append(("chunk", scalar[blocks.axis], vector[blocks.axis]))
+        if tiling.vector_windows:
+            return loops, self.stager.window_taps(scalar)
+        for axis in blocks.inner:
+            loop = (str(axis.size), scalar[axis], vector[axis])
+            if loops and loops[-1][1] == axis.size * loop[1] and loops[-1][2] == axis.size * loop[2]:
+                loops[-1] = (f"{loops[-1][0]} * {axis.size}", loop[1], loop[2])
+            else:
+                loops.append(loop)
+        return loops, [(0, 0)]
+
+    def _multiply(
+        self, offsets: list[int], a: str, b: str, scalar_tap: int, vector_tap: int
+    ) -> None:
+        width, line = self.tiling.width, self.emitter.line
+        line("{")
+        for j in range(self.tiling.nv):
+            line(f"  const {self.vector_type} w{j} = vload{width}(0, {b} + {vector_tap + j * width});")
+        for i, offset in enumerate(offsets):
+            terms = f"{{ const {self.vector_type} s = ({self.vector_type})({a}[{offset + scalar_tap}]); "
+            for j in range(self.tiling.nv):
+                if self.form.accumulate.kind == "f":
+                    terms += f"c{i}_{j} = fma(s, w{j}, c{i}_{j}); "
+                else:
+                    terms += f"c{i}_{j} += s * w{j}; "
+            line("  " + terms + "}")
+        line("}")
+
+    # Results ------------------------------------------------------------------------------------
+
+    def _finish(self, accumulators: list[tuple[int, int]]) -> None:
+        tiling, emitter = self.tiling, self.emitter
+        many = self.blocks.count > 1
+        size = self.panels.mr * tiling.nv * tiling.width
+        at = self.tile_name
+        if many:
+            tiles = tiling.column_groups // tiling.nv
+            at += f" + ((panel - panel0) * {tiles} + v0 / {tiling.nv}) * {size}"
+        emitter.line(f"__local {self.sum_type} *t = {at};")
+        width, nv = tiling.width, tiling.nv
+        plain = [f"vstore{width}(c{i}_{j}, {i * nv + j}, t);" for i, j in accumulators]
+        if not many:
+            for text in plain:
+                emitter.line(text)
+            self._epilogue()
+            return
+        first, last = self._block_range()
+        emitter.line(f"if (blk == {first}) {{")
+        for text in plain:
+            emitter.line("  " + text)
+        emitter.line("} else {")
+        for i, j in accumulators:
+            place = f"{i * nv + j}, t"
+            emitter.line(f"  vstore{width}(vload{width}({place}) + c{i}_{j}, {place});")
+        emitter.line("}")
+        emitter.open()
+        self._epilogue()
+        emitter.close(f"if (blk + 1 == {last}) {{")
+
+    def _epilogue(self) -> None:
+        """The stores for every row and vector of the finished tile."""
+        emitter, tiling, panels = self.emitter, self.tiling, self.panels
+        emitter.open()
+        inner = extent(panels.inner)
+        if panels.axis is not None:
+            emitter.line(f"const int chunk_row = start + i / {inner};")
+            emitter.name_axis(panels.axis, "chunk_row")
+        if panels.inner:
+            emitter.line(f"const int inner_row = i % {inner};")
+            self._name_flat("inner_row", panels.inner)
+        emitter.open()
+        self._epilogue_lanes()
+        emitter.close(f"for (int v = 0; v < {tiling.nv}; v++) {{")
+        emitter.close(f"for (int i = skipped; i < {panels.mr}; i++) {{")
+
+    def _epilogue_lanes(self) -> None:
+        emitter, tiling, form = self.emitter, self.tiling, self.form
+        width = tiling.width
+        emitter.line(f"const int q = lane0 + (v0 + v) * {width};")
+        place = f"t + (i * {tiling.nv} + v) * {width}"
+        result = ex.result(form.number, form.accumulate)
+        if not form.columns:
+            emitter.open()
+            emitter.line(f"const {self.value_type} total = {self._as_value(f'({place})[0]', 1)};")
+            self._stores(result, "total", 1)
+            emitter.close("if (q == 0) {")
+            return
+        column = form.columns[-1]
+        fits = self.stager.lane_numbers("q")
+        emitter.line("int done = 0;")
+        if column.size >= width:
+            emitter.open(column, width)
+            self.stager.bind_lanes()
+            loaded = self._as_value(f"vload{width}(0, {place})", width)
+            emitter.line(f"const {self.value_type}{width} total = {loaded};")
+            self._stores(result, "total", width)
+            emitter.line(f"done = {width};")
+            emitter.close(f"if ({fits}) {{")
+        emitter.open()
+        valid = self.stager.lane_numbers("(q + l)", single=True)
+        emitter.open()
+        self.stager.bind_lanes()
+        emitter.line(f"const {self.value_type} total = {self._as_value(f'({place})[l]', 1)};")
+        self._stores(result, "total", 1)
+        emitter.close(f"if ({valid}) {{")
+        emitter.close(f"for (int l = done; l < {width}; l++) {{")
+
+    def _as_value(self, text: str, width: int) -> str:
+        if self.sum_type == self.value_type:
+            return text
+        return f"as_{ctypes.vector(self.value_type, width)}({text})"
+
+    def _stores(self, result: ex.Expression, name: str, width: int) -> None:
+        emitter = self.emitter
+        emitter.define(result, name, width)
+        for store in self.form.epilogue:
+            dtype = store.value.dtype
+            emitter.store(emitter.names(store.target), store.index, store.value, dtype, width)
+
+    # Local memory -------------------------------------------------------------------------------
+
+    def _declarations(self) -> tuple[str, ...]:
+        tiling = self.tiling
+        tile = self.panels.mr * tiling.nv * tiling.width
+        if self.blocks.count > 1:
+            tile *= tiling.row_panels * (tiling.column_groups // tiling.nv)
+        sizes = {self.stage_name: self.stager.stage_size(), self.tile_name: tile}
+        if tiling.scalar_windows:
+            sizes[self.box_name] = self.stager.box_size()
+        return tuple(
+            f"__local {self.sum_type} {name}[{size}] __attribute__((aligned(64)));"
+            for name, size in sizes.items()
+        )
+
+
+def flat_strides(axes: tuple[Axis, ...]) -> tuple[int, ...]:
+    """Row-major strides over the axes."""
+    return row_major_strides(tuple(axis.size for axis in axes))

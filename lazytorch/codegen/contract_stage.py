@@ -1,0 +1,547 @@
+"""Staging operands of a contraction in local memory, as OpenCL C.
+
+A *panel* holds the vector operand as [summed position][column]. A *box* holds an operand that
+is a sliding window as it lies in memory, padding included, so that the positions which
+several kernel positions share are read once. The operand's expression (its prologue) is
+computed here, once for each staged element.
+"""
+
+from __future__ import annotations
+
+from lazytorch.codegen import ctypes
+from lazytorch.codegen.contract_form import Form, Window, has_unit_stride, through_window
+from lazytorch.codegen.contract_schedule import Tiling
+from lazytorch.codegen.contract_transpose import transposed
+from lazytorch.codegen.emitter import Emitter
+from lazytorch.ir import expression as ex
+from lazytorch.ir import index as ix
+from lazytorch.ir.expression import Condition, Expression
+from lazytorch.ir.index import Axis
+from lazytorch.ir.kernel import extent
+
+
+class Stager:
+    """Writes the staging loops of one contraction and knows the layout they leave behind."""
+
+    def __init__(
+        self, form: Form, tiling: Tiling, emitter: Emitter, sum_type: str, value_type: str
+    ) -> None:
+        self.form = form
+        self.tiling = tiling
+        self.emitter = emitter
+        self.sum_type = sum_type
+        self.value_type = value_type
+        self.blocks = tiling.blocks
+        self.box = _Box(form, tiling) if tiling.scalar_windows else None
+
+    # Layout -------------------------------------------------------------------------------------
+
+    def stage_size(self) -> int:
+        """Elements of the vector operand's local array."""
+        width = self.tiling.width
+        if not self.tiling.vector_windows:
+            return self.blocks.length * self.tiling.lanes
+        # Unused lanes of the last vectors reach beyond the box.
+        return self.blocks.chunk * self._plane() + self.tiling.lanes + 2 * width
+
+    def box_size(self) -> int:
+        assert self.box is not None
+        return self.box.size
+
+    def vector_steps(self) -> dict[Axis, int]:
+        """Distance in the staged vector operand for one step along each summed axis."""
+        steps: dict[Axis, int] = {}
+        if self.tiling.vector_windows:
+            if self.blocks.axis is not None:
+                steps[self.blocks.axis] = self._plane()
+            return steps
+        step = self.tiling.lanes
+        for axis in reversed(self.blocks.inner):
+            steps[axis] = step
+            step *= axis.size
+        if self.blocks.axis is not None:
+            steps[self.blocks.axis] = step
+        return steps
+
+    def scalar_steps(self) -> dict[Axis, int]:
+        """Distance in the scalar operand for one step along each summed axis."""
+        if self.box is not None:
+            return self.box.summed_steps
+        index = self.form.scalar.data[1]
+        return {axis: index.coefficient(axis) or 0 for axis in self.form.summed}
+
+    def box_rows(self) -> tuple[str, list[int]]:
+        """(C text of the box position of the panel's first row, offsets of its rows)."""
+        assert self.box is not None
+        return self.box.rows(self.tiling)
+
+    def window_taps(self, scalar: dict[Axis, int]) -> list[tuple[int, int]]:
+        """(scalar offset, vector offset) for every position of the vector operand's windows."""
+        taps = [(0, 0)]
+        by_tap = {window.tap: window for window in self.tiling.vector_windows}
+        for axis in self.blocks.inner:
+            taps = [
+                (a + scalar[axis] * position, b + self._tap_offset(by_tap[axis], position))
+                for a, b in taps
+                for position in range(axis.size)
+            ]
+        return taps
+
+    # Windows of the vector operand ----------------------------------------------------------------
+
+    def _last(self) -> Window:
+        return self.tiling.vector_windows[-1]
+
+    def _above(self) -> Window | None:
+        return self.tiling.vector_windows[0] if len(self.tiling.vector_windows) > 1 else None
+
+    def _box_rows(self) -> int:
+        above = self._above()
+        if above is None:
+            return 1
+        reach = (above.tap.size - 1) * above.dilation
+        return (self.tiling.window_rows - 1) * above.stride + reach + 1
+
+    def _phase_rows(self) -> int:
+        above = self._above()
+        return -(-self._box_rows() // (above.stride if above is not None else 1))
+
+    def _phase(self) -> int:
+        return self._phase_rows() * self.tiling.pitch
+
+    def _plane(self) -> int:
+        above = self._above()
+        return self._phase() * self._last().stride * (above.stride if above is not None else 1)
+
+    def _tap_offset(self, window: Window, position: int) -> int:
+        at = position * window.dilation
+        phase, step = at % window.stride, at // window.stride
+        if window is self._last():
+            return phase * self._phase() + step
+        return phase * self._last().stride * self._phase() + step * self.tiling.pitch
+
+    def stage_box_vector(self, name: str) -> None:
+        """Stage the window as [chunk][row phase][column phase][row][column]."""
+        emitter, blocks, above, last = self.emitter, self.blocks, self._above(), self._last()
+        across = Axis(last.extent, "w")
+        operand = through_window(self.form.vector, last, across)
+        down: Axis | None = None
+        if above is not None:
+            down = Axis(above.extent, "h")
+            operand = through_window(operand, above, down)
+        emitter.open()
+        if blocks.axis is not None:
+            emitter.name_axis(blocks.axis, "(chunk0 + k)")
+        emitter.open()
+        place = f"{name} + k * {self._plane()}"
+        rows = 1
+        if above is not None and down is not None:
+            rows = self._box_rows()
+            emitter.line(f"const int down = row0 * {above.stride} + u;")
+            emitter.line(f"if (down >= {above.extent}) break;")
+            emitter.name_axis(down, "down")
+            phase = last.stride * self._phase()
+            place += f" + u % {above.stride} * {phase} + u / {above.stride} * {self.tiling.pitch}"
+        emitter.line(f"__local {self.sum_type} *d = {place};")
+        for phase in range(last.stride):
+            self._box_line(operand, across, last.stride, phase, f"d + {phase * self._phase()}")
+        emitter.close(f"for (int u = 0; u < {rows}; u++) {{")
+        emitter.close("for (int k = 0; k < chunk; k++) {")
+
+    def _box_line(self, operand: Expression, axis: Axis, stride: int, phase: int, to: str) -> None:
+        """Stage positions phase, phase + stride, … of one line of the window."""
+        count = -(-(axis.size - phase) // stride)
+        if count <= 0:
+            return
+        if stride > 1:
+            short = Axis(count, "w")
+            operand = operand.substitute_axes({axis: ix.of_atom(short) * stride + phase})
+            axis = short
+        if count == 1:
+            self._store_at(operand, axis, "0", to)
+            return
+        low, high, rest = interior(operand, axis)
+        width = self.tiling.width
+        if high - low < width:
+            self._line_scalars(operand, axis, 0, count, to)
+            return
+        self._line_scalars(operand, axis, 0, low, to)
+        emitter = self.emitter
+        emitter.open(axis, width)
+        emitter.line(f"const int w = min(v, {high - width});")
+        emitter.name_axis(axis, "w")
+        text = self._as_sum(emitter.wide(rest, width), width)
+        emitter.line(f"vstore{width}({text}, 0, {to} + w);")
+        emitter.close(f"for (int v = {low}; v < {high}; v += {width}) {{")
+        self._line_scalars(operand, axis, high, count, to)
+
+    def _line_scalars(self, operand: Expression, axis: Axis, low: int, high: int, to: str) -> None:
+        if low < high:
+            self.emitter.open()
+            self._store_at(operand, axis, "w", to)
+            self.emitter.close(f"for (int w = {low}; w < {high}; w++) {{")
+
+    def _store_at(self, operand: Expression, axis: Axis, at: str, to: str) -> None:
+        self.emitter.open()
+        self.emitter.name_axis(axis, at)
+        text = self._as_sum(self.emitter.value(operand)[0], 1)
+        self.emitter.line(f"({to})[{at}] = {text};")
+        self.emitter.close("{")
+
+    # Windows of the scalar operand ----------------------------------------------------------------
+
+    def stage_box_scalar(self, name: str) -> None:
+        """Stage the scalar operand's window as it lies in memory."""
+        assert self.box is not None
+        emitter, box = self.emitter, self.box
+        place = name
+        for number, (axis, size, step, start) in enumerate(box.loops):
+            emitter.open()
+            counter = f"u{number}"
+            if start:
+                emitter.line(f"const int at{number} = {start} + {counter};")
+                emitter.line(f"if (at{number} >= {axis.size}) break;")
+                emitter.name_axis(axis, f"at{number}")
+            else:
+                emitter.name_axis(axis, counter)
+            place += f" + {counter} * {step}"
+        emitter.line(f"__local {self.sum_type} *d = {place};")
+        self._box_line(box.operand, box.line, 1, 0, "d")
+        for number, (_, size, _, _) in reversed(list(enumerate(box.loops))):
+            emitter.close(f"for (int u{number} = 0; u{number} < {size}; u{number}++) {{")
+
+    # Panels -------------------------------------------------------------------------------------
+
+    def stage_panel(self, name: str) -> None:
+        """Stage the vector operand as [summed position][lane]."""
+        form, blocks = self.form, self.blocks
+        unit = form.columns and has_unit_stride(form.vector, form.columns[-1])
+        along = blocks.inner[-1] if blocks.inner else blocks.axis
+        if (
+            form.columns
+            and not unit
+            and along is not None
+            and min(along.size, blocks.chunk if along is blocks.axis else along.size)
+            >= self.tiling.width
+            and has_unit_stride(form.vector, along)
+        ):
+            self._panel_by_transposing(name, along)
+            return
+        self._panel_by_lanes(name, bool(unit))
+
+    def _open_summed(self, leave: Axis | None = None) -> list[str]:
+        """Open a loop for each summed axis of the block; the heads to close them with."""
+        heads = []
+        blocks = self.blocks
+        for number, axis in enumerate((blocks.axis, *blocks.inner)):
+            if axis is None or axis is leave:
+                continue
+            self.emitter.open()
+            counter = f"s{number}"
+            first = axis is blocks.axis
+            self.emitter.name_axis(axis, f"(chunk0 + {counter})" if first else counter)
+            count = "chunk" if first else str(axis.size)
+            heads.append(f"for (int {counter} = 0; {counter} < {count}; {counter}++) {{")
+        return heads
+
+    def _flat_summed(self, replaced: Axis | None = None, by: str = "") -> str:
+        """C text of the position within the block, in the order of the panel."""
+        terms = []
+        step = 1
+        blocks = self.blocks
+        axes = (blocks.axis, *blocks.inner)
+        for number in range(len(axes) - 1, -1, -1):
+            axis = axes[number]
+            if axis is None:
+                continue
+            text = by if axis is replaced else f"s{number}"
+            terms.append(f"{text} * {step}" if step > 1 else text)
+            step *= axis.size
+        return " + ".join(reversed(terms)) or "0"
+
+    def _panel_by_lanes(self, name: str, unit: bool) -> None:
+        emitter, tiling = self.emitter, self.tiling
+        width = tiling.width
+        heads = self._open_summed()
+        flat = self._flat_summed()
+        emitter.line(f"__local {self.sum_type} *d = {name} + ({flat}) * {tiling.lanes};")
+        emitter.open()
+        emitter.line(f"const int q = lane0 + v * {width};")
+        column = self.form.columns[-1] if self.form.columns else None
+        opened = False
+        if unit and column is not None and column.size >= width:
+            fits = self.lane_numbers("q")
+            low, high, rest = interior(self.form.vector, column)
+            conditions, rest = self._uniform(column, rest, low, high)
+            emitter.open(column, width)
+            self.bind_lanes()
+            text = self._as_sum(emitter.wide(rest, width), width)
+            emitter.line(f"vstore{width}({text}, v, d);")
+            emitter.close(f"if ({fits}{conditions}) {{")
+            opened = True
+        emitter.open()
+        self._scalar_lanes(f"d[v * {width} + l]")
+        emitter.close("else {" if opened else "{")
+        emitter.close(f"for (int v = 0; v < {tiling.column_groups}; v++) {{")
+        for head in reversed(heads):
+            emitter.close(head)
+
+    def _uniform(
+        self, column: Axis, rest: Expression, low: int, high: int
+    ) -> tuple[str, Expression]:
+        """Conditions under which no guard differs between the lanes, beyond fitting."""
+        if low == 0 and high == column.size:
+            return "", rest
+        width = self.tiling.width
+        return f" && lane >= {low} && lane + {width} <= {high}", rest
+
+    def _scalar_lanes(self, target: str) -> None:
+        """Stage one vector lane by lane, with zeros where there is no column."""
+        emitter, width = self.emitter, self.tiling.width
+        emitter.open()
+        emitter.line(f"{self.sum_type} x = 0;")
+        valid = self.lane_numbers("(q + l)", single=True)
+        emitter.open()
+        self.bind_lanes()
+        emitter.line(f"x = {self._as_sum(emitter.value(self.form.vector)[0], 1)};")
+        emitter.close(f"if ({valid}) {{")
+        emitter.line(f"{target} = x;")
+        emitter.close(f"for (int l = 0; l < {width}; l++) {{")
+
+    def _panel_by_transposing(self, name: str, along: Axis) -> None:
+        """Read vectors along a summed axis and turn squares of them around in registers."""
+        emitter, tiling, blocks = self.emitter, self.tiling, self.blocks
+        width = tiling.width
+        heads = self._open_summed(leave=along)
+        first = along is blocks.axis
+        count, base = ("chunk", "chunk0") if first else (str(along.size), "0")
+        emitter.open()
+        emitter.line(f"const int q = lane0 + v * {width};")
+        fits = self.lane_numbers("q")
+        # Squares: the last one is moved back over positions that are staged already.
+        emitter.open()
+        emitter.open()
+        emitter.line(f"const int k = min(kk, {count} - {width});")
+        emitter.line(f"{self.sum_type}{width} {', '.join(f'r{i}' for i in range(width))};")
+        for lane in range(width):
+            emitter.open(along, width)
+            emitter.name_axis(along, f"({base} + k)")
+            self.bind_lanes(lane)
+            emitter.line(f"r{lane} = {self._as_sum(emitter.wide(self.form.vector, width), width)};")
+            emitter.close("{")
+        for text in transposed([f"r{i}" for i in range(width)], self.sum_type, emitter.fresh):
+            emitter.line(text)
+        flat = self._flat_summed(along, "k")
+        emitter.line(f"__local {self.sum_type} *d = {name} + ({flat}) * {tiling.lanes} + v * {width};")
+        step = tiling.lanes * self._flat_step(along)
+        for lane in range(width):
+            emitter.line(f"vstore{width}(r{lane}, 0, d + {lane * step});")
+        emitter.close(f"for (int kk = 0; kk < {count}; kk += {width}) {{")
+        enough = f" && {count} >= {width}" if first else ""
+        emitter.close(f"if ({fits}{enough}) {{")
+        emitter.open()
+        emitter.open()
+        emitter.name_axis(along, f"({base} + k)")
+        flat = self._flat_summed(along, "k")
+        self._scalar_lanes(f"{name}[({flat}) * {tiling.lanes} + v * {width} + l]")
+        emitter.close(f"for (int k = 0; k < {count}; k++) {{")
+        emitter.close("else {")
+        emitter.close(f"for (int v = 0; v < {tiling.column_groups}; v++) {{")
+        for head in reversed(heads):
+            emitter.close(head)
+
+    def _flat_step(self, along: Axis) -> int:
+        step = 1
+        for axis in reversed((self.blocks.axis, *self.blocks.inner)):
+            if axis is along:
+                return step
+            step *= axis.size if axis is not None else 1
+        return step
+
+    # Lanes --------------------------------------------------------------------------------------
+
+    def lane_numbers(self, q: str, single: bool = False) -> str:
+        """Declare ``lane`` (position along the last column axis) and ``upper`` (of the others).
+
+        The answer is the condition that the lane, or with ``single`` false the whole vector
+        that starts there, stands for columns that exist.
+        """
+        form, tiling, line = self.form, self.tiling, self.emitter.line
+        if not form.columns:
+            return f"{q} == 0"
+        size = form.columns[-1].size
+        reach = 1 if single else tiling.width
+        lonely = len(form.columns) == 1 and not tiling.vector_windows
+        if lonely:
+            line(f"const int lane = {q};")
+            return f"lane + {reach} <= {size}"
+        line(f"const int lane = {q} % {tiling.pitch}, upper = {q} / {tiling.pitch};")
+        if not tiling.vector_windows:
+            return f"lane + {reach} <= {size} && upper < {extent(form.columns[:-1])}"
+        above = self._above()
+        height = above.free.size if above is not None else 1
+        rows = tiling.window_rows
+        return f"lane + {reach} <= {size} && upper < {rows} && row0 + upper < {height}"
+
+    def bind_lanes(self, lane: int = 0) -> None:
+        """Name the column axes after the numbers of :meth:`lane_numbers`, ``lane`` lanes on."""
+        form, emitter = self.form, self.emitter
+        if not form.columns:
+            return
+        emitter.name_axis(form.columns[-1], f"(lane + {lane})" if lane else "lane")
+        if self.tiling.vector_windows:
+            above = self._above()
+            if above is not None:
+                emitter.name_axis(above.free, "(row0 + upper)")
+            return
+        step = 1
+        outer = form.columns[:-1]
+        for number, axis in enumerate(reversed(outer)):
+            text = f"upper / {step}" if step > 1 else "upper"
+            text = f"({text} % {axis.size})" if number < len(outer) - 1 else f"({text})"
+            emitter.name_axis(axis, text)
+            step *= axis.size
+
+    def _as_sum(self, text: str, width: int) -> str:
+        if self.sum_type == self.value_type:
+            return text
+        return f"as_{ctypes.vector(self.sum_type, width)}({text})"
+
+
+class _Box:
+    """The scalar operand's window: which part is staged, and where its elements lie."""
+
+    def __init__(self, form: Form, tiling: Tiling) -> None:
+        blocks = tiling.blocks
+        by_tap = {window.tap: window for window in tiling.scalar_windows}
+        free = {window.free for window in tiling.scalar_windows}
+        operand = form.scalar
+        # (axis, staged size, start text) from the outermost to the line.
+        parts: list[tuple[Axis, int, str]] = []
+        plain_rows = [axis for axis in form.rows if axis not in free]
+        self.per_item = 1
+        for axis in plain_rows:
+            self.per_item = self._plain_rows(tiling, axis)
+            parts.append((axis, self.per_item, self._first_row(tiling, axis)))
+        where: dict[Axis, tuple[int, int]] = {}
+        for axis in (blocks.axis, *blocks.inner):
+            if axis is None:
+                continue
+            size = blocks.chunk if axis is blocks.axis else axis.size
+            start = "chunk0" if axis is blocks.axis else ""
+            window = by_tap.get(axis)
+            if window is None:
+                where[axis] = (len(parts), 1)
+                parts.append((axis, size, start))
+                continue
+            position = Axis(window.extent, "u")
+            operand = through_window(operand, window, position)
+            reach = (size - 1) * window.dilation + (window.free.size - 1) * window.stride + 1
+            at = f"{start} * {window.dilation}" if start else ""
+            where[axis] = (len(parts), window.dilation)
+            where[window.free] = (len(parts), window.stride)
+            parts.append((position, reach, at))
+        steps = [1] * len(parts)
+        for number in range(len(parts) - 2, -1, -1):
+            steps[number] = steps[number + 1] * parts[number + 1][1]
+        self.operand = operand
+        self.line = parts[-1][0]
+        self.size = steps[0] * parts[0][1] + 16
+        self.loops = [
+            (axis, size, step, start) for (axis, size, start), step in zip(parts[:-1], steps)
+        ]
+        self.summed_steps = {
+            axis: steps[where[axis][0]] * where[axis][1] if axis in where else 0
+            for axis in form.summed
+        }
+        self.row_steps = {
+            axis: steps[0] if axis in plain_rows else steps[where[axis][0]] * where[axis][1]
+            for axis in form.rows
+        }
+        self.first = form.rows[0] if plain_rows else None
+
+    @staticmethod
+    def _plain_rows(tiling: Tiling, axis: Axis) -> int:
+        panels = tiling.panels
+        if panels.axis is axis:
+            return min(axis.size, tiling.row_panels * panels.chunk)
+        if axis in panels.inner:
+            return axis.size
+        return tiling.row_panels // (panels.along * extent(panels.outer[1:]))
+
+    @staticmethod
+    def _first_row(tiling: Tiling, axis: Axis) -> str:
+        panels = tiling.panels
+        if panels.axis is axis:
+            # The last panel is moved back, and with it what a last item needs.
+            count = min(axis.size, tiling.row_panels * panels.chunk)
+            return f"min(panel0 * {panels.chunk}, {axis.size - count})"
+        if axis in panels.inner:
+            return ""
+        return f"panel0 / {panels.along * extent(panels.outer[1:])}"
+
+    def rows(self, tiling: Tiling) -> tuple[str, list[int]]:
+        """(C text of the box position of the panel's first row, offsets of its rows)."""
+        panels = tiling.panels
+        terms = []
+        step = panels.along
+        for axis in reversed(panels.outer):
+            text = f"panel / {step}"
+            if axis is self.first:
+                text = f"(panel - panel0) / {step}"
+            else:
+                text = f"{text} % {axis.size}"
+            terms.append(f"{text} * {self.row_steps[axis]}")
+            step *= axis.size
+        if panels.axis is not None:
+            at = "start"
+            if panels.axis is self.first:
+                at = f"(start - {self._first_row(tiling, panels.axis)})"
+            terms.append(f"{at} * {self.row_steps[panels.axis]}")
+        offsets = [0]
+        for axis in panels.inner:
+            offsets = [at + self.row_steps[axis] * n for at in offsets for n in range(axis.size)]
+        if panels.axis is not None:
+            step = self.row_steps[panels.axis]
+            offsets = [step * n + at for n in range(panels.chunk) for at in offsets]
+        return " + ".join(terms) or "0", offsets
+
+
+def interior(operand: Expression, axis: Axis) -> tuple[int, int, Expression]:
+    """(low, high, operand without the guards that hold for low <= axis < high).
+
+    Only guards on ``axis`` alone can be turned into a range; where others vary along it the
+    range is empty.
+    """
+    low, high = 0, axis.size
+    for value in ex.walk([operand]):
+        if value.kind not in (ex.LOAD, ex.CHOOSE):
+            continue
+        for condition in value.data[2] if value.kind == ex.LOAD else value.data:
+            if axis not in condition.index.axes():
+                continue
+            step = condition.index.coefficient(axis)
+            if value.kind == ex.CHOOSE or step is None or condition.index.axes() != {axis}:
+                return 0, 0, operand
+            shift = condition.index.constant
+            if step > 0:
+                low = max(low, -(-(condition.low - shift) // step))
+                high = min(high, (condition.high - shift) // step + 1)
+            else:
+                return 0, 0, operand
+    if low >= high:
+        return 0, 0, operand
+    return low, high, _without_guards(operand, axis)
+
+
+def _without_guards(operand: Expression, axis: Axis) -> Expression:
+    def kept(guard: tuple[Condition, ...]) -> tuple[Condition, ...]:
+        return tuple(condition for condition in guard if axis not in condition.index.axes())
+
+    def change(load: Expression) -> Expression | None:
+        if load.kind != ex.LOAD or not load.data[2]:
+            return None
+        number, index, guard = load.data
+        return ex.load(number, index, kept(guard), load.dtype)
+
+    return ex.rewrite(operand, {}, change)

@@ -1,0 +1,32 @@
+"""Turning a square of vectors around in registers, as OpenCL C."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+_LANES = "0123456789abcdef"
+
+
+def transposed(names: list[str], type_name: str, fresh: Callable[[str], str]) -> list[str]:
+    """Statements that transpose the square held in the vector variables ``names``.
+
+    Interleaving row i with row i + n/2 is a perfect shuffle of the square's elements; log2(n)
+    of them exchange the two halves of every element's address.
+    """
+    width = len(names)
+    half = width // 2
+    vector = f"{type_name}{width}"
+    rounds = width.bit_length() - 1
+    lines = []
+    current = list(names)
+    for _ in range(rounds):
+        following = []
+        for number in range(half):
+            first, second = current[number], current[number + half]
+            for lanes in (range(half), range(half, width)):
+                name = fresh("y")
+                parts = ", ".join(f"{first}.s{_LANES[i]}, {second}.s{_LANES[i]}" for i in lanes)
+                lines.append(f"const {vector} {name} = ({vector})({parts});")
+                following.append(name)
+        current = following
+    return lines + [f"{name} = {value};" for name, value in zip(names, current)]
