@@ -24,6 +24,7 @@ from lazytorch.runtime.counters import counters
 if TYPE_CHECKING:
     from lazytorch.runtime.opencl import OpenCLDevice
 
+LAUNCHES_BETWEEN_WAITS = 2048
 Sizes = tuple[int, ...]
 
 
@@ -193,6 +194,8 @@ class BoundLaunch:
                     device.queue, self._kernel, self.global_size, self.local_size
                 )
                 counters.kernels_launched += 1
+                if not counters.kernels_launched % LAUNCHES_BETWEEN_WAITS:
+                    device.throttle()
                 return
             except Exception as error:  # noqa: BLE001 - sorted out by the device
                 device.launch_failed(self.name, error)
@@ -218,5 +221,7 @@ def _enqueue(
         except Exception as again:
             raise device.launch_out_of_memory(name, again) from again
     counters.kernels_launched += 1
+    if not counters.kernels_launched % LAUNCHES_BETWEEN_WAITS:
+        device.throttle()
     if device.profile is not None:
         device.profile.append((name, event))

@@ -24,8 +24,9 @@ from lazytorch.errors import BuildError, DeviceError, OutOfMemoryError
 from lazytorch.runtime import binding, discovery
 from lazytorch.runtime.buffers import Block, Buffer, MemoryPool, export
 from lazytorch.runtime.cache import FileCache
+from lazytorch.runtime.capabilities import default_options, read_capabilities
 from lazytorch.runtime.counters import counters
-from lazytorch.runtime.device import Capabilities, Device
+from lazytorch.runtime.device import Device
 from lazytorch.runtime.discovery import Candidate
 from lazytorch.runtime.host import (
     aligned_host_memory,
@@ -38,8 +39,10 @@ from lazytorch.runtime.launch import Launcher
 # Part of the key of every cached binary; raise it when binaries of older versions must not load.
 _BINARY_FORMAT = "1"
 _FRACTION = 0.9
+_PROGRAMS_KEPT = 1024
 _programs = FileCache("programs")
 _forked = False
+_orphans: list[Any] = []  # what belongs to the parent, kept so that it is not released
 _open_devices: weakref.WeakSet[OpenCLDevice] = weakref.WeakSet()
 
 
@@ -65,7 +68,10 @@ class OpenCLDevice(Device):
         self.profile: list[tuple[str, Any]] | None = None
         self.queue = self._make_queue(bool(config.get("PROFILE")))
         self._build_lock = threading.Lock()
-        self._options = _default_options(cl, self.cl_device, capabilities)
+        self._kept: dict[str, Any] = {}
+        self._marker: Any = None
+        self.closing = False
+        self._options = default_options(cl, self.cl_device, capabilities)
         self._key_parts = (_BINARY_FORMAT, *candidate.identity)
         _open_devices.add(self)
 
@@ -196,12 +202,15 @@ class OpenCLDevice(Device):
         self.check_usable()
         text = " ".join(self._with_defaults(options))
         key = FileCache.key(source, text, *self._key_parts)
-        program = self._load(key, text)
+        program = self._kept.get(key) or self._load(key, text)
         if program is None:
             program = self._compile(source, text, kernel_names)
             self._store(key, program)
         else:
             counters.program_cache_hits += 1
+        self._kept[key] = program
+        if len(self._kept) > _PROGRAMS_KEPT:
+            self._kept.pop(next(iter(self._kept)), None)
         return {name: self._launcher(program, name) for name in kernel_names}
 
     def _launcher(self, program: Any, name: str) -> Launcher:
@@ -277,7 +286,22 @@ class OpenCLDevice(Device):
             path,
         ) from error
 
+    def throttle(self) -> None:
+        """Called now and then by launches: a loop that never waits would fill the driver's queue
+        without bound. Waits for the launches before the previous call, so the queue never runs
+        empty."""
+        previous, self._marker = self._marker, self._cl.enqueue_marker(self.queue)
+        if previous is not None:
+            previous.wait()
+
     # failures while launching
+
+    def check_usable(self) -> None:
+        if self.closing:
+            if threading.current_thread() is threading.main_thread():
+                raise DeviceError(f"{self.name} is closed: the interpreter is shutting down")
+            raise SystemExit  # ends a thread without a word
+        super().check_usable()
 
     def launch_failed(self, name: str, error: Exception) -> None:
         """Called by a launch that raised: make it clear what happened, or clean up so that it
@@ -294,59 +318,6 @@ class OpenCLDevice(Device):
         return OutOfMemoryError(f"{self.name} has no memory to run {name}: {error}")
 
 
-def read_capabilities(cl: Any, candidate: Candidate, masked: tuple[str, ...]) -> Capabilities:
-    """What the driver says, less what its probe found wrong."""
-    device = candidate.device
-    extensions = set(device.extensions.split())
-    is_cpu = candidate.family == "cpu"
-    zero_copy = is_cpu and "zero_copy" not in masked
-    memory = host_memory() if zero_copy else device.global_mem_size
-    return Capabilities(
-        name=candidate.device_name,
-        vendor=device.vendor.strip(),
-        driver=f"{candidate.platform_name} {candidate.driver_version}",
-        family=config.get("SCHEDULE_FAMILY") or candidate.family,
-        fp64="cl_khr_fp64" in extensions and "fp64" not in masked,
-        fp16="cl_khr_fp16" in extensions and "fp16" not in masked,
-        max_allocation=min(int(device.max_mem_alloc_size), int(memory)),
-        max_argument_bytes=int(device.max_parameter_size),
-        global_memory=int(memory),
-        local_memory=0 if "local_memory" in masked else int(device.local_mem_size),
-        max_work_group_size=int(device.max_work_group_size),
-        compute_units=int(device.max_compute_units),
-        native_vector_width_float=max(1, int(device.native_vector_width_float)),
-        base_alignment_bytes=max(int(device.mem_base_addr_align) // 8, 64),
-        zero_copy=zero_copy,
-        correctly_rounded_divide=_divides_exactly(cl, device) and "divide" not in masked,
-        int64="int64" not in masked,
-        subgroups="subgroups" not in masked
-        and any(name.startswith(("cl_khr_subgroups", "cl_intel_subgroups")) for name in extensions),
-        local_memory_is_real=device.local_mem_type == cl.device_local_mem_type.LOCAL,
-        masked=masked,
-    )
-
-
-def _divides_exactly(cl: Any, device: Any) -> bool:
-    """The driver's promise; Intel's CPU runtime does not promise it but does it, as the
-    ``divide`` canary finds."""
-    promised = device.single_fp_config & cl.device_fp_config.CORRECTLY_ROUNDED_DIVIDE_SQRT
-    return bool(promised) or device.platform.name.startswith("Intel")
-
-
-def _default_options(cl: Any, device: Any, capabilities: Capabilities) -> list[str]:
-    """OpenCL C 1.2 on CPUs, where it promises work-groups of equal size; the newest language
-    the device has on GPUs, where sub-groups need it."""
-    version = device.opencl_c_version.split()[2] if device.opencl_c_version else "1.2"
-    major = version.split(".")[0]
-    standard = "CL1.2"
-    if capabilities.family == "gpu" and major in ("2", "3"):
-        standard = f"CL{major}.0"
-    options = [f"-cl-std={standard}"]
-    if device.single_fp_config & cl.device_fp_config.CORRECTLY_ROUNDED_DIVIDE_SQRT:
-        options.append("-cl-fp32-correctly-rounded-divide-sqrt")
-    return options
-
-
 def _dump(source: str) -> str | None:
     """Write a source that failed where the user can read it."""
     try:
@@ -358,13 +329,16 @@ def _dump(source: str) -> str | None:
         return None
 
 
-# A queue that still works when the interpreter goes away crashes some drivers.
+# A queue that still works when the interpreter goes away crashes some drivers. A thread that goes
+# on launching would keep it busy for ever, so the queue is taken away first.
 @atexit.register
 def _finish_at_exit() -> None:
     for device in list(_open_devices):
         if device.usable:
+            queue, device.queue = device.queue, None
+            device.usable, device.closing = False, True
             try:
-                device.queue.finish()
+                queue.finish()
             except Exception as error:  # noqa: BLE001 - nobody is left to tell
                 complaint = f"{device.name} at exit: {error}"
                 log.write("build", lambda text=complaint: text)  # type: ignore[misc]
@@ -380,8 +354,9 @@ def _close_in_child() -> None:
     global _forked
     _forked = _forked or discovery.loaded()
     for device in list(_open_devices):
+        _orphans.append((device.queue, device._marker))
         device.usable = False
-        device.queue = None
+        device.queue = device._marker = None
 
 
 if hasattr(os, "register_at_fork"):

@@ -12,9 +12,10 @@ from typing import Any
 from lazytorch import config
 from lazytorch.runtime import discovery, probe, registry
 from lazytorch.runtime.cache import default_folder, usable_folder
+from lazytorch.runtime.capabilities import read_capabilities
 from lazytorch.runtime.discovery import Candidate, Discovery
+from lazytorch.runtime.drivers import check_drivers
 from lazytorch.runtime.numpy_device import NumpyDevice
-from lazytorch.runtime.opencl import read_capabilities
 
 
 def devices_report(check: bool = False) -> dict[str, Any]:
@@ -27,7 +28,7 @@ def devices_report(check: bool = False) -> dict[str, Any]:
     """
     found = discovery.discover()
     if check:
-        discovery.check_drivers(found.drivers, strict=True)
+        check_drivers(found.drivers, strict=True)
     devices = [_describe(item, check) for item in found.candidates]
     devices.append(
         {"name": "numpy", "state": "ok", "capabilities": asdict(NumpyDevice().capabilities)}
