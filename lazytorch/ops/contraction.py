@@ -59,10 +59,10 @@ def contract_arrays(attrs: tuple[Any, ...], first: np.ndarray, second: np.ndarra
         first, second = first.astype(np.float32), second.astype(np.float32)
     a, a_axes = operand_view(first, first_index, sizes)
     b, b_axes = operand_view(second, second_index, sizes)
-    return _as_matrix_product(a, a_axes, b, b_axes, tuple(output_axes)).astype(wanted, copy=False)
+    return as_matrix_product(a, a_axes, b, b_axes, tuple(output_axes)).astype(wanted, copy=False)
 
 
-def _as_matrix_product(
+def as_matrix_product(
     a: np.ndarray, a_axes: list[int], b: np.ndarray, b_axes: list[int], output: tuple[int, ...]
 ) -> np.ndarray:
     """Group axes into batch, rows, columns and summed ones, and call np.matmul once."""

@@ -14,6 +14,7 @@ import numpy as np
 
 from lazytorch.dtypes import DType
 from lazytorch.ir.definition import OpDef, Shape
+from lazytorch.ir.expression import Condition
 from lazytorch.ir.index import (
     Index,
     flatten,
@@ -25,21 +26,6 @@ from lazytorch.ir.index import (
 )
 from lazytorch.ir.registry import register
 from lazytorch.ops.shapes import count
-
-
-@dataclass(frozen=True)
-class Condition:
-    """``low <= index <= high``."""
-
-    index: Index
-    low: int
-    high: int
-
-    def always(self) -> bool:
-        return self.low <= self.index.low and self.index.high <= self.high
-
-    def never(self) -> bool:
-        return self.index.high < self.low or self.high < self.index.low
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,207 @@
+"""OpenCL C spellings: types, literals, conversions, and the helper functions of our own.
+
+A helper is written where OpenCL C's own function differs from PyTorch's: NaN in maximum and
+minimum, the sign of a remainder, shifts by too much, integer powers, 16-bit floats.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from lazytorch import dtypes
+from lazytorch.dtypes import DType
+
+_UNSIGNED = {
+    "char": "uchar", "uchar": "uchar", "short": "ushort", "ushort": "ushort",
+    "int": "uint", "uint": "uint", "long": "ulong", "ulong": "ulong",
+}  # fmt: skip
+_MASK = {1: "char", 2: "short", 4: "int", 8: "long"}
+
+
+def value_type(dtype: DType) -> str:
+    """The C type in which values of the dtype are computed."""
+    return dtype.compute.c_name
+
+
+def storage_type(dtype: DType) -> str:
+    """The C type of an array's elements."""
+    return dtype.c_name
+
+
+def mask_type(dtype: DType) -> str:
+    """The signed integer type as wide as computed values, which vector selects want."""
+    return _MASK[dtype.compute.itemsize]
+
+
+def vector(type_name: str, width: int) -> str:
+    """``float`` and 16 give ``float16``; width 1 is the scalar."""
+    return type_name if width == 1 else f"{type_name}{width}"
+
+
+def conversion(type_name: str, width: int) -> str:
+    """The spelling of a value-preserving conversion, to be followed by an argument in ()."""
+    return f"({type_name})" if width == 1 else f"convert_{type_name}{width}"
+
+
+def broadcast(text: str, type_name: str, width: int) -> str:
+    """A scalar repeated in every lane."""
+    return text if width == 1 else f"({type_name}{width})({text})"
+
+
+def literal(value: Any, dtype: DType) -> str:
+    """A number as C text of the dtype's compute type."""
+    compute = dtype.compute
+    if compute.kind == "f":
+        number = float(value)
+        if math.isnan(number):
+            return "NAN" if compute is dtypes.float32 else "((double)NAN)"
+        if math.isinf(number):
+            name = "INFINITY" if compute is dtypes.float32 else "((double)INFINITY)"
+            return name if number > 0 else f"(-{name})"
+        text = float(number).hex() if number else ("-0.0" if math.copysign(1, number) < 0 else "0.0")
+        text = text if compute is dtypes.float64 else f"{text}f"
+        return f"({text})" if text.startswith("-") else text
+    if compute.kind == "b":
+        return "1" if value else "0"
+    whole = int(value)
+    if compute is dtypes.int64:
+        return "(-0x7fffffffffffffffL - 1)" if whole == -(1 << 63) else f"({whole}L)"
+    if compute is dtypes.int32:
+        return "(-0x7fffffff - 1)" if whole == -(1 << 31) else f"({whole})"
+    suffix = {"uint": "u", "ulong": "ul"}.get(compute.c_name, "")
+    return f"(({compute.c_name}){whole}{suffix})"
+
+
+def placeholders(dtype: DType, width: int) -> dict[str, str]:
+    """What fills the named fields of an operation's C text."""
+    name = value_type(dtype)
+    unsigned = _UNSIGNED.get(name, name)
+    return {
+        "t": name,
+        "w": "" if width == 1 else str(width),
+        "m": mask_type(dtype),
+        "f": "" if dtype.compute is dtypes.float64 else "f",
+        "cast": conversion(name, width),
+        "unsigned": conversion(unsigned, width),
+    }
+
+
+def helper_source(name: str, type_name: str, width: int) -> str:
+    """The definition of helper ``lt_<name>`` for one type; its name carries the type."""
+    full = f"lt_{name}_{vector(type_name, width)}"
+    t = vector(type_name, width)
+    body = _bodies(name, type_name, width)
+    if body is None:
+        raise KeyError(f"no helper function {name!r} for {t}")
+    parameters = "T a" if name in _ONE_PARAMETER else "T a, T b"
+    return f"inline {t} {full}({parameters.replace('T', t)}) {{ {body.replace('T', t)} }}"
+
+
+_ONE_PARAMETER = ("round_half", "round_bfloat")
+
+
+def _choose(condition: str, then: str, otherwise: str, width: int) -> str:
+    if width == 1:
+        return f"(({condition}) ? ({then}) : ({otherwise}))"
+    return f"select({otherwise}, {then}, {condition})"
+
+
+def _bodies(name: str, type_name: str, width: int) -> str | None:
+    floating = type_name in ("float", "double")
+    signed = type_name in ("char", "short", "int", "long")
+    one = f"(T)({1})"
+    zero = "(T)(0)"
+    either = "||" if width == 1 else "|"
+    both = "&&" if width == 1 else "&"
+    if name == "maximum":
+        return f"return {_choose(f'(a > b) {either} (a != a)', 'a', 'b', width)};"
+    if name == "minimum":
+        return f"return {_choose(f'(a < b) {either} (a != a)', 'a', 'b', width)};"
+    if name == "remainder" and floating:
+        wrong = f"(r != {zero}) {both} ((r < {zero}) != (b < {zero}))"
+        fixed = _choose(wrong, "r + b", "r", width)
+        sign = _choose(f"r == {zero}", "copysign(r, b)", "r", width)
+        return f"T r = fmod(a, b); r = {fixed}; return {sign};"
+    if name == "floor_divide" and floating:
+        wrong = f"(r != {zero}) {both} ((r < {zero}) != (b < {zero}))"
+        return (
+            f"T r = fmod(a, b); T q = (a - r) / b; q = {_choose(wrong, f'q - {one}', 'q', width)};"
+            f" T f = floor(q); f = {_choose(f'q - f > (T)(0.5f)', f'f + {one}', 'f', width)};"
+            f" f = {_choose(f'q == {zero}', f'copysign({zero}, a / b)', 'f', width)};"
+            f" return {_choose(f'b == {zero}', 'a / b', 'f', width)};"
+        )
+    if name in ("remainder", "floor_divide", "fmod") and signed:
+        # x / -1 overflows (and traps) for the smallest x; handle it as negation.
+        safe = _choose(f"(b == {zero}) {either} (b == (T)(-1))", one, "b", width)
+        wrong = f"(r != {zero}) {both} ((r < {zero}) != (b < {zero}))"
+        start = f"T d = {safe}; T q = a / d; T r = a - q * d;"
+        negated = _choose("b == (T)(-1)", f"{zero} - a", "q", width)
+        if name == "fmod":
+            return f"{start} return r;"
+        if name == "remainder":
+            return f"{start} return {_choose(wrong, 'r + b', 'r', width)};"
+        floor = _choose(wrong, f"q - {one}", "q", width)
+        return f"{start} q = {floor}; return {negated};"
+    if name == "power":
+        return _integer_power(signed, width, one, zero)
+    if name in ("shift_left", "shift_right"):
+        return _shift(name, type_name, width, signed)
+    if name == "round_half" and type_name == "float":
+        if width == 1:
+            return "half h[1]; vstore_half(a, 0, h); return vload_half(0, h);"
+        return (
+            f"half h[{width}]; vstore_half{width}(a, 0, h); return vload_half{width}(0, h);"
+        )
+    if name == "round_bfloat" and type_name == "float":
+        u, w = vector("uint", width), "" if width == 1 else str(width)
+        return (
+            f"{u} x = as_uint{w}(a); {u} y = (x + 0x7fffu + ((x >> 16) & 1u)) & 0xffff0000u;"
+            f" return {_choose('a != a', 'a', f'as_float{w}(y)', width)};"
+        )
+    return None
+
+
+def _integer_power(signed: bool, width: int, one: str, zero: str) -> str:
+    loop = "T r = (T)(1); T x = a; T n = b;"
+    if width == 1:
+        step = "while (n > 0) { if (n & 1) r = r * x; x = x * x; n >>= 1; }"
+    else:
+        step = (
+            f"for (int i = 0; i < 63; i++) {{ r = select(r, r * x, (n & {one}) != {zero});"
+            f" x = x * x; n >>= {one}; }}"
+        )
+    if not signed:
+        return f"{loop} {step} return r;"
+    parity = _choose(f"(b & {one}) == {zero}", one, "(T)(-1)", width)
+    by_sign = _choose(f"a == {one}", one, _choose("a == (T)(-1)", parity, zero, width), width)
+    clipped = _choose(f"b < {zero}", zero, "b", width)
+    return f"{loop} n = {clipped}; {step} return {_choose(f'b < {zero}', by_sign, 'r', width)};"
+
+
+def _shift(name: str, type_name: str, width: int, signed: bool) -> str:
+    bits = {"char": 8, "uchar": 8, "short": 16, "ushort": 16, "int": 32, "uint": 32}.get(
+        type_name, 64
+    )
+    either = "||" if width == 1 else "|"
+    outside = f"(b >= (T)({bits}))" + (f" {either} (b < (T)(0))" if signed else "")
+    safe = _choose(outside, "(T)(0)", "b", width)
+    if name == "shift_left":
+        return f"T s = {safe}; return {_choose(outside, '(T)(0)', '(T)(a << s)', width)};"
+    beyond = _choose("a < (T)(0)", "(T)(-1)", "(T)(0)", width) if signed else "(T)(0)"
+    return f"T s = {safe}; return {_choose(outside, beyond, '(T)(a >> s)', width)};"
+
+
+PHILOX = """
+inline uint lt_philox(ulong seed, ulong counter, uint word) {
+  uint x0 = (uint)counter, x1 = (uint)(counter >> 32), x2 = 0, x3 = 0;
+  uint k0 = (uint)seed, k1 = (uint)(seed >> 32);
+  for (int i = 0; i < 10; i++) {
+    uint h0 = mul_hi(0xD2511F53u, x0), l0 = 0xD2511F53u * x0;
+    uint h1 = mul_hi(0xCD9E8D57u, x2), l1 = 0xCD9E8D57u * x2;
+    x0 = h1 ^ x1 ^ k0; x1 = l1; x2 = h0 ^ x3 ^ k1; x3 = l0;
+    k0 += 0x9E3779B9u; k1 += 0xBB67AE85u;
+  }
+  return word == 0 ? x0 : word == 1 ? x1 : word == 2 ? x2 : x3;
+}
+"""

@@ -1,0 +1,459 @@
+"""Expressions to OpenCL C statements, scalar or in explicit vectors.
+
+An :class:`Emitter` holds a stack of scopes, one for each open block. A value is emitted once,
+into the outermost scope in which everything it depends on is known: shared subexpressions
+are computed once and what does not depend on an inner loop leaves it.
+
+One axis may be the *vector axis*: its C variable then stands for the first of ``width``
+consecutive positions, and values that depend on it are vectors. Values that do not stay
+scalars until an operation needs both.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+from lazytorch import dtypes
+from lazytorch.codegen import ctypes
+from lazytorch.dtypes import DType
+from lazytorch.ir import expression as ex
+from lazytorch.ir.expression import Condition, Expression, Guard
+from lazytorch.ir.index import Axis, Index, Loaded, Quotient
+from lazytorch.ir.kernel import extent
+from lazytorch.ops import elementwise
+
+_LANES = "0123456789abcdef"
+_HELPER = re.compile(r"\blt_(\w+)\(")
+
+
+class Scope:
+    """One open block: its lines so far, the names of its axes, the values known in it."""
+
+    __slots__ = ("axes", "lines", "values", "vector_axis", "width")
+
+    def __init__(self, vector_axis: Axis | None = None, width: int = 1) -> None:
+        self.lines: list[str] = []
+        self.axes: dict[Axis, str] = {}
+        self.values: dict[object, tuple[str, int]] = {}
+        self.vector_axis = vector_axis
+        self.width = width
+
+
+class Emitter:
+    """Builds the text of one kernel body.
+
+    ``names`` gives the C name of an array or scalar by value number; ``helpers`` collects the
+    definitions of helper functions that the text uses, shared by the kernels of a program.
+    """
+
+    def __init__(
+        self, names: Callable[[int], str], helpers: dict[str, str], index_type: str = "int"
+    ) -> None:
+        self.names = names
+        self.helpers = helpers
+        self.index_type = index_type
+        self.scopes: list[Scope] = [Scope()]
+        # Lines that must stand at the top of the kernel function (local memory).
+        self.declarations: list[str] = []
+        self._counter = 0
+
+    # Blocks -----------------------------------------------------------------------------------
+
+    def open(self, vector_axis: Axis | None = None, width: int = 1) -> Scope:
+        """Begin a block; lines go into it until :meth:`close`."""
+        scope = Scope(vector_axis, width)
+        self.scopes.append(scope)
+        return scope
+
+    def close(self, head: str, tail: str = "}") -> None:
+        """End the block and add it to the one around it as ``head`` lines ``tail``."""
+        scope = self.scopes.pop()
+        outer = self.scopes[-1].lines
+        outer.append(head)
+        outer.extend("  " + line for line in scope.lines)
+        if tail:
+            outer.append(tail)
+
+    def line(self, text: str) -> None:
+        """Add a statement to the innermost block."""
+        self.scopes[-1].lines.append(text)
+
+    def name_axis(self, axis: Axis, name: str) -> None:
+        """Say that ``axis`` is the C variable (or constant text) ``name`` in this block."""
+        self.scopes[-1].axes[axis] = name
+
+    def define(self, key: object, name: str, width: int = 1) -> None:
+        """Say that ``key`` (a RESULT or STASHED expression) is held in the C variable."""
+        self.scopes[-1].values[key] = (name, width)
+
+    def fresh(self, stem: str) -> str:
+        self._counter += 1
+        return f"{stem}{self._counter}"
+
+    def text(self) -> list[str]:
+        return self.scopes[0].lines
+
+    # Lookups ----------------------------------------------------------------------------------
+
+    def _axis_name(self, axis: Axis) -> str:
+        for scope in reversed(self.scopes):
+            name = scope.axes.get(axis)
+            if name is not None:
+                return name
+        raise KeyError(f"axis {axis!r} is not open here")
+
+    def _vector_axis(self) -> tuple[Axis | None, int]:
+        for scope in reversed(self.scopes):
+            if scope.vector_axis is not None:
+                return scope.vector_axis, scope.width
+        return None, 1
+
+    def _axis_level(self, axis: Axis) -> int:
+        """The number of the innermost open block that names the axis."""
+        for number in range(len(self.scopes) - 1, -1, -1):
+            if axis in self.scopes[number].axes:
+                return number
+        raise KeyError(f"axis {axis!r} is not open here")
+
+    # Indices ----------------------------------------------------------------------------------
+
+    def index(self, index: Index, lane: int | None = None) -> str:
+        """C text of an index; ``lane`` picks one position of the vector axis."""
+        parts: list[str] = []
+        for atom, factor in index.terms:
+            text = self._atom(atom, lane)
+            if factor == 1:
+                parts.append(text)
+            elif factor == -1:
+                parts.append(f"-{text}")
+            else:
+                parts.append(f"{text} * {self._integer(factor)}")
+        if index.constant or not parts:
+            parts.append(self._integer(index.constant))
+        return parts[0] if len(parts) == 1 else "(" + " + ".join(parts) + ")"
+
+    def _integer(self, value: int) -> str:
+        suffix = "L" if self.index_type == "long" or abs(value) >= 1 << 31 else ""
+        return f"({value}{suffix})" if value < 0 else f"{value}{suffix}"
+
+    def _atom(self, atom: object, lane: int | None) -> str:
+        if isinstance(atom, Axis):
+            name = self._axis_name(atom)
+            vector_axis, _ = self._vector_axis()
+            if lane and atom is vector_axis:
+                return f"({name} + {lane})"
+            return name
+        if isinstance(atom, Loaded):
+            name, width = self.value(atom.value)
+            cast = f"({self.index_type})"
+            if width == 1:
+                return f"{cast}{name}"
+            return f"{cast}{name}.s{_LANES[lane or 0]}"
+        assert hasattr(atom, "dividend")
+        symbol = "/" if isinstance(atom, Quotient) else "%"
+        dividend = self.index(atom.dividend, lane)
+        return f"({dividend} {symbol} {self._integer(atom.divisor)})"
+
+    def _condition(self, condition: Condition, lane: int | None) -> str:
+        text = self.index(condition.index, lane)
+        parts = []
+        if condition.index.low < condition.low:
+            parts.append(f"{text} >= {self._integer(condition.low)}")
+        if condition.index.high > condition.high:
+            parts.append(f"{text} <= {self._integer(condition.high)}")
+        return " && ".join(parts) or "1"
+
+    def guard(self, guard: Guard, lane: int | None = None) -> str:
+        """C text of the conjunction of conditions."""
+        return " && ".join(self._condition(condition, lane) for condition in guard)
+
+    # Values -----------------------------------------------------------------------------------
+
+    def value(self, expression: Expression) -> tuple[str, int]:
+        """(C name, width) of a value; emits what is not there yet."""
+        name, width, _ = self._emitted(expression)
+        return name, width
+
+    def _emitted(self, expression: Expression) -> tuple[str, int, int]:
+        """(C name, width, number of the block that holds it) of a value."""
+        for number in range(len(self.scopes) - 1, -1, -1):
+            known = self.scopes[number].values.get(expression)
+            if known is not None:
+                return (*known, number)
+        if expression.kind == ex.CONSTANT:
+            return ctypes.literal(expression.data, expression.dtype), 1, 0
+        if expression.kind == ex.ARGUMENT:
+            return self.names(expression.data), 1, 0
+        level = self._level(expression)
+        vector_axis, width = self._vector_axis()
+        if not self._is_wide(expression, vector_axis):
+            width = 1
+        inner = self.scopes[level + 1 :]
+        vector = next((s for s in inner if s.vector_axis is vector_axis), None)
+        assert width == 1 or vector is None
+        del self.scopes[level + 1 :]
+        try:
+            text = self._compute(expression, width)
+            name = self.fresh("x")
+            type_name = ctypes.vector(ctypes.value_type(expression.dtype), width)
+            self.line(f"const {type_name} {name} = {text};")
+            self.scopes[-1].values[expression] = (name, width)
+        finally:
+            self.scopes.extend(inner)
+        return name, width, level
+
+    def _is_wide(self, expression: Expression, vector_axis: Axis | None) -> bool:
+        """Whether lanes differ: by the value's own positions, or because an operand's do.
+
+        Results of a reduction have no axes; how wide they are was said when they were defined.
+        """
+        if vector_axis is None:
+            return False
+        if any(vector_axis in index.axes() for index in ex.indices_of(expression)):
+            return True
+        return any(self._emitted(operand)[1] > 1 for operand in expression.operands)
+
+    def _level(self, expression: Expression) -> int:
+        """The outermost block in which everything the value needs is known; emits operands."""
+        level = 0
+        for operand in expression.operands:
+            level = max(level, self._emitted(operand)[2])
+        for index in ex.indices_of(expression):
+            for value in ex.loaded_values(index):
+                level = max(level, self._emitted(value)[2])
+            for axis in index.axes():
+                level = max(level, self._axis_level(axis))
+        if expression.kind == ex.STASHED:
+            level = max(level, self._stash_level(expression.data[0]))
+        return level
+
+    def _stash_level(self, number: int) -> int:
+        for level in range(len(self.scopes) - 1, -1, -1):
+            if ("stash", number) in self.scopes[level].values:
+                return level
+        raise KeyError(f"stash {number} is read before it is filled")
+
+    def wide(self, expression: Expression, width: int) -> str:
+        """C text of the value with at least ``width`` lanes."""
+        name, known = self.value(expression)
+        if known == width:
+            return name
+        return ctypes.broadcast(name, ctypes.value_type(expression.dtype), width)
+
+    def _compute(self, expression: Expression, width: int) -> str:
+        kind = expression.kind
+        if kind == ex.LOAD:
+            return self._load(expression, width)
+        if kind == ex.APPLY:
+            return self._apply(expression, width)
+        if kind == ex.POSITION:
+            return self._position(expression, width)
+        if kind == ex.CHOOSE:
+            return self._choose(expression, width)
+        if kind == ex.RANDOM:
+            return self._random(expression, width)
+        if kind == ex.STASHED:
+            number, index = expression.data
+            return self._array(f"stash{number}", index, (), expression.dtype, width, private=True)
+        raise KeyError(f"{expression!r} is used before it is computed")
+
+    def _load(self, expression: Expression, width: int) -> str:
+        number, index, guard = expression.data
+        return self._array(self.names(number), index, guard, expression.dtype, width)
+
+    def _array(
+        self, name: str, index: Index, guard: Guard, dtype: DType, width: int, private: bool = False
+    ) -> str:
+        zero = ctypes.literal(0, dtype)
+        if width == 1:
+            element = self._element(name, self.index(index), dtype, private)
+            return f"({self.guard(guard)} ? {element} : {zero})" if guard else element
+        vector_axis, _ = self._vector_axis()
+        assert vector_axis is not None
+        type_name = ctypes.value_type(dtype)
+        step = index.coefficient(vector_axis)
+        varying = any(vector_axis in condition.index.axes() for condition in guard)
+        if step == 1 and not varying:
+            text = self._vector_load(name, self.index(index), dtype, width, private)
+            if guard:
+                return f"({self.guard(guard)} ? {text} : ({type_name}{width})({zero}))"
+            return text
+        lanes = []
+        for lane in range(width):
+            element = self._element(name, self.index(index, lane), dtype, private)
+            if guard:
+                element = f"({self.guard(guard, lane)} ? {element} : {zero})"
+            lanes.append(element)
+        return f"({type_name}{width})({', '.join(lanes)})"
+
+    def _element(self, name: str, index: str, dtype: DType, private: bool) -> str:
+        if not private:
+            if dtype is dtypes.float16:
+                return f"vload_half({index}, {name})"
+            if dtype is dtypes.bfloat16:
+                return f"as_float((uint){name}[{index}] << 16)"
+        return f"{name}[{index}]"
+
+    def _vector_load(self, name: str, index: str, dtype: DType, width: int, private: bool) -> str:
+        if not private:
+            if dtype is dtypes.float16:
+                return f"vload_half{width}(0, {name} + {index})"
+            if dtype is dtypes.bfloat16:
+                raw = f"convert_uint{width}(vload{width}(0, {name} + {index}))"
+                return f"as_float{width}({raw} << 16)"
+        return f"vload{width}(0, {name} + {index})"
+
+    def store(self, name: str, index: Index, value: Expression, dtype: DType, width: int) -> None:
+        """Emit ``name[index] = value`` for one element or for ``width`` lanes."""
+        text = self.wide(value, width)
+        if width == 1:
+            self._store_element(name, self.index(index), text, dtype)
+            return
+        vector_axis, _ = self._vector_axis()
+        assert vector_axis is not None
+        if index.coefficient(vector_axis) == 1:
+            self._store_vector(name, self.index(index), text, dtype, width)
+            return
+        held = self.fresh("s")
+        self.line(f"const {ctypes.value_type(dtype)}{width} {held} = {text};")
+        for lane in range(width):
+            self._store_element(name, self.index(index, lane), f"{held}.s{_LANES[lane]}", dtype)
+
+    def store_text(self, name: str, index: Index, text: str, dtype: DType) -> None:
+        """Emit ``name[index] = text`` for one element."""
+        self._store_element(name, self.index(index), text, dtype)
+
+    def element(self, name: str, index: Index, dtype: DType) -> str:
+        """C text that reads one element."""
+        return self._element(name, self.index(index), dtype, private=False)
+
+    def _store_element(self, name: str, index: str, text: str, dtype: DType) -> None:
+        if dtype is dtypes.float16:
+            self.line(f"vstore_half({text}, {index}, {name});")
+        elif dtype is dtypes.bfloat16:
+            rounded = self._helper("round_bfloat", "float", 1)
+            self.line(f"{name}[{index}] = (ushort)(as_uint({rounded}({text})) >> 16);")
+        else:
+            self.line(f"{name}[{index}] = {text};")
+
+    def _store_vector(self, name: str, index: str, text: str, dtype: DType, width: int) -> None:
+        if dtype is dtypes.float16:
+            self.line(f"vstore_half{width}({text}, 0, {name} + {index});")
+        elif dtype is dtypes.bfloat16:
+            rounded = self._helper("round_bfloat", "float", width)
+            bits = f"convert_ushort{width}(as_uint{width}({rounded}({text})) >> 16)"
+            self.line(f"vstore{width}({bits}, 0, {name} + {index});")
+        else:
+            self.line(f"vstore{width}({text}, 0, {name} + {index});")
+
+    # Operations -------------------------------------------------------------------------------
+
+    def _apply(self, expression: Expression, width: int) -> str:
+        op, _ = expression.data
+        if op is elementwise.CAST:
+            return self._cast(expression, width)
+        if op is elementwise.BITCAST:
+            type_name = ctypes.vector(ctypes.value_type(expression.dtype), width)
+            return f"as_{type_name}({self.wide(expression.operands[0], width)})"
+        operands = [self.wide(operand, width) for operand in expression.operands]
+        # A predicate's own type is bool; its text works on the operands' type.
+        worked = expression.operands[-1].dtype if op.predicate else expression.dtype
+        return self.operation(op, operands, worked, expression.dtype, width)
+
+    def operation(
+        self, op: object, operands: list[str], worked: DType, result: DType, width: int
+    ) -> str:
+        """C text of a map operation on operand texts."""
+        texts = op.c_vector if width > 1 and op.c_vector else op.c  # type: ignore[attr-defined]
+        template = texts.get(worked.kind) or texts.get("*")
+        if template is None:
+            raise KeyError(f"operation {op!r} has no OpenCL text for {worked!r}")
+        type_name = ctypes.value_type(worked)
+        # Before the operands are filled in: their texts may hold helpers of other types.
+        template = _HELPER.sub(
+            lambda match: self._helper(match.group(1), type_name, width) + "(", template
+        )
+        text = template.format(*operands, **ctypes.placeholders(worked, width))
+        if op.predicate:  # type: ignore[attr-defined]
+            if width == 1:
+                return f"(uchar){text}"
+            return f"(convert_uchar{width}({text}) & (uchar{width})1)"
+        if worked.itemsize < 4 and worked.kind in "iu" and width == 1:
+            text = f"({type_name}){text}"
+        return self.rounded(text, result, width)
+
+    def rounded(self, text: str, dtype: DType, width: int) -> str:
+        """16-bit floats are rounded after every operation, as PyTorch does."""
+        if dtype is dtypes.float16:
+            return f"{self._helper('round_half', 'float', width)}({text})"
+        if dtype is dtypes.bfloat16:
+            return f"{self._helper('round_bfloat', 'float', width)}({text})"
+        return text
+
+    def _helper(self, name: str, type_name: str, width: int) -> str:
+        full = f"lt_{name}_{ctypes.vector(type_name, width)}"
+        if full not in self.helpers:
+            self.helpers[full] = ctypes.helper_source(name, type_name, width)
+        return full
+
+    def _cast(self, expression: Expression, width: int) -> str:
+        (operand,) = expression.operands
+        text = self.wide(operand, width)
+        source, target = operand.dtype, expression.dtype
+        if target.kind == "b":
+            return self.operation(
+                elementwise.NE, [text, f"({ctypes.value_type(source)})0"], source, target, width
+            )
+        if source.kind == "f" and target.kind in "iu" and target.itemsize < 4:
+            # Through int, as x86 converts: narrow types keep the low bits.
+            text = f"{ctypes.conversion('int', width)}({text})"
+        text = f"{ctypes.conversion(ctypes.value_type(target), width)}({text})"
+        return self.rounded(text, target, width)
+
+    def _position(self, expression: Expression, width: int) -> str:
+        type_name = ctypes.value_type(expression.dtype)
+        if width == 1:
+            return f"({type_name})({self.index(expression.data)})"
+        lanes = ", ".join(
+            f"({type_name})({self.index(expression.data, lane)})" for lane in range(width)
+        )
+        return f"({type_name}{width})({lanes})"
+
+    def _choose(self, expression: Expression, width: int) -> str:
+        then, otherwise = (self.wide(operand, width) for operand in expression.operands)
+        if width == 1:
+            return f"(({self.guard(expression.data)}) ? {then} : {otherwise})"
+        mask = ctypes.mask_type(expression.dtype)
+        lanes = ", ".join(
+            f"({self.guard(expression.data, lane)}) ? -1 : 0" for lane in range(width)
+        )
+        return f"select({otherwise}, {then}, ({mask}{width})({lanes}))"
+
+    def _random(self, expression: Expression, width: int) -> str:
+        self.helpers.setdefault("lt_philox", ctypes.PHILOX)
+        seed, offset = (self.value(operand)[0] for operand in expression.operands)
+
+        def word(lane: int | None) -> str:
+            index = f"(ulong)({self.index(expression.data, lane)})"
+            return f"lt_philox((ulong){seed}, (ulong){offset} + {index} / 4, (uint)({index} & 3))"
+
+        if width == 1:
+            return word(None)
+        return f"(uint{width})({', '.join(word(lane) for lane in range(width))})"
+
+
+def bind_rows(emitter: Emitter, axes: tuple[Axis, ...], linear: str) -> None:
+    """Name the row axes from the flat row number."""
+    count = extent(axes)
+    for axis in axes:
+        count //= max(axis.size, 1)
+        if axis.size == 1:
+            emitter.name_axis(axis, "0")
+            continue
+        text = linear if count == 1 else f"{linear} / {count}"
+        if extent(axes[: axes.index(axis)]) > 1:
+            text = f"({text}) % {axis.size}"
+        name = emitter.fresh("r")
+        emitter.line(f"const {emitter.index_type} {name} = {text};")
+        emitter.name_axis(axis, name)

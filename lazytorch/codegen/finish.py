@@ -1,0 +1,215 @@
+"""The moves that every kernel gets before it is rendered for a target.
+
+``collapse`` joins neighbouring loops that walk memory as one, ``add_stashes`` keeps dear
+values of a row on chip instead of computing them in each stage, and contractions are cut into
+packing and tiles (``contract``). Each is a function from kernel to kernel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+
+from lazytorch.codegen import contract
+from lazytorch.codegen.rows import choose_style
+from lazytorch.codegen.target import Target
+from lazytorch.dtypes import DType
+from lazytorch.ir import expression as ex
+from lazytorch.ir.expression import Expression
+from lazytorch.ir.index import Axis, Index, Quotient, Remainder, flatten, of_atom
+from lazytorch.ir.kernel import Body, ContractBody, Kernel, RowBody, Stage, Stash, Store, extent
+from lazytorch.schedule.align import inner_nests, substitute_stage
+
+# Arithmetic from which a value that two stages of a row need is kept on chip, and the bytes of
+# private memory that a row may use for it.
+STASH_COST = 8
+STASH_BYTES = 32 << 10
+
+
+def finish(
+    kernel: Kernel, target: Target, new_value: Callable[[DType, int], int]
+) -> list[Kernel]:
+    """The kernels to render, in launch order, for one scheduled kernel."""
+    before: list[Kernel] = []
+    bodies: list[Body] = []
+    values = dict(kernel.values)
+    for body in kernel.bodies:
+        if not _has_points(body):
+            continue
+        if isinstance(body, ContractBody):
+            if extent(body.summed) == 0:
+                body = _empty_sum(body)
+            else:
+                lowered = contract.lower_contract(body, values, new_value, target)
+                before.extend(lowered[:-1])
+                values.update(lowered[-1].values)
+                bodies.extend(lowered[-1].bodies)
+                continue
+        if isinstance(body, RowBody):
+            body = collapse(body)
+            # A block of columns would need a stash for each lane; it computes values again.
+            if target.family == "cpu" and choose_style(body, target).kind != "columns":
+                body = add_stashes(body)
+        bodies.append(body)
+    if not bodies:
+        return []
+    return [*before, replace(kernel, bodies=tuple(bodies), values=values)]
+
+
+def _has_points(body: Body) -> bool:
+    if isinstance(body, ContractBody):
+        return extent((*body.batch, *body.rows, *body.columns)) > 0
+    if isinstance(body, RowBody) and extent(body.rows) == 0:
+        return False
+    return isinstance(body, RowBody) or extent(body.rows) > 0
+
+
+def _empty_sum(body: ContractBody) -> RowBody:
+    """A sum over nothing is 0 everywhere; what is left is the epilogue."""
+
+    def zero(expression: Expression) -> Expression | None:
+        if expression.kind == ex.RESULT and expression.data == body.number:
+            return ex.constant(0, expression.dtype)
+        return None
+
+    stores = tuple(
+        replace(store, value=ex.rewrite(store.value, {}, zero)) for store in body.epilogue
+    )
+    return RowBody((*body.batch, *body.rows, *body.columns), stores)
+
+
+# collapse -------------------------------------------------------------------------------------
+
+
+def collapse(body: RowBody) -> RowBody:
+    """Join neighbouring axes wherever no index becomes more complicated by it."""
+    rows = [axis for axis in body.rows if axis.size > 1]
+    body = RowBody(tuple(rows), tuple(_drop_units(stage) for stage in body.stages))
+    body = _collapse_nest(body, body.rows, is_rows=True)
+    for nest in inner_nests(body.stages):
+        body = _collapse_nest(body, nest, is_rows=False)
+    return body
+
+
+def _drop_units(stage: Stage) -> Stage:
+    # A loop of one step stays only if it is all that tells an inner stage from a row-level one.
+    kept = tuple(axis for axis in stage.axes if axis.size != 1)
+    if isinstance(stage, Store):
+        return replace(stage, axes=kept)
+    return replace(stage, axes=kept or stage.axes[:1])
+
+
+def _collapse_nest(body: RowBody, nest: tuple[Axis, ...], is_rows: bool) -> RowBody:
+    axes = list(nest)
+    position = len(axes) - 2
+    while position >= 0:
+        outer, inner = axes[position], axes[position + 1]
+        joined = Axis(outer.size * inner.size, outer.name)
+        replacements = {
+            outer: of_atom(joined) // inner.size,
+            inner: of_atom(joined) % inner.size,
+        }
+        if all(_stays_simple(index, outer, inner, replacements) for index in _indices(body)):
+            body = _joined(body, outer, inner, joined, replacements, is_rows)
+            axes[position : position + 2] = [joined]
+        position -= 1
+    return body
+
+
+def _indices(body: RowBody) -> Iterable[Index]:
+    for expression in ex.walk(body.expressions()):
+        yield from ex.indices_of(expression)
+    for store in body.stores():
+        yield store.index
+
+
+def _stays_simple(
+    index: Index, outer: Axis, inner: Axis, replacements: dict[Axis, Index]
+) -> bool:
+    axes = index.axes()
+    if outer not in axes and inner not in axes:
+        return True
+    return _divisions(index.substitute(replacements)) <= _divisions(index)
+
+
+def _divisions(index: Index) -> int:
+    count = 0
+    for atom, _ in index.terms:
+        if isinstance(atom, (Quotient, Remainder)):
+            count += 1 + _divisions(atom.dividend)
+    return count
+
+
+def _joined(
+    body: RowBody,
+    outer: Axis,
+    inner: Axis,
+    joined: Axis,
+    replacements: dict[Axis, Index],
+    is_rows: bool,
+) -> RowBody:
+    parts: dict[Axis, tuple[Axis, ...]] = {outer: (joined,), inner: ()}
+    stages = tuple(substitute_stage(stage, replacements, parts) for stage in body.stages)
+    rows = body.rows
+    if is_rows:
+        rows = tuple(joined if a is outer else a for a in rows if a is not inner)
+    return RowBody(rows, stages)
+
+
+# stashes --------------------------------------------------------------------------------------
+
+
+def add_stashes(body: RowBody) -> RowBody:
+    """Keep what several stages over one nest would compute again in a private array."""
+    stages = list(body.stages)
+    budget = STASH_BYTES
+    number = 0
+    for nest in inner_nests(stages):
+        size = extent(nest)
+        while True:
+            found = _dearest_shared(stages, nest)
+            if found is None:
+                break
+            value, first = found
+            budget -= size * value.dtype.compute.itemsize
+            if budget < 0:
+                return RowBody(body.rows, tuple(stages))
+            index = flatten(tuple(map(of_atom, nest)), tuple(axis.size for axis in nest))
+            held = ex.stashed(number, index, value.dtype)
+            for position in range(first, len(stages)):
+                if stages[position].axes == nest:
+                    replaced = _replace_value(stages[position].value, value, held)
+                    stages[position] = replace(stages[position], value=replaced)
+            stages.insert(first, Stash(number, index, value, nest, size))
+            number += 1
+    return RowBody(body.rows, tuple(stages))
+
+
+def _replace_value(root: Expression, value: Expression, held: Expression) -> Expression:
+    return ex.rewrite(root, {}, None, {value: held})
+
+
+def _dearest_shared(stages: list[Stage], nest: tuple[Axis, ...]) -> tuple[Expression, int] | None:
+    """The dearest value that at least two separate loops over the nest compute, and the first."""
+    loops = [n for n, stage in enumerate(stages) if stage.axes == nest]
+    if len(loops) < 2:
+        return None
+    seen: dict[Expression, list[int]] = {}
+    for position in loops:
+        for expression in ex.walk([stages[position].value]):
+            if expression.kind == ex.APPLY:
+                seen.setdefault(expression, []).append(position)
+    best: tuple[int, Expression, int] | None = None
+    for expression, places in seen.items():
+        if len(places) < 2 or not any(axis in expression.axes() for axis in nest):
+            continue
+        if isinstance(stages[places[0]], Stash) and stages[places[0]].value is expression:
+            continue
+        cost = _cost(expression)
+        if cost >= STASH_COST and (best is None or cost > best[0]):
+            best = (cost, expression, places[0])
+    return None if best is None else (best[1], best[2])
+
+
+def _cost(expression: Expression) -> int:
+    return sum(item.data[0].cost for item in ex.walk([expression]) if item.kind == ex.APPLY)

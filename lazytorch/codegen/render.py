@@ -1,0 +1,138 @@
+"""Kernel to OpenCL C: the function around the bodies, and the two styles of row bodies.
+
+A kernel's bodies share one launch with a one-dimensional grid; each takes a range of the
+work-groups. This page knows the layout of the launch; how a body's own loops look is in
+``rows`` (maps, reductions, scans, scatters) and ``contract`` (sums of products).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lazytorch.codegen import contract_render, ctypes, rows
+from lazytorch.codegen.emitter import Emitter
+from lazytorch.codegen.target import Target
+from lazytorch.dtypes import DType
+from lazytorch.ir import expression as ex
+from lazytorch.ir.kernel import Body, Kernel, RowBody, ScanBody, ScatterBody
+
+PRELUDE = """#pragma OPENCL FP_CONTRACT OFF
+#ifdef cl_khr_fp64
+#pragma OPENCL EXTENSION cl_khr_fp64 : enable
+#endif
+"""
+_INT_LIMIT = 1 << 31
+
+
+@dataclass(frozen=True)
+class Source:
+    """One rendered kernel.
+
+    ``arrays`` and ``scalars`` list value numbers in the order of the C parameters (arrays
+    first). ``groups`` work-groups of ``local`` work-items are launched.
+    """
+
+    name: str
+    text: str
+    helpers: dict[str, str]
+    arrays: tuple[int, ...]
+    scalars: tuple[int, ...]
+    groups: int
+    local: int
+
+    @property
+    def global_size(self) -> int:
+        return self.groups * self.local
+
+
+def render(kernel: Kernel, target: Target, name: str) -> Source:
+    """The OpenCL C of a kernel, without the prelude and the helpers it lists."""
+    written = kernel.writes()
+    arrays = tuple(dict.fromkeys((*written, *kernel.reads())))
+    scalars = _scalars(kernel)
+    names = {number: f"a{position}" for position, number in enumerate(arrays)}
+    names.update({number: f"s{position}" for position, number in enumerate(scalars)})
+    helpers: dict[str, str] = {}
+    local = max(_local_size(body, target) for body in kernel.bodies)
+    lines: list[str] = []
+    declarations: list[str] = []
+    start = 0
+    for body in kernel.bodies:
+        emitter = Emitter(names.__getitem__, helpers, _index_type(body))
+        group = "group" if start == 0 else f"(group - {start})"
+        groups = _render_body(body, emitter, kernel.values, target, local, group)
+        block = emitter.text()
+        declarations.extend(emitter.declarations)
+        if len(kernel.bodies) > 1:
+            block = ["{", *("  " + line for line in block), "}"]
+            if start:
+                block[0] = f"else if (group < {start + groups}) {{"
+            else:
+                block[0] = f"if (group < {groups}) {{"
+        lines.extend(block)
+        start += groups
+    text = _function(name, kernel.values, arrays, scalars, set(written), local, declarations + lines)
+    return Source(name, text, helpers, arrays, scalars, start, local)
+
+
+def program(sources: list[Source]) -> str:
+    """One program text of several rendered kernels."""
+    helpers: dict[str, str] = {}
+    for source in sources:
+        helpers.update(source.helpers)
+    return "\n".join([PRELUDE, *helpers.values(), *(source.text for source in sources)])
+
+
+def _local_size(body: Body, target: Target) -> int:
+    if isinstance(body, (RowBody, ScanBody, ScatterBody)):
+        return rows.local_size(body, target)
+    return contract_render.local_size(body, target)
+
+
+def _render_body(
+    body: Body, emitter: Emitter, values: dict[int, DType], target: Target, local: int, group: str
+) -> int:
+    if isinstance(body, (RowBody, ScanBody, ScatterBody)):
+        return rows.render_rows(body, emitter, values, target, local, group)
+    return contract_render.render_contract(body, emitter, values, target, local, group)
+
+
+def _scalars(kernel: Kernel) -> tuple[int, ...]:
+    found: dict[int, None] = {}
+    for body in kernel.bodies:
+        for expression in ex.walk(body.expressions()):
+            if expression.kind == ex.ARGUMENT:
+                found[expression.data] = None
+    return tuple(found)
+
+
+def _index_type(body: Body) -> str:
+    """int unless some position needs more than 31 bits."""
+    highest = max((abs(store.index.high) for store in body.stores()), default=0)
+    for expression in ex.walk(body.expressions()):
+        for index in ex.indices_of(expression):
+            highest = max(highest, abs(index.high), abs(index.low))
+    return "long" if highest >= _INT_LIMIT else "int"
+
+
+def _function(
+    name: str,
+    values: dict[int, DType],
+    arrays: tuple[int, ...],
+    scalars: tuple[int, ...],
+    written: set[int],
+    local: int,
+    lines: list[str],
+) -> str:
+    parameters = []
+    for position, number in enumerate(arrays):
+        constness = "" if number in written else "const "
+        parameters.append(f"__global {constness}{ctypes.storage_type(values[number])}* a{position}")
+    for position, number in enumerate(scalars):
+        parameters.append(f"const {ctypes.value_type(values[number])} s{position}")
+    head = f"__kernel __attribute__((reqd_work_group_size({local}, 1, 1)))"
+    body = "\n".join("  " + line for line in lines)
+    return (
+        f"{head}\nvoid {name}({', '.join(parameters)}) {{\n"
+        f"  const int group = (int)get_group_id(0);\n{body}\n}}\n"
+    )

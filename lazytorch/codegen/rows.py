@@ -1,0 +1,292 @@
+"""Row bodies to loops: maps, reductions with what surrounds them, scans and scatters.
+
+Four styles (numbers in docs/architecture.md):
+
+* ``inner``: a work-item takes whole rows and vectorizes along the innermost reduced axis; the
+  style of softmax and norms on CPU devices.
+* ``columns``: a work-item takes a block of the innermost row axis in explicit vectors; the
+  style of elementwise kernels and column sums on CPU devices.
+* ``elements``: a work-item takes one row in scalar code and the driver vectorizes across
+  work-items; for irregular indices, and for elementwise kernels on GPUs.
+* ``groups``: a work-group takes a row and reduces through local memory; GPUs only.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lazytorch.codegen import reduce_loops, sequential
+from lazytorch.codegen.emitter import Emitter, bind_rows
+from lazytorch.codegen.target import Target
+from lazytorch.dtypes import DType
+from lazytorch.ir import expression as ex
+from lazytorch.ir.index import Axis
+from lazytorch.ir.kernel import Reduce, RowBody, ScanBody, ScatterBody, extent
+
+# Elements that one work-item of an elementwise kernel should have at least: a launch of fewer
+# spends more on starting work-items than on work.
+CHUNK_MINIMUM = 2048
+CHUNK_MAXIMUM = 16384
+# Work-items a core should get, so that cores finish together.
+SHARES = 8
+
+
+@dataclass(frozen=True)
+class Style:
+    """How a body's loops are laid out; ``axis`` is the vector axis of the explicit styles."""
+
+    kind: str
+    axis: Axis | None = None
+
+
+def choose_style(body: RowBody, target: Target) -> Style:
+    """The style of a body on a target."""
+    width = target.vector_width
+    if target.family == "gpu":
+        longest = max((extent(stage.axes) for stage in body.stages), default=1)
+        return Style("elements" if longest < 64 else "groups")
+    inner = _inner_axis(body)
+    column = body.rows[-1] if body.rows else None
+    inner_score = _score(body, inner) if inner is not None and inner.size >= width else -1.0
+    column_score = _score(body, column) if column is not None and column.size >= width else -1.0
+    if inner_score < 0 and column_score < 0:
+        return Style("elements")
+    if inner_score >= column_score:
+        return Style("inner", inner)
+    return Style("columns", column)
+
+
+def _inner_axis(body: RowBody) -> Axis | None:
+    """The innermost axis of the longest stage with inner axes."""
+    stages = [stage for stage in body.stages if stage.axes]
+    if not stages:
+        return None
+    return max(stages, key=lambda stage: extent(stage.axes)).axes[-1]
+
+
+def _score(body: RowBody, axis: Axis) -> float:
+    """The share of memory accesses that explicit vectors along the axis do in one piece.
+
+    Negative when some access would have to be taken apart lane by lane with divisions.
+    """
+    good = bad = 0
+    for expression in ex.walk(body.expressions()):
+        if expression.kind == ex.CHOOSE and axis in expression.axes():
+            if any(axis in condition.index.axes() for condition in expression.data):
+                return -1.0
+        if expression.kind == ex.RANDOM:
+            continue
+        if expression.kind != ex.LOAD:
+            continue
+        _, index, guard = expression.data
+        step = index.coefficient(axis)
+        if step is None or any(axis in condition.index.axes() for condition in guard):
+            return -1.0
+        if step == 1:
+            good += 1
+        elif step:
+            bad += 1
+    for store in body.stores():
+        step = store.index.coefficient(axis)
+        if step is None:
+            return -1.0
+        if step == 1:
+            good += 1
+        elif step:
+            bad += 1
+    return good / (good + bad) if good + bad else 0.5
+
+
+def local_size(body: RowBody | ScanBody | ScatterBody, target: Target) -> int:
+    """Work-items in a work-group."""
+    gpu = target.family == "gpu"
+    if isinstance(body, RowBody):
+        style = choose_style(body, target)
+        if style.kind in ("inner", "columns"):
+            return 1
+        if style.kind == "groups":
+            return min(128, target.max_work_group_size)
+    count = extent(body.rows)
+    if gpu:
+        return min(256 if count >= 4096 else 64, target.max_work_group_size)
+    return 64 if count >= 4096 * target.compute_units else 16 if count >= 512 else 1
+
+
+def render_rows(
+    body: RowBody | ScanBody | ScatterBody,
+    emitter: Emitter,
+    values: dict[int, DType],
+    target: Target,
+    local: int,
+    group: str,
+) -> int:
+    """Write the body's statements; the number of work-groups it wants."""
+    if not isinstance(body, RowBody):
+        return _elements(body, emitter, values, local, group)
+    style = choose_style(body, target)
+    if style.kind == "groups":
+        return reduce_loops.render_group(body, emitter, values, local, group)
+    if style.kind == "elements":
+        return _elements(body, emitter, values, local, group)
+    if style.kind == "inner":
+        assert style.axis is not None
+        return _inner(body, emitter, values, target, group, style.axis)
+    assert style.axis is not None
+    return _columns(body, emitter, values, target, group, style.axis)
+
+
+def _elements(
+    body: RowBody | ScanBody | ScatterBody,
+    emitter: Emitter,
+    values: dict[int, DType],
+    local: int,
+    group: str,
+) -> int:
+    count = extent(body.rows)
+    emitter.open()
+    row = emitter.fresh("row")
+    type_name = emitter.index_type
+    emitter.line(f"const {type_name} {row} = ({type_name}){group} * {local} + (int)get_local_id(0);")
+    emitter.open()
+    bind_rows(emitter, body.rows, row)
+    if isinstance(body, ScanBody):
+        sequential.render_scan(body, emitter, values)
+    elif isinstance(body, ScatterBody):
+        sequential.render_scatter(body, emitter, values)
+    else:
+        reduce_loops.render_stages(body, emitter, values, None, 1)
+    emitter.close(f"if ({row} < {count}) {{")
+    emitter.close("{")
+    return -(-count // local)
+
+
+def _inner(
+    body: RowBody,
+    emitter: Emitter,
+    values: dict[int, DType],
+    target: Target,
+    group: str,
+    axis: Axis,
+) -> int:
+    count = extent(body.rows)
+    work = max(extent(stage.axes) for stage in body.stages)
+    block = _rows_per_item(count, work, target)
+    emitter.open()
+    if block == 1:
+        bind_rows(emitter, body.rows, group)
+        reduce_loops.render_stages(body, emitter, values, axis, target.vector_width)
+        emitter.close("{")
+        return count
+    row = emitter.fresh("row")
+    bind_rows(emitter, body.rows, row)
+    reduce_loops.render_stages(body, emitter, values, axis, target.vector_width)
+    emitter.close(_block_loop(row, group, block, count, emitter.index_type))
+    return -(-count // block)
+
+
+def _block_loop(name: str, group: str, block: int, count: int, type_name: str) -> str:
+    start = f"({type_name}){group} * {block}"
+    stop = f"min(({type_name}){count}, {start} + {block})"
+    return f"for ({type_name} {name} = {start}; {name} < {stop}; {name}++) {{"
+
+
+def _rows_per_item(count: int, work: int, target: Target) -> int:
+    """Rows for one work-item: enough work each, and enough work-items for all cores."""
+    wanted = max(1, CHUNK_MINIMUM // max(work, 1))
+    fair = max(1, count // (target.compute_units * SHARES))
+    return min(wanted, fair)
+
+
+def _columns(
+    body: RowBody,
+    emitter: Emitter,
+    values: dict[int, DType],
+    target: Target,
+    group: str,
+    axis: Axis,
+) -> int:
+    width = target.vector_width
+    outer = body.rows[:-1]
+    rows = extent(outer)
+    work = max(1, sum(extent(s.axes) for s in body.stages if isinstance(s, Reduce)))
+    chunk = _chunk(axis.size, rows, work, width, target)
+    chunks = -(-axis.size // chunk)
+    block = 1
+    if chunks == 1:
+        block = _rows_per_item(rows, axis.size * work, target)
+    emitter.open()
+    row = emitter.fresh("row")
+    type_name = emitter.index_type
+    start, stop = "0", str(axis.size)
+    if block == 1:
+        text = group if chunks == 1 else f"{group} / {chunks}"
+        emitter.line(f"const {type_name} {row} = {text};")
+    if chunks > 1:
+        start, stop = emitter.fresh("from"), emitter.fresh("to")
+        share = f"{group} % {chunks}" if rows > 1 else group
+        emitter.line(f"const {type_name} {start} = ({type_name})({share}) * {chunk};")
+        emitter.line(f"const {type_name} {stop} = min(({type_name}){axis.size}, {start} + {chunk});")
+    bind_rows(emitter, outer, row)
+    _column_loops(body, emitter, values, axis, width, chunk, start, stop)
+    if block == 1:
+        emitter.close("{")
+        return rows * chunks
+    emitter.close(_block_loop(row, group, block, rows, type_name))
+    return -(-rows // block)
+
+
+def _chunk(size: int, rows: int, work: int, width: int, target: Target) -> int:
+    """Columns for one work-item."""
+    wanted = size * rows // (target.compute_units * SHARES)
+    wanted = max(wanted, CHUNK_MINIMUM // work, width)
+    wanted = min(wanted, CHUNK_MAXIMUM // min(work, 64), size)
+    step = 4 * width
+    return size if wanted >= size else max(step, wanted // step * step)
+
+
+def _column_loops(
+    body: RowBody,
+    emitter: Emitter,
+    values: dict[int, DType],
+    axis: Axis,
+    width: int,
+    chunk: int,
+    start: str,
+    stop: str,
+) -> None:
+    """Vector blocks over the columns, then what is left one by one."""
+    type_name = emitter.index_type
+    column = emitter.fresh("c")
+    emitter.line(f"{type_name} {column} = {start};")
+    has_reduce = any(isinstance(stage, Reduce) for stage in body.stages)
+    widths = [4, 1] if has_reduce and chunk >= 4 * width else [1]
+    for vectors in widths:
+        emitter.open()
+        if vectors == 1:
+            _column_block(body, emitter, values, axis, width, column)
+        else:
+            reduce_loops.render_column_block(body, emitter, values, axis, width, vectors, column)
+        step = vectors * width
+        emitter.close(f"for (; {column} + {step} <= {stop}; {column} += {step}) {{")
+    if axis.size % width or chunk % width:
+        emitter.open()
+        emitter.name_axis(axis, column)
+        reduce_loops.render_stages(body, emitter, values, None, 1)
+        emitter.close(f"for (; {column} < {stop}; {column}++) {{")
+
+
+def _column_block(
+    body: RowBody,
+    emitter: Emitter,
+    values: dict[int, DType],
+    axis: Axis,
+    width: int,
+    column: str,
+) -> None:
+    scope = emitter.scopes[-1]
+    scope.vector_axis, scope.width = axis, width
+    emitter.name_axis(axis, column)
+    reduce_loops.render_stages(body, emitter, values, None, width)
+
+
+__all__ = ["Style", "choose_style", "local_size", "render_rows"]

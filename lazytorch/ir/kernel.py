@@ -1,0 +1,199 @@
+"""Kernel: a loop nest as data, another type than Node.
+
+A kernel is one or more bodies that run side by side in one launch. A :class:`RowBody` has row
+axes, whose points are independent and run in parallel, and stages that run one after the
+other for each row: reductions over inner axes, stores, and values kept on chip. A
+:class:`ContractBody` is a sum of products. :class:`ScanBody` and :class:`ScatterBody` walk one
+axis in order.
+
+Arrays are named by value numbers; the plan binds them to buffers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from typing import Union
+
+from lazytorch.dtypes import DType
+from lazytorch.ir.definition import OpDef
+from lazytorch.ir.expression import LOAD, Expression, loaded_values, walk
+from lazytorch.ir.index import Axis, Index
+
+
+@dataclass(frozen=True)
+class Store:
+    """``target[index] = value`` for every point of the inner ``axes`` (() : once a row)."""
+
+    target: int
+    index: Index
+    value: Expression
+    axes: tuple[Axis, ...] = ()
+
+
+@dataclass(frozen=True)
+class Reduce:
+    """Result ``number`` = ``value`` combined by ``op`` over the inner ``axes``."""
+
+    number: int
+    op: OpDef
+    value: Expression
+    axes: tuple[Axis, ...]
+
+
+@dataclass(frozen=True)
+class Stash:
+    """Keep ``value`` for every point of the inner ``axes`` on chip, at flat ``index``."""
+
+    number: int
+    index: Index
+    value: Expression
+    axes: tuple[Axis, ...]
+    size: int
+
+
+Stage = Union[Store, Reduce, Stash]
+
+
+@dataclass(frozen=True)
+class RowBody:
+    """Independent rows, each a sequence of stages."""
+
+    rows: tuple[Axis, ...]
+    stages: tuple[Stage, ...]
+
+    def expressions(self) -> list[Expression]:
+        return [stage.value for stage in self.stages]
+
+    def stores(self) -> list[Store]:
+        return [stage for stage in self.stages if isinstance(stage, Store)]
+
+    @property
+    def is_map(self) -> bool:
+        """Only stores, one element a row."""
+        return all(isinstance(stage, Store) and not stage.axes for stage in self.stages)
+
+
+@dataclass(frozen=True)
+class ContractBody:
+    """``sum over summed of first * second`` at every point of (batch, rows, columns).
+
+    ``batch`` axes occur in both operands and the output, ``rows`` only in the first,
+    ``columns`` only in the second, ``summed`` in both or either. The sum is computed in
+    ``accumulate`` and then called RESULT ``number`` in the values of ``epilogue``, whose
+    stores have no inner axes. Operands may be any expression over the axes.
+    """
+
+    batch: tuple[Axis, ...]
+    rows: tuple[Axis, ...]
+    columns: tuple[Axis, ...]
+    summed: tuple[Axis, ...]
+    first: Expression
+    second: Expression
+    number: int
+    accumulate: DType
+    epilogue: tuple[Store, ...]
+
+    def expressions(self) -> list[Expression]:
+        return [self.first, self.second, *(store.value for store in self.epilogue)]
+
+    def stores(self) -> list[Store]:
+        return list(self.epilogue)
+
+    @property
+    def flops(self) -> int:
+        return 2 * extent((*self.batch, *self.rows, *self.columns, *self.summed))
+
+
+@dataclass(frozen=True)
+class ScanBody:
+    """``target[index] =`` running combination of ``value`` along ``axis``, for each row."""
+
+    rows: tuple[Axis, ...]
+    axis: Axis
+    op: OpDef
+    value: Expression
+    target: int
+    index: Index
+
+    def expressions(self) -> list[Expression]:
+        return [self.value]
+
+    def stores(self) -> list[Store]:
+        return [Store(self.target, self.index, self.value, (self.axis,))]
+
+
+@dataclass(frozen=True)
+class ScatterBody:
+    """For each row: copy ``base`` along ``base_axis`` into the target, then walk ``axis`` in
+    order and combine ``value`` into the target at ``position``.
+
+    ``base`` is ``None`` when the target already holds it (a donated buffer).
+    """
+
+    rows: tuple[Axis, ...]
+    base_axis: Axis
+    base: Expression | None
+    base_index: Index
+    axis: Axis
+    value: Expression
+    target_index: Index
+    combine: OpDef | None
+    target: int
+    dtype: DType = field(kw_only=True)
+
+    def expressions(self) -> list[Expression]:
+        # The positions stand inside target_index; they are read as well.
+        probe = [self.value]
+        if self.base is not None:
+            probe.append(self.base)
+        probe.extend(loaded_values(self.target_index))
+        return probe
+
+    def stores(self) -> list[Store]:
+        return [Store(self.target, self.target_index, self.value, (self.axis,))]
+
+
+Body = Union[RowBody, ContractBody, ScanBody, ScatterBody]
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """Bodies that run side by side in one launch.
+
+    ``values`` gives the dtype of every array and scalar by number. ``covers`` are the numbers
+    of the graph's values computed here, ``notes`` say why the kernel was cut as it is.
+    """
+
+    bodies: tuple[Body, ...]
+    values: dict[int, DType]
+    covers: tuple[int, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def reads(self) -> tuple[int, ...]:
+        """Numbers of the arrays that are loaded, in order of appearance."""
+        return _unique(
+            expression.data[0]
+            for body in self.bodies
+            for expression in walk(body.expressions())
+            if expression.kind == LOAD
+        )
+
+    def writes(self) -> tuple[int, ...]:
+        """Numbers of the arrays that are stored."""
+        return _unique(store.target for body in self.bodies for store in body.stores())
+
+    def with_bodies(self, bodies: Iterable[Body]) -> Kernel:
+        return replace(self, bodies=tuple(bodies))
+
+
+def _unique(numbers: Iterable[int]) -> tuple[int, ...]:
+    return tuple(dict.fromkeys(numbers))
+
+
+def extent(axes: Iterable[Axis]) -> int:
+    """Number of points of a nest of axes."""
+    result = 1
+    for axis in axes:
+        result *= axis.size
+    return result

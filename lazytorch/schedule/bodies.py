@@ -1,0 +1,143 @@
+"""A stored value to the loop nest that computes it."""
+
+from __future__ import annotations
+
+from lazytorch.dtypes import DType
+from lazytorch.ir import expression as ex
+from lazytorch.ir.index import Axis, flatten, of_atom, of_int, total
+from lazytorch.ir.kernel import Body, ContractBody, Reduce, RowBody, ScanBody, ScatterBody, Store
+from lazytorch.ops import elementwise
+from lazytorch.schedule.graph import Graph
+from lazytorch.schedule.regions import Puller, position_index
+
+_COMBINE = {
+    "set": None, "add": elementwise.ADD, "prod": elementwise.MUL, "max": elementwise.MAXIMUM,
+    "min": elementwise.MINIMUM,
+}  # fmt: skip
+
+
+def body_of(graph: Graph, number: int, puller: Puller) -> Body:
+    """The loop nest of one stored value."""
+    kind = graph.ops[number].kind
+    if kind == "reduce":
+        return _reduce(graph, number, puller)
+    if kind == "contract":
+        return _contract(graph, number, puller)
+    if kind == "scan":
+        return _scan(graph, number, puller)
+    if kind == "scatter":
+        return _scatter(graph, number, puller)
+    return _map(graph, number, puller)
+
+
+def _axes(shape: tuple[int, ...], name: str = "i") -> tuple[Axis, ...]:
+    return tuple(Axis(extent, name) for extent in shape)
+
+
+def _map(graph: Graph, number: int, puller: Puller) -> RowBody:
+    shape = graph.shapes[number]
+    rows = _axes(shape)
+    index = tuple(of_atom(axis) for axis in rows)
+    value = puller.computed(number, index)
+    return RowBody(rows, (Store(number, flatten(index, shape), value),))
+
+
+def _reduce(graph: Graph, number: int, puller: Puller) -> RowBody:
+    (source,) = graph.sources[number]
+    reduced = graph.attrs[number][0]
+    everything = tuple(
+        Axis(extent, "k" if axis in reduced else "i")
+        for axis, extent in enumerate(graph.shapes[source])
+    )
+    rows = tuple(axis for place, axis in enumerate(everything) if place not in reduced)
+    inner = tuple(axis for place, axis in enumerate(everything) if place in reduced)
+    value = puller.element(source, tuple(of_atom(axis) for axis in everything))
+    index = flatten(tuple(of_atom(axis) for axis in rows), graph.shapes[number])
+    result = ex.result(number, graph.dtypes[number])
+    return RowBody(
+        rows,
+        (Reduce(number, graph.ops[number], value, inner), Store(number, index, result)),
+    )
+
+
+def _contract(graph: Graph, number: int, puller: Puller) -> ContractBody:
+    sizes, output_axes, *indices = graph.attrs[number]
+    axes = _axes(tuple(sizes), "x")
+    operands = []
+    used = []
+    for source, terms in zip(graph.sources[number], indices):
+        index = tuple(
+            total(of_atom(axes[axis]) * factor for axis, factor in dimension)
+            for dimension in terms
+        )
+        operands.append(puller.element(source, index))
+        used.append({axis for dimension in terms for axis, _ in dimension})
+    output = set(output_axes)
+    first, second = used
+    position = {axis: of_atom(axes[axis]) for axis in range(len(sizes))}
+    target = flatten(tuple(position[axis] for axis in output_axes), graph.shapes[number])
+    dtype = graph.dtypes[number]
+    summed = tuple(axes[axis] for axis in range(len(sizes)) if axis not in output)
+    # An output axis that neither operand uses repeats the result: treat it as a column.
+    return ContractBody(
+        batch=tuple(axes[a] for a in output_axes if a in first and a in second),
+        rows=tuple(axes[a] for a in output_axes if a in first and a not in second),
+        columns=tuple(axes[a] for a in output_axes if a not in first),
+        summed=summed,
+        first=operands[0],
+        second=operands[1],
+        number=number,
+        accumulate=accumulation_dtype(dtype),
+        epilogue=(Store(number, target, ex.result(number, dtype)),),
+    )
+
+
+def accumulation_dtype(dtype: DType) -> DType:
+    """Sums of 16-bit floats run in float32; everything else in its own type."""
+    return dtype.compute
+
+
+def _scan(graph: Graph, number: int, puller: Puller) -> ScanBody:
+    (axis,) = graph.attrs[number]
+    everything = _axes(graph.shapes[number])
+    index = tuple(of_atom(a) for a in everything)
+    value = puller.element(graph.sources[number][0], index)
+    rows = tuple(a for place, a in enumerate(everything) if place != axis)
+    return ScanBody(
+        rows, everything[axis], graph.ops[number], value, number,
+        flatten(index, graph.shapes[number]),
+    )  # fmt: skip
+
+
+def _scatter(graph: Graph, number: int, puller: Puller) -> ScatterBody:
+    base, positions, values = graph.sources[number]
+    axis, mode = graph.attrs[number]
+    shape = graph.shapes[number]
+    everything = list(_axes(shape))
+    base_axis = everything[axis]
+    base_index = tuple(of_atom(a) for a in everything)
+    walked = Axis(graph.shapes[values][axis], "n")
+    index = list(base_index)
+    index[axis] = of_atom(walked)
+    picked = puller.element(
+        positions,
+        tuple(
+            of_int(0) if extent == 1 else place
+            for place, extent in zip(index, graph.shapes[positions])
+        ),
+    )
+    target = list(index)
+    target[axis] = position_index(picked, shape[axis])
+    rows = tuple(a for a in everything if a is not base_axis)
+    return ScatterBody(
+        rows=rows,
+        base_axis=base_axis,
+        base=puller.element(base, base_index),
+        base_index=flatten(base_index, shape),
+        axis=walked,
+        value=puller.element(values, tuple(index)),
+        target_index=flatten(tuple(target), shape),
+        combine=_COMBINE[mode],
+        target=number,
+        dtype=graph.dtypes[number],
+    )

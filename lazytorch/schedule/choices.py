@@ -1,0 +1,35 @@
+"""Every threshold of the scheduler. Changing one may change speed, never a result.
+
+Numbers without a source were measured on a 2-core AVX-512 machine with Intel's CPU runtime;
+``benchmarks/`` has the kernels they were measured on.
+"""
+
+from __future__ import annotations
+
+# Additions' worth of arithmetic that is repeated rather than stored and loaded again.
+RECOMPUTE_COST = 8
+# A value repeated along axes of its readers (a row's statistic) this often is stored once.
+EXPANSION = 4
+# Caps of one kernel: compile time explodes when registers spill.
+MAX_OPERATIONS = 160
+MAX_LOADS = 24
+MAX_DEPTH = 48
+MAX_STORES = 12
+# Arrays and scalars of one launch, and bodies side by side in it.
+MAX_ARGUMENTS = 120
+MAX_BODIES = 48
+# Elements up to which independent elementwise bodies share a launch although they share no data.
+SIDE_BY_SIDE_ELEMENTS = 1 << 21
+# Rows that a fused row group must have, unless it is small: rows are what runs in parallel.
+MIN_GROUP_ROWS = 8
+SMALL_GROUP_ELEMENTS = 1 << 14
+# Bytes of one row that fit on chip, so that reading it again costs little.
+ROW_BYTES = 256 << 10
+# A reduction of at least this many elements into few results is cut in two.
+SPLIT_ELEMENTS = 1 << 16
+SPLIT_ROWS = 64
+SPLIT_PARTS = 32
+# Whether a leaf that nobody needs after the graph may give its memory to an output.
+DONATE = True
+# Sources of one concatenation in one kernel.
+MAX_CONCATENATED = 16

@@ -1,0 +1,64 @@
+"""How much work a kernel is: arithmetic, bytes, and a readable name."""
+
+from __future__ import annotations
+
+from lazytorch.ir import expression as ex
+from lazytorch.ir.kernel import (
+    Body,
+    ContractBody,
+    Kernel,
+    Reduce,
+    RowBody,
+    ScanBody,
+    ScatterBody,
+    extent,
+)
+from lazytorch.schedule.graph import Graph
+
+NAMED = 3
+
+
+def points(body: Body) -> int:
+    """Independent points of a body; 0 when it has nothing to do."""
+    if isinstance(body, ContractBody):
+        return extent((*body.batch, *body.rows, *body.columns))
+    return extent(body.rows)
+
+
+def work_of(kernel: Kernel, graph: Graph) -> tuple[int, int]:
+    """(arithmetic operations, bytes of the arrays read and written once)."""
+    flops = sum(_flops(body) for body in kernel.bodies)
+    touched = {*kernel.reads(), *kernel.writes()}
+    return flops, sum(graph.nbytes(number) for number in touched if number < len(graph))
+
+
+def _flops(body: Body) -> int:
+    if isinstance(body, ContractBody):
+        return body.flops + points(body) * _operations([s.value for s in body.epilogue])
+    if isinstance(body, RowBody):
+        rows = extent(body.rows)
+        return sum(
+            rows * extent(stage.axes)
+            * (_operations([stage.value]) + isinstance(stage, Reduce))
+            for stage in body.stages
+        )  # fmt: skip
+    if isinstance(body, (ScanBody, ScatterBody)):
+        return extent(body.rows) * body.axis.size * (1 + _operations([body.value]))
+    return 0
+
+
+def _operations(roots: list[ex.Expression]) -> int:
+    return sum(e.data[0].cost for e in ex.walk(roots) if e.kind == ex.APPLY)
+
+
+def label(kernel: Kernel, graph: Graph) -> str:
+    """A short name made of the operations a kernel computes: letters and underscores only."""
+    names: dict[str, None] = {}
+    for body in kernel.bodies:
+        if isinstance(body, ContractBody):
+            names["contract"] = None
+    for number in kernel.covers:
+        op = graph.ops[number]
+        if op.kind not in ("move", "leaf"):
+            names.setdefault(op.name)
+    return "_".join(list(names)[:NAMED]) or "move"

@@ -1,0 +1,269 @@
+"""Canonical form: a graph as numbered rows.
+
+One iterative walk over the pending nodes numbers their values. A row is (operation, attributes,
+numbers of the sources), so equal computations get one number (common subexpressions), nodes
+that nobody needs are never reached, and the tuple of rows is an exact key for finished plans:
+two graphs have the same key only if they are the same computation on leaves of the same types.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from lazytorch.dtypes import DType
+from lazytorch.ir.definition import OpDef
+from lazytorch.ir.node import Node
+from lazytorch.ops import leaves
+from lazytorch.schedule import choices
+
+
+@dataclass
+class Graph:
+    """A numbered graph. Lists are indexed by value number, sources before users.
+
+    ``nodes`` holds one node for each number (others with the same value are in ``twins``);
+    ``leaves`` and ``scalars`` are the numbers bound at launch, in order of appearance.
+    ``outputs`` are the numbers whose buffers somebody keeps.
+    """
+
+    ops: list[OpDef] = field(default_factory=list)
+    attrs: list[tuple[Any, ...]] = field(default_factory=list)
+    sources: list[tuple[int, ...]] = field(default_factory=list)
+    shapes: list[tuple[int, ...]] = field(default_factory=list)
+    dtypes: list[DType] = field(default_factory=list)
+    nodes: list[Node] = field(default_factory=list)
+    leaves: list[int] = field(default_factory=list)
+    scalars: list[int] = field(default_factory=list)
+    outputs: list[int] = field(default_factory=list)
+    reasons: dict[int, str] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.ops)
+
+    def size(self, number: int) -> int:
+        result = 1
+        for extent in self.shapes[number]:
+            result *= extent
+        return result
+
+    def nbytes(self, number: int) -> int:
+        return self.size(number) * self.dtypes[number].itemsize
+
+    def add(
+        self,
+        op: OpDef,
+        sources: tuple[int, ...],
+        attrs: tuple[Any, ...],
+        shape: tuple[int, ...],
+        dtype: DType,
+        node: Node,
+    ) -> int:
+        """Append a row; its number."""
+        self.ops.append(op)
+        self.attrs.append(attrs)
+        self.sources.append(sources)
+        self.shapes.append(shape)
+        self.dtypes.append(dtype)
+        self.nodes.append(node)
+        return len(self.ops) - 1
+
+
+@dataclass
+class Numbering:
+    """The result of the walk: the exact ``key``, and what binds a plan to this graph.
+
+    ``order`` lists the pending nodes, ``numbers`` their value numbers in the same order.
+    ``leaf_nodes`` and ``scalar_nodes`` hold the values to bind. ``outputs`` pairs each value
+    number that must be kept with the nodes that want it.
+    """
+
+    key: tuple[Any, ...]
+    order: list[Node]
+    numbers: list[int]
+    leaf_nodes: list[Node]
+    leaf_numbers: list[int]
+    scalar_nodes: list[Node]
+    scalar_numbers: list[int]
+    outputs: dict[int, list[Node]]
+    copies: list[Node] = field(default_factory=list)
+
+
+_BUFFER_ROW = "leaf"
+_SCALAR_ROW = "scalar"
+
+
+def number_graph(roots: Sequence[Node]) -> Numbering:
+    """Number everything pending below ``roots``.
+
+    Besides the roots, values are kept that somebody outside the graph still refers to and that
+    are dear to compute again: saved activations of a live tape, states, and the like.
+    """
+    order: list[Node] = []
+    numbers: list[int] = []
+    known: dict[int, int] = {}
+    uses: dict[int, int] = {}
+    rows: list[tuple[Any, ...]] = []
+    table: dict[tuple[Any, ...], int] = {}
+    leaf_nodes: list[Node] = []
+    leaf_numbers: list[int] = []
+    scalar_nodes: list[Node] = []
+    scalar_numbers: list[int] = []
+    scalar_op = leaves.SCALAR
+    copies: list[Node] = []
+    stack: list[Node] = list(roots)[::-1]
+    while stack:
+        node = stack[-1]
+        key = id(node)
+        if key in known:
+            stack.pop()
+            continue
+        if node.buffer is not None:
+            stack.pop()
+            if node.op is scalar_op:
+                row: tuple[Any, ...] = (_SCALAR_ROW, node.dtype, len(scalar_nodes))
+                scalar_nodes.append(node)
+                scalar_numbers.append(len(rows))
+            else:
+                row = (_BUFFER_ROW, node.dtype, node.shape, len(leaf_nodes))
+                leaf_nodes.append(node)
+                leaf_numbers.append(len(rows))
+            known[key] = len(rows)
+            rows.append(row)
+            continue
+        sources = node.src
+        if node.op is leaves.COPY:
+            # It crosses devices: the engine makes it a leaf and numbers again.
+            known[key] = -1
+            copies.append(node)
+            continue
+        ready = True
+        for source in sources:
+            if id(source) not in known:
+                if ready:
+                    ready = False
+                stack.append(source)
+        if not ready:
+            continue
+        stack.pop()
+        places = []
+        for source in sources:
+            place = id(source)
+            uses[place] = uses.get(place, 0) + 1
+            places.append(known[place])
+        if sources:
+            row = (node.op, node.attrs, *places)
+        elif node.op is leaves.CONSTANT:
+            row = (node.op, repr(node.attrs[0]), node.dtype)
+        else:
+            row = (node.op, node.attrs, node.shape, node.dtype)
+        number = table.get(row)
+        if number is None:
+            number = table[row] = len(rows)
+            rows.append(row)
+        known[key] = number
+        order.append(node)
+        numbers.append(number)
+    del stack
+    if copies:
+        return Numbering((), [], [], [], [], [], [], {}, copies)
+    outputs = _kept(roots, order, numbers, known, uses)
+    # Leaves nobody outside refers to any more may give their memory to an output.
+    donated = _private_leaves(leaf_nodes, uses) if choices.DONATE else ()
+    plan_key = (tuple(rows), tuple(outputs), donated)
+    return Numbering(
+        plan_key, order, numbers, leaf_nodes, leaf_numbers, scalar_nodes, scalar_numbers, outputs
+    )
+
+
+def _kept(
+    roots: Sequence[Node],
+    order: list[Node],
+    numbers: list[int],
+    known: dict[int, int],
+    uses: dict[int, int],
+) -> dict[int, list[Node]]:
+    """Which values get a buffer of their own: roots, and live values dear to recompute."""
+    wanted = {id(root) for root in roots}
+    outputs: dict[int, list[Node]] = {}
+    # Arithmetic since the last value in memory; None where a reduction or contraction lies
+    # between.
+    depth: dict[int, int | None] = {}
+    for position, node in enumerate(order):
+        key = id(node)
+        number = numbers[position]
+        cost: int | None = node.op.cost if node.op.kind in ("map", "random", "gather") else 0
+        if node.op.kind not in ("map", "move", "random", "leaf", "gather"):
+            cost = None
+        else:
+            for source in node.src:
+                if source.buffer is None:
+                    below = depth[id(source)]
+                    cost = None if cost is None or below is None else cost + below
+        keep = key in wanted
+        if not keep and (cost is None or cost > choices.RECOMPUTE_COST):
+            # Two references are this loop's own (``order`` and ``node``), one the call's.
+            keep = sys.getrefcount(node) - _OWN_REFERENCES > uses.get(key, 0)
+        if keep and node.op.kind != "leaf":
+            depth[key] = 0
+        else:
+            depth[key] = cost
+        if keep:
+            outputs.setdefault(number, []).append(node)
+        elif number in outputs:
+            outputs[number].append(node)
+    return outputs
+
+
+def _count_own_references() -> int:
+    order = [object()]
+    for _, node in enumerate(order):
+        return sys.getrefcount(node)
+    raise AssertionError
+
+
+# References that the walk itself holds to a node while it asks for the count.
+_OWN_REFERENCES = _count_own_references()
+
+
+def _private_leaves(leaf_nodes: list[Node], uses: dict[int, int]) -> tuple[int, ...]:
+    """Positions of leaves to which, as to their buffers, only this graph refers."""
+    private = []
+    for position, node in enumerate(leaf_nodes):
+        if sys.getrefcount(node) - _OWN_REFERENCES <= uses.get(id(node), 0):
+            # The node's slot and the call's argument: nobody else holds the buffer.
+            if sys.getrefcount(node.buffer) <= 2:
+                private.append(position)
+    return tuple(private)
+
+
+def build_graph(numbering: Numbering) -> Graph:
+    """The graph as data for the scheduler: rows once each, in the numbering's order."""
+    graph = Graph()
+    count = len(numbering.key[0])
+    holder: list[Node | None] = [None] * count
+    for node, number in zip(numbering.leaf_nodes, numbering.leaf_numbers):
+        holder[number] = node
+    for node, number in zip(numbering.scalar_nodes, numbering.scalar_numbers):
+        holder[number] = node
+    for node, number in zip(numbering.order, numbering.numbers):
+        if holder[number] is None:
+            holder[number] = node
+    for number, row in enumerate(numbering.key[0]):
+        node = holder[number]
+        assert node is not None
+        is_leaf = row[0] in (_BUFFER_ROW, _SCALAR_ROW)
+        if row[0] == _BUFFER_ROW:
+            op = leaves.BUFFER
+        elif row[0] == _SCALAR_ROW:
+            op = leaves.SCALAR
+        else:
+            op = node.op
+        sources = () if is_leaf or not node.src else tuple(row[2:])
+        graph.add(op, sources, node.attrs, node.shape, node.dtype, node)
+    graph.leaves = list(numbering.leaf_numbers)
+    graph.scalars = list(numbering.scalar_numbers)
+    graph.outputs = list(numbering.outputs)
+    return graph

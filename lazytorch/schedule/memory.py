@@ -1,0 +1,163 @@
+"""Where each value of a plan lives: decided once, so that a replay allocates only outputs.
+
+A value is a *leaf* (bound at launch), an *output* (a buffer that outlives the plan), or a
+temporary in the *arena*, one block of memory a device lends to whichever plan is running.
+An output may take the buffer of a leaf that nobody needs any more (*donation*): then an
+optimizer's update, or any in-place operation, is computed in place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from lazytorch import log
+from lazytorch.ir import expression as ex
+from lazytorch.ir.kernel import Kernel, RowBody
+
+ARENA_ALIGNMENT = 256
+
+
+@dataclass(frozen=True)
+class Place:
+    """``kind`` is 'leaf', 'output' or 'arena'; ``position`` counts leaves or outputs, or is the
+    byte offset in the arena."""
+
+    kind: str
+    position: int
+    nbytes: int
+
+
+@dataclass(frozen=True)
+class Access:
+    """What one step reads and writes, and which inputs it may overwrite with which output."""
+
+    reads: tuple[int, ...]
+    writes: tuple[int, ...]
+    replaceable: Mapping[int, tuple[int, ...]]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Places by value number; ``donors`` maps an output's position to a leaf's."""
+
+    places: dict[int, Place]
+    donors: dict[int, int]
+    arena_bytes: int
+
+
+def replaceable_inputs(kernel: Kernel) -> dict[int, tuple[int, ...]]:
+    """For each stored value, the inputs that its kernel reads only where it writes that value.
+
+    Only elementwise nests qualify: every work-item has read what it needs before it writes.
+    """
+    result: dict[int, tuple[int, ...]] = {}
+    loads_by_body = [ex.loads_of(body.expressions()) for body in kernel.bodies]
+    for number, body in enumerate(kernel.bodies):
+        if not isinstance(body, RowBody) or not body.is_map:
+            continue
+        elsewhere = {
+            load.data[0]
+            for other, loads in enumerate(loads_by_body)
+            if other != number
+            for load in loads
+        }
+        for store in body.stores():
+            inputs: dict[int, bool] = {}
+            for load in loads_by_body[number]:
+                source, index, guard = load.data
+                same = index == store.index and not guard
+                inputs[source] = inputs.get(source, True) and same
+            fitting = tuple(n for n, same in inputs.items() if same and n not in elsewhere)
+            result[store.target] = fitting
+    return result
+
+
+def plan_memory(
+    steps: Sequence[Access],
+    nbytes: Mapping[int, int],
+    leaves: Sequence[int],
+    outputs: Sequence[int],
+    donated: Sequence[int],
+) -> Layout:
+    """Lay out every value; ``donated`` lists positions of leaves whose memory is free to take."""
+    places = {
+        number: Place("leaf", position, nbytes[number]) for position, number in enumerate(leaves)
+    }
+    for position, number in enumerate(outputs):
+        places.setdefault(number, Place("output", position, nbytes[number]))
+    last_read = _last_reads(steps)
+    donors = _donors(steps, nbytes, leaves, outputs, donated, last_read)
+    arena_bytes = _place_temporaries(steps, nbytes, places, last_read)
+    log.write(
+        "memory",
+        lambda: f"arena {arena_bytes} bytes, {len(outputs)} outputs, {len(donors)} in place",
+    )
+    return Layout(places, donors, arena_bytes)
+
+
+def _last_reads(steps: Sequence[Access]) -> dict[int, int]:
+    last: dict[int, int] = {}
+    for position, step in enumerate(steps):
+        for number in step.reads:
+            last[number] = position
+    return last
+
+
+def _donors(
+    steps: Sequence[Access],
+    nbytes: Mapping[int, int],
+    leaves: Sequence[int],
+    outputs: Sequence[int],
+    donated: Sequence[int],
+    last_read: Mapping[int, int],
+) -> dict[int, int]:
+    free = {leaves[position]: position for position in donated}
+    wanted = {number: position for position, number in enumerate(outputs)}
+    donors: dict[int, int] = {}
+    for time, step in enumerate(steps):
+        for number in step.writes:
+            if number not in wanted or wanted[number] in donors or number in free:
+                continue
+            candidates = [
+                leaf
+                for leaf in free
+                if nbytes[leaf] == nbytes[number] > 0
+                and (
+                    last_read.get(leaf, -1) < time
+                    or last_read[leaf] == time
+                    and leaf in step.replaceable.get(number, ())
+                )
+            ]
+            if candidates:
+                # The value that is being updated first: then memory stays where it is.
+                replaced = step.replaceable.get(number, ())
+                leaf = max(candidates, key=lambda n: (n in replaced, -free[n]))
+                donors[wanted[number]] = free.pop(leaf)
+    return donors
+
+
+def _place_temporaries(
+    steps: Sequence[Access],
+    nbytes: Mapping[int, int],
+    places: dict[int, Place],
+    last_read: Mapping[int, int],
+) -> int:
+    """First fit over lifetimes; the arena's size."""
+    live: list[tuple[int, int, int]] = []  # (offset, end offset, last step)
+    total = 0
+    for time, step in enumerate(steps):
+        live = [block for block in live if block[2] >= time]
+        for number in step.writes:
+            if number in places:
+                continue
+            size = -(-nbytes[number] // ARENA_ALIGNMENT) * ARENA_ALIGNMENT
+            offset = 0
+            for start, end, _ in sorted(live):
+                if offset + size <= start:
+                    break
+                offset = max(offset, end)
+            places[number] = Place("arena", offset, nbytes[number])
+            live.append((offset, offset + size, last_read.get(number, time)))
+            total = max(total, offset + size)
+    return total
