@@ -1,0 +1,69 @@
+"""Numbers of an update rule as 0-d values shared by all parameters.
+
+Knows how a Python number becomes a kernel argument, and how step counters are kept without
+ever reading one back from a device. It must not know any update rule.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lazytorch import dtypes
+from lazytorch import functional as functions
+from lazytorch.dtypes import DType
+from lazytorch.tensor import Tensor
+
+
+class StepScalars:
+    """Makes each number of one step into a 0-d tensor once for each dtype and device."""
+
+    def __init__(self) -> None:
+        self._made: dict[tuple[Any, DType, Any], Tensor] = {}
+
+    def __call__(self, value: Any, like: Tensor) -> Tensor:
+        """``value`` as a 0-d tensor that combines with ``like`` in the dtype it computes in."""
+        if isinstance(value, Tensor):
+            return value.detach().reshape(())
+        dtype = like.dtype.compute if like.is_floating_point() else dtypes.float32
+        key = (value, dtype, like.device)
+        made = self._made.get(key)
+        if made is None:
+            made = self._made[key] = functions.scalar_argument(value, dtype, like.device)
+        return made
+
+
+class StepCounts:
+    """Step counters: tensors in the state, as PyTorch has them, with their values on the host.
+
+    All parameters that have taken the same number of steps share one counter tensor; a tensor
+    of unknown value (loaded from a file, or put there by the user) is read once.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[int, tuple[Tensor, float]] = {}
+        self._next: dict[int, tuple[Tensor, float]] = {}
+        self._by_value: dict[float, Tensor] = {}
+
+    def advance(self, state: dict[str, Any]) -> float:
+        """Add one to ``state["step"]`` and return the new count."""
+        counter = state["step"]
+        known = self._known.get(id(counter))
+        count = (float(counter) if known is None else known[1]) + 1.0
+        advanced = self._by_value.get(count)
+        if advanced is None:
+            advanced = self._by_value[count] = functions.tensor(
+                count, dtype=dtypes.float32, device="cpu"
+            )
+            self._next[id(advanced)] = (advanced, count)
+        state["step"] = advanced
+        return count
+
+    def end_step(self) -> None:
+        """Forget the counters of the step before."""
+        if self._next:
+            self._known, self._next, self._by_value = self._next, {}, {}
+
+
+def zero_count() -> Tensor:
+    """The step counter of a parameter that has not been updated yet."""
+    return functions.tensor(0.0, dtype=dtypes.float32, device="cpu")
