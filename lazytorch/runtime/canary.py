@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import warnings
 
 if __name__ == "__main__":
     # Run as a file: this folder must not offer its modules (cache, device ...) to other packages.
@@ -234,8 +235,6 @@ def tell(name: str, result: str) -> None:
 
 
 def main(arguments: list[str]) -> None:
-    import warnings
-
     warnings.simplefilter("ignore")
     tell("import", "start")
     import pyopencl as cl

@@ -47,6 +47,8 @@ def get_device(name: str) -> Device:
 
 def available_devices() -> list[str]:
     """Names :func:`get_device` can open: those not known to be broken, and ``numpy``."""
+    if forked_from_user():
+        return ["numpy"]
     names = [
         f"opencl:{item.index}"
         for item in discovery.discover().candidates

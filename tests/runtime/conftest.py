@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import subprocess
 import sys
@@ -9,8 +10,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
 from lazytorch import config
-from lazytorch.runtime import cache, get_device
+from lazytorch.runtime import Device, cache, get_device
 from lazytorch.runtime.discovery import discover
 from lazytorch.runtime.opencl import OpenCLDevice
 
@@ -21,18 +23,29 @@ def opencl_names() -> list[str]:
     return [f"opencl:{item.index}" for item in discover().candidates]
 
 
-@pytest.fixture(params=[*opencl_names(), "numpy"])
-def any_device(request: pytest.FixtureRequest):
-    return get_device(request.param)
+@functools.cache
+def discrete_device() -> OpenCLDevice:
+    """The first device, driven as one whose memory NumPy cannot see."""
+    return OpenCLDevice(discover().candidates[0], ("zero_copy",))
 
 
-@pytest.fixture(params=opencl_names() or [None])
-def device(request: pytest.FixtureRequest) -> OpenCLDevice:
+NAMES = [*opencl_names(), "discrete"] if opencl_names() else []
+
+
+def open_device(name: str) -> Device:
+    return discrete_device() if name == "discrete" else get_device(name)
+
+
+@pytest.fixture(params=[*NAMES, "numpy"])
+def any_device(request: pytest.FixtureRequest) -> Device:
+    return open_device(request.param)
+
+
+@pytest.fixture(params=NAMES or [None])
+def device(request: pytest.FixtureRequest) -> Device:
     if request.param is None:
         pytest.skip("no OpenCL device")
-    found = get_device(request.param)
-    assert isinstance(found, OpenCLDevice)
-    return found
+    return open_device(request.param)
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ import threading
 
 import numpy as np
 import pytest
+
 from lazytorch import config
 from lazytorch.errors import OutOfMemoryError
 from lazytorch.runtime.buffers import size_class

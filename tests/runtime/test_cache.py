@@ -12,6 +12,7 @@ import warnings
 from pathlib import Path
 
 import pytest
+
 from lazytorch import config
 from lazytorch.errors import LazytorchWarning
 from lazytorch.runtime import cache

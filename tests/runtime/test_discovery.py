@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+
 from lazytorch.errors import DeviceError
 from lazytorch.runtime import drivers, registry, report
 from lazytorch.runtime.discovery import discover

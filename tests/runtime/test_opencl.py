@@ -7,6 +7,7 @@ import threading
 
 import numpy as np
 import pytest
+
 from lazytorch import config
 from lazytorch.errors import BuildError, DeviceError
 from lazytorch.runtime import LocalMemory, counters, get_device

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from lazytorch import config
 from lazytorch.errors import DeviceError, LazytorchWarning
 from lazytorch.runtime import canary, probe, registry
