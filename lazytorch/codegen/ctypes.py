@@ -148,10 +148,11 @@ def _bodies(name: str, type_name: str, width: int) -> str | None:
     if name in ("shift_left", "shift_right"):
         return _shift(name, type_name, width, signed)
     if name == "round_half" and type_name == "float":
-        if width == 1:
-            return "half h[1]; vstore_half(a, 0, h); return vload_half(0, h);"
+        # An array of half is refused without cl_khr_fp16; a pointer to half is not.
+        suffix = "" if width == 1 else str(width)
         return (
-            f"half h[{width}]; vstore_half{width}(a, 0, h); return vload_half{width}(0, h);"
+            f"ushort h[{width}]; vstore_half{suffix}(a, 0, (half*)h);"
+            f" return vload_half{suffix}(0, (half*)h);"
         )
     if name == "round_bfloat" and type_name == "float":
         u, w = vector("uint", width), "" if width == 1 else str(width)

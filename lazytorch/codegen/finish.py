@@ -17,7 +17,18 @@ from lazytorch.dtypes import DType
 from lazytorch.ir import expression as ex
 from lazytorch.ir.expression import Expression
 from lazytorch.ir.index import Axis, Index, Quotient, Remainder, flatten, of_atom
-from lazytorch.ir.kernel import Body, ContractBody, Kernel, RowBody, Stage, Stash, Store, extent
+from lazytorch.ir.kernel import (
+    Body,
+    ContractBody,
+    Kernel,
+    RowBody,
+    ScanBody,
+    ScatterBody,
+    Stage,
+    Stash,
+    Store,
+    extent,
+)
 from lazytorch.schedule.align import inner_nests, substitute_stage
 
 # Arithmetic from which a value that two stages of a row need is kept on chip, and the bytes of
@@ -53,7 +64,24 @@ def finish(
         bodies.append(body)
     if not bodies:
         return []
-    return [*before, replace(kernel, bodies=tuple(bodies), values=values)]
+    launches = [
+        replace(kernel, bodies=tuple(alike), values=values)
+        for alike in _by_work_group(bodies, target)
+    ]
+    return [*before, *launches]
+
+
+def _by_work_group(bodies: list[Body], target: Target) -> list[list[Body]]:
+    """Bodies that can share a launch: those whose styles want the same kind of work-group."""
+    alike: dict[str, list[Body]] = {}
+    for body in bodies:
+        kind = "elements"
+        if isinstance(body, RowBody):
+            kind = choose_style(body, target).kind
+        elif not isinstance(body, (ScanBody, ScatterBody)):
+            kind = "contract"
+        alike.setdefault("vectors" if kind in ("inner", "columns") else kind, []).append(body)
+    return list(alike.values())
 
 
 def _has_points(body: Body) -> bool:
@@ -176,7 +204,8 @@ def add_stashes(body: RowBody) -> RowBody:
                 return RowBody(body.rows, tuple(stages))
             index = flatten(tuple(map(of_atom, nest)), tuple(axis.size for axis in nest))
             held = ex.stashed(number, index, value.dtype)
-            for position in range(first, len(stages)):
+            # The first user shares the loop that fills the stash and has the value at hand.
+            for position in range(first + 1, len(stages)):
                 if stages[position].axes == nest:
                     replaced = _replace_value(stages[position].value, value, held)
                     stages[position] = replace(stages[position], value=replaced)
@@ -191,7 +220,9 @@ def _replace_value(root: Expression, value: Expression, held: Expression) -> Exp
 
 def _dearest_shared(stages: list[Stage], nest: tuple[Axis, ...]) -> tuple[Expression, int] | None:
     """The dearest value that at least two separate loops over the nest compute, and the first."""
-    loops = [n for n, stage in enumerate(stages) if stage.axes == nest]
+    loops = [
+        n for n, stage in enumerate(stages) if stage.axes == nest and not isinstance(stage, Stash)
+    ]
     if len(loops) < 2:
         return None
     seen: dict[Expression, list[int]] = {}
@@ -202,8 +233,6 @@ def _dearest_shared(stages: list[Stage], nest: tuple[Axis, ...]) -> tuple[Expres
     best: tuple[int, Expression, int] | None = None
     for expression, places in seen.items():
         if len(places) < 2 or not any(axis in expression.axes() for axis in nest):
-            continue
-        if isinstance(stages[places[0]], Stash) and stages[places[0]].value is expression:
             continue
         cost = _cost(expression)
         if cost >= STASH_COST and (best is None or cost > best[0]):

@@ -166,9 +166,10 @@ def number_graph(roots: Sequence[Node]) -> Numbering:
         known[key] = number
         order.append(node)
         numbers.append(number)
-    del stack
     if copies:
         return Numbering((), [], [], [], [], [], [], {}, copies)
+    # Counting references comes next: the walk must not hold any of its own.
+    node = source = sources = None  # type: ignore[assignment]
     outputs = _kept(roots, order, numbers, known, uses)
     # Leaves nobody outside refers to any more may give their memory to an output.
     donated = _private_leaves(leaf_nodes, uses) if choices.DONATE else ()
