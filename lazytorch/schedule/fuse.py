@@ -49,7 +49,10 @@ class Group:
     reads: set[int]
     writes: set[int]
     notes: list[str] = field(default_factory=list)
-    refusals: dict[int, str] = field(default_factory=dict)
+    # Groups that were not joined with this one, and why. A joined group is a new object, so an
+    # answer stays true as long as its group is the one in use.
+    refusals: dict[int, tuple[Group, str]] = field(default_factory=dict)
+    strangers: set[int] = field(default_factory=set)
 
 
 class Fuser:
@@ -129,12 +132,15 @@ class Fuser:
         for producer in sorted(self.producers(key), reverse=True):
             if producer not in self.groups or key not in self.groups:
                 continue
-            merged = self._merged(self.groups[producer], self.groups[key])
-            if isinstance(merged, str):
-                self.groups[key].refusals[producer] = merged
+            first, second = self.groups[producer], self.groups[key]
+            known = second.refusals.get(producer)
+            if known is not None and known[0] is first:
                 continue
-            if self.reaches(producer, key, skip_direct=True):
-                self.groups[key].refusals[producer] = "another kernel must run between them"
+            merged = self._merged(first, second)
+            if not isinstance(merged, str) and self.reaches(producer, key, skip_direct=True):
+                merged = "another kernel must run between them"
+            if isinstance(merged, str):
+                second.refusals[producer] = (first, merged)
                 continue
             self._replace(producer, key, merged)
             return True
@@ -196,7 +202,7 @@ class Fuser:
 
     def _merge_pair(self, first: int, second: int) -> bool:
         one, two = self.groups[first], self.groups[second]
-        if not one.reads & two.reads or first in two.refusals and two.refusals[first] == "pair":
+        if id(one) in two.strangers or not one.reads & two.reads:
             return False
         merged = merge_side_by_side(one.body, two.body)  # type: ignore[arg-type]
         if (
@@ -205,7 +211,7 @@ class Fuser:
             or self.reaches(first, second, skip_direct=False)
             or self.reaches(second, first, skip_direct=False)
         ):
-            two.refusals[first] = "pair"
+            two.strangers.add(id(one))
             return False
         self._replace(first, second, merged)
         return True
@@ -270,9 +276,8 @@ class Fuser:
 
 
 def _refused(group: Group) -> Iterable[str]:
-    for producer, reason in group.refusals.items():
-        if reason != "pair":
-            yield f"not joined with the kernel of value {producer}: {reason}"
+    for producer, (_, reason) in group.refusals.items():
+        yield f"not joined with the kernel of value {producer}: {reason}"
 
 
 def _batches(late: list[tuple[int, Group]]) -> list[list[int]]:
