@@ -39,7 +39,7 @@ class HostStep:
 Step = Kernel | HostStep
 
 
-@dataclass
+@dataclass(eq=False)
 class Group:
     """A nest on its way into a launch."""
 
@@ -52,7 +52,7 @@ class Group:
     # Groups that were not joined with this one, and why. A joined group is a new object, so an
     # answer stays true as long as its group is the one in use.
     refusals: dict[int, tuple[Group, str]] = field(default_factory=dict)
-    strangers: set[int] = field(default_factory=set)
+    strangers: set[Group] = field(default_factory=set)
 
 
 class Fuser:
@@ -202,7 +202,7 @@ class Fuser:
 
     def _merge_pair(self, first: int, second: int) -> bool:
         one, two = self.groups[first], self.groups[second]
-        if id(one) in two.strangers or not one.reads & two.reads:
+        if one in two.strangers or not one.reads & two.reads:
             return False
         merged = merge_side_by_side(one.body, two.body)  # type: ignore[arg-type]
         if (
@@ -211,7 +211,7 @@ class Fuser:
             or self.reaches(first, second, skip_direct=False)
             or self.reaches(second, first, skip_direct=False)
         ):
-            two.strangers.add(id(one))
+            two.strangers.add(one)
             return False
         self._replace(first, second, merged)
         return True
