@@ -20,12 +20,13 @@ import numpy as np
 
 from lazytorch import config, dtypes, log
 from lazytorch.codegen.finish import finish
-from lazytorch.codegen.render import Source, program, render
+from lazytorch.codegen.render import Bounds, Source, program, render
 from lazytorch.codegen.target import Target
 from lazytorch.dtypes import DType
 from lazytorch.errors import BuildError, OutOfMemoryError
 from lazytorch.ir import expression as ex
-from lazytorch.ir.kernel import Kernel
+from lazytorch.ir.index import Axis, of_atom
+from lazytorch.ir.kernel import Kernel, RowBody, Store
 from lazytorch.ir.node import Node
 from lazytorch.ops import leaves
 from lazytorch.runtime import counters, get_device, resolve
@@ -193,10 +194,13 @@ def _execute(numbering: Numbering, device_name: str) -> None:
     leaf_buffers = [node.buffer for node in numbering.leaf_nodes]
     scalars = [node.buffer for node in numbering.scalar_nodes]
     origins = [group[0].site for group in numbering.outputs.values()]
+    origins += [None] * (len(replay.plan.outputs) - len(origins))
     try:
         results = replay.run(leaf_buffers, scalars, origins)
     except OutOfMemoryError as error:
         raise _explained(error, numbering) from None
+    if replay.plan.bounds is not None:
+        _check_bounds(replay.plan, results[-1])
     for group, buffer in zip(numbering.outputs.values(), results):
         for node in group:
             node.fulfil(buffer)
@@ -249,10 +253,13 @@ def schedule(numbering: Numbering, device: Device) -> Scheduled:
         kinds[number] = dtype
         return number
 
-    launches = _lower(steps, device, graph, new_value)
-    donated = numbering.key[2]
+    report: _BoundsReport | None = None
+    if config.get("BOUNDS") and device.kind != "numpy":
+        report = _BoundsReport(new_value(dtypes.int32, 2), sizes, kinds)
+    launches = _lower(steps, device, graph, new_value, report)
+    outputs = graph.outputs if report is None else [*graph.outputs, report.number]
     layout = plan_memory(
-        [_access(step) for step in launches], sizes, graph.leaves, graph.outputs, donated
+        [_access(step) for step in launches], sizes, graph.leaves, outputs, numbering.key[2]
     )
     sources = {s.name: s.text for s in (step.source for step in launches) if s is not None}  # type: ignore[union-attr]
     text = program([s for s in (step.source for step in launches) if s is not None]) if sources else ""  # type: ignore[union-attr]
@@ -262,13 +269,14 @@ def schedule(numbering: Numbering, device: Device) -> Scheduled:
         layout=layout,
         leaves=tuple(graph.leaves),
         scalars=tuple(graph.scalars),
-        outputs=tuple(graph.outputs),
+        outputs=tuple(outputs),
         shapes={number: shape for number, shape in enumerate(graph.shapes)},
         dtypes=kinds,
         source=text,
         sources=sources,
         flops=sum(s.flops for s in plan_steps if isinstance(s, LaunchStep)),
         nbytes=sum(s.nbytes for s in plan_steps if isinstance(s, LaunchStep)),
+        bounds=None if report is None else report.codes,
     )
     return Scheduled(graph, stored, steps, plan)
 
@@ -298,9 +306,12 @@ def _lower(
     device: Device,
     graph: Graph,
     new_value: Callable[[DType, int], int],
+    report: _BoundsReport | None,
 ) -> list[_Lowered]:
     result: list[_Lowered] = []
     target = target_of(device)
+    if report is not None:
+        result.append(report.clearing(target))
     for step in steps:
         if isinstance(step, HostStep):
             call = CallStep(
@@ -321,7 +332,7 @@ def _lower(
         kernels = finish(step, target, new_value)
         for position, kernel in enumerate(kernels):
             name = f"k{len(result)}_{estimate.label(step, graph)}"
-            source = render(kernel, target, name)
+            source = render(kernel, target, name, report and report.for_kernel(kernel, name))
             last = position == len(kernels) - 1
             launch = LaunchStep(
                 name, step if last else kernel, source.arrays, source.scalars, source.groups,
@@ -330,6 +341,50 @@ def _lower(
             )  # fmt: skip
             result.append(_Lowered(launch, kernel, source))
     return result
+
+
+class _BoundsReport:
+    """The array in which kernels report an index outside its array (LAZYTORCH_BOUNDS)."""
+
+    def __init__(self, number: int, sizes: dict[int, int], kinds: dict[int, DType]) -> None:
+        self.number = number
+        self.codes: dict[int, tuple[str, int]] = {}
+        self._sizes = sizes
+        self._kinds = kinds
+
+    def clearing(self, target: Target) -> _Lowered:
+        """The step that runs first and sets the report to "nothing"."""
+        axis = Axis(2)
+        index = of_atom(axis)
+        store = Store(self.number, index, ex.constant(0, dtypes.int32))
+        kernel = Kernel((RowBody((axis,), (store,)),), {self.number: dtypes.int32})
+        source = render(kernel, target, "k_clear_bounds")
+        step = LaunchStep(
+            source.name, kernel, source.arrays, (), source.groups, source.local,
+            notes=("LAZYTORCH_BOUNDS=1",),
+        )  # fmt: skip
+        return _Lowered(step, kernel, source)
+
+    def for_kernel(self, kernel: Kernel, name: str) -> Bounds:
+        """The checks of one kernel, with codes of its own."""
+        first = len(self.codes) + 1
+        touched = _touched(kernel)
+        for position, number in enumerate(touched):
+            self.codes[first + position] = (name, number)
+        counts = {n: self._sizes[n] // self._kinds[n].itemsize for n in touched}
+        return Bounds(self.number, counts, first)
+
+
+def _check_bounds(plan: Plan, report: Any) -> None:
+    """Raise for an index that a kernel found outside its array."""
+    assert plan.bounds is not None
+    code, index = report.as_numpy(np.int32, (2,))
+    if code:
+        name, number = plan.bounds[int(code)]
+        raise IndexError(
+            f"kernel {name} used index {index} of value {number}, which has shape "
+            f"{list(plan.shapes.get(number, ()))}; its source is in lazytorch.explain(...)"
+        )
 
 
 def graph_has_points(kernel: Kernel) -> bool:

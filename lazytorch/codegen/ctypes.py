@@ -206,3 +206,11 @@ inline uint lt_philox(ulong seed, ulong counter, uint word) {
   return word == 0 ? x0 : word == 1 ? x1 : word == 2 ? x2 : x3;
 }
 """
+
+BOUND = """
+inline long lt_bound(long i, long n, int code, __global int* bounds) {
+  if (i >= 0 && i < n) return i;
+  bounds[0] = code; bounds[1] = (int)i;
+  return 0;
+}
+"""

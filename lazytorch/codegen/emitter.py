@@ -54,6 +54,8 @@ class Emitter:
         self.helpers = helpers
         self.index_type = index_type
         self.scopes: list[Scope] = [Scope()]
+        # Element counts by C name when indices are to be checked, and the codes they report.
+        self.limits: dict[str, tuple[int, int]] = {}
         # Lines that must stand at the top of the kernel function (local memory).
         self.declarations: list[str] = []
         self._counter = 0
@@ -287,7 +289,17 @@ class Emitter:
             lanes.append(element)
         return f"({type_name}{width})({', '.join(lanes)})"
 
+    def _checked(self, name: str, index: str, width: int) -> str:
+        """The index, made to report when it is outside its array (LAZYTORCH_BOUNDS)."""
+        found = self.limits.get(name)
+        if found is None:
+            return index
+        count, code = found
+        self.helpers.setdefault("lt_bound", ctypes.BOUND)
+        return f"lt_bound({index}, {count - width + 1}, {code}, bounds)"
+
     def _element(self, name: str, index: str, dtype: DType, private: bool) -> str:
+        index = self._checked(name, index, 1)
         if not private:
             if dtype is dtypes.float16:
                 return f"vload_half({index}, {name})"
@@ -296,6 +308,7 @@ class Emitter:
         return f"{name}[{index}]"
 
     def _vector_load(self, name: str, index: str, dtype: DType, width: int, private: bool) -> str:
+        index = self._checked(name, index, width)
         if not private:
             if dtype is dtypes.float16:
                 return f"vload_half{width}(0, {name} + {index})"
@@ -329,6 +342,7 @@ class Emitter:
         return self._element(name, self.index(index), dtype, private=False)
 
     def _store_element(self, name: str, index: str, text: str, dtype: DType) -> None:
+        index = self._checked(name, index, 1)
         if dtype is dtypes.float16:
             self.line(f"vstore_half({text}, {index}, {name});")
         elif dtype is dtypes.bfloat16:
@@ -338,6 +352,7 @@ class Emitter:
             self.line(f"{name}[{index}] = {text};")
 
     def _store_vector(self, name: str, index: str, text: str, dtype: DType, width: int) -> None:
+        index = self._checked(name, index, width)
         if dtype is dtypes.float16:
             self.line(f"vstore_half{width}({text}, 0, {name} + {index});")
         elif dtype is dtypes.bfloat16:

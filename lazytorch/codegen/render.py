@@ -7,6 +7,7 @@ work-groups. This page knows the layout of the launch; how a body's own loops lo
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from lazytorch.codegen import contract_render, ctypes, rows
@@ -45,7 +46,19 @@ class Source:
         return self.groups * self.local
 
 
-def render(kernel: Kernel, target: Target, name: str) -> Source:
+@dataclass(frozen=True)
+class Bounds:
+    """Checks of every index: the array that reports go to, element counts, and the first code.
+
+    A report is (code, index), where the code counts a kernel's arrays from ``first_code``.
+    """
+
+    number: int
+    counts: Mapping[int, int]
+    first_code: int
+
+
+def render(kernel: Kernel, target: Target, name: str, bounds: Bounds | None = None) -> Source:
     """The OpenCL C of a kernel, without the prelude and the helpers it lists."""
     written = kernel.writes()
     arrays = tuple(dict.fromkeys((*written, *kernel.reads())))
@@ -54,11 +67,19 @@ def render(kernel: Kernel, target: Target, name: str) -> Source:
     names.update({number: f"s{position}" for position, number in enumerate(scalars)})
     helpers: dict[str, str] = {}
     local = max(_local_size(body, target) for body in kernel.bodies)
+    if bounds is not None and target.family == "cpu":
+        # Intel's runtime, vectorizing across work-items, reports also for masked-out ones.
+        local = 1
     lines: list[str] = []
     declarations: list[str] = []
     start = 0
     for body in kernel.bodies:
         emitter = Emitter(names.__getitem__, helpers, _index_type(body))
+        if bounds is not None:
+            emitter.limits = {
+                names[number]: (bounds.counts[number], bounds.first_code + position)
+                for position, number in enumerate(arrays)
+            }
         group = "group" if start == 0 else f"(group - {start})"
         groups = _render_body(body, emitter, kernel.values, target, local, group)
         block = emitter.text()
@@ -71,6 +92,8 @@ def render(kernel: Kernel, target: Target, name: str) -> Source:
                 block[0] = f"if (group < {groups}) {{"
         lines.extend(block)
         start += groups
+    if bounds is not None:
+        arrays = (*arrays, bounds.number)
     text = _function(name, kernel.values, arrays, scalars, set(written), local, declarations + lines)
     return Source(name, text, helpers, arrays, scalars, start, local)
 
@@ -126,6 +149,9 @@ def _function(
 ) -> str:
     parameters = []
     for position, number in enumerate(arrays):
+        if number not in values:
+            parameters.append("__global int* bounds")
+            continue
         constness = "" if number in written else "const "
         parameters.append(f"__global {constness}{ctypes.storage_type(values[number])}* a{position}")
     for position, number in enumerate(scalars):

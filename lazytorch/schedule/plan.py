@@ -47,7 +47,9 @@ class Plan:
     """Steps in order, where each value lives, and what is bound at launch.
 
     ``outputs`` are value numbers, ``scalars`` their numbers with types in binding order;
-    ``source`` is the whole program's text, empty on devices that build none.
+    ``source`` is the whole program's text, empty on devices that build none. ``bounds`` says, where
+    indices are checked, which (kernel, array) each report code means; then the last output is
+    the report.
     """
 
     steps: tuple[LaunchStep | CallStep, ...]
@@ -61,6 +63,7 @@ class Plan:
     sources: dict[str, str] = field(default_factory=dict)
     flops: int = 0
     nbytes: int = 0
+    bounds: dict[int, tuple[str, int]] | None = None
 
     @property
     def launches(self) -> int:

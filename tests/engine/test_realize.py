@@ -181,3 +181,19 @@ def test_a_kernel_that_does_not_build_names_operation_and_source(
     with pytest.raises(BuildError, match=r"tan of shape \[77\]") as caught:
         engine.realize([op(elementwise.TAN, x)])
     assert caught.value.source_path and "no_such_function" in caught.value.log
+
+
+@pytest.mark.skipif(len(DEVICES) < 2, reason="checks are generated into OpenCL C")
+def test_bounds_mode_finds_a_position_outside_its_array() -> None:
+    from lazytorch import config
+    from lazytorch.ops import indexing
+
+    device = next(name for name in DEVICES if name != "numpy")
+    data = leaf(np.arange(12, dtype=np.float32).reshape(4, 3), device)
+    good = leaf(np.int64([[3], [0]]), device)
+    bad = leaf(np.int64([[7], [0]]), device)
+    with config.override(BOUNDS=True):
+        fine = engine.to_array(op(indexing.GATHER, data, good, attrs=(0,)))
+        assert fine.tolist() == [[9, 10, 11], [0, 1, 2]]
+        with pytest.raises(IndexError, match="gather"):
+            engine.to_array(op(indexing.GATHER, data, bad, attrs=(0,)))
