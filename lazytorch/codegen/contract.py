@@ -10,10 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 from lazytorch.codegen.contract_body import TiledContractBody
-from lazytorch.codegen.contract_form import Form, affine, canonical
+from lazytorch.codegen.contract_form import Form, affine, canonical, has_unit_stride
+from lazytorch.codegen.contract_gpu import GroupContractBody, choose_group_tiling
+from lazytorch.codegen.contract_pack import PanelPackBody, panel_pitch
 from lazytorch.codegen.contract_schedule import choose_tiling
+from lazytorch.codegen.contract_tiling import Tiling
 from lazytorch.codegen.target import Target
 from lazytorch.dtypes import DType
 from lazytorch.ir import expression as ex
@@ -24,6 +28,10 @@ from lazytorch.ir.kernel import ContractBody, Kernel, Reduce, RowBody, Store, ex
 from lazytorch.ops import elementwise, reduction
 
 NewValue = Callable[[DType, int], int]
+Temporary = Callable[[DType, int], int]
+# Bytes between neighbours along the sum from which the scalar operand is packed.
+FAR_STRIDE = 1536
+PARTIAL = "contract: sums split over work-items"
 
 
 
@@ -42,18 +50,35 @@ def lower_contract(
         known[number] = dtype
         return number
 
+    def kernel(body: Any, note: str = "") -> Kernel:
+        return Kernel((body,), dict(known), notes=(note,) if note else ())
+
+    if form.summed_count == 0:
+        return [kernel(_empty_sum(form), "contract: nothing to sum")]
+    if target.family == "cpu" and _is_row_of_dots(form):
+        return [kernel(_as_reduction(form), "contract: dot products")]
+    if target.family == "gpu":
+        groups = choose_group_tiling(form, target)
+        if groups.splits == 1:
+            return [kernel(GroupContractBody(form, groups))]
+        partial, split, final = _split_sum(form, groups.splits, temporary)
+        return [kernel(GroupContractBody(partial, groups, split)), kernel(final, PARTIAL)]
     kernels: list[Kernel] = []
     tiling = choose_tiling(form, target)
     if not tiling.scalar_windows and not _readable_in_place(form):
-        pack, form = _pack_scalar(form, temporary)
-        kernels.append(Kernel((pack,), dict(known), notes=("contract: packed operand",)))
+        pack: Any
+        if _packs_in_panels(form):
+            pack, form = _pack_panels(form, tiling, temporary)
+            tiling = tiling.changed(packed_panels=True)
+        else:
+            pack, form = _pack_rows(form, temporary)
+        kernels.append(kernel(pack, "contract: packed operand"))
     if tiling.splits == 1:
-        main = TiledContractBody(form, tiling)
-        kernels.append(Kernel((main,), dict(known)))  # type: ignore[arg-type]
+        kernels.append(kernel(TiledContractBody(form, tiling)))
         return kernels
-    partial, final = _split_sum(form, tiling.splits, temporary)
-    kernels.append(Kernel((replace(partial, tiling=tiling),), dict(known)))  # type: ignore[arg-type]
-    kernels.append(Kernel((final,), dict(known), notes=("contract: partial sums",)))
+    partial, split, final = _split_sum(form, tiling.splits, temporary)
+    kernels.append(kernel(TiledContractBody(partial, tiling, split)))
+    kernels.append(kernel(final, PARTIAL))
     return kernels
 
 
@@ -68,6 +93,33 @@ def _accumulating(form: Form) -> Form:
     return replace(form, scalar=cast(form.scalar), vector=cast(form.vector))
 
 
+def _empty_sum(form: Form) -> RowBody:
+    """The epilogue of zeros."""
+
+    def change(value: Expression) -> Expression | None:
+        return ex.constant(0, value.dtype) if value.kind == ex.RESULT else None
+
+    stores = tuple(
+        replace(store, value=ex.rewrite(store.value, {}, change)) for store in form.epilogue
+    )
+    return RowBody((*form.batch, *form.rows, *form.columns), stores)
+
+
+def _is_row_of_dots(form: Form) -> bool:
+    """Whether the register tile would hold next to nothing and both operands run along the sum."""
+    if not form.summed or form.summed_count < 32:
+        return False
+    if form.row_count * form.column_count == 1:
+        return True
+    return form.row_count == 1 and has_unit_stride(form.vector, form.summed[-1])
+
+
+def _as_reduction(form: Form) -> RowBody:
+    product = ex.apply(elementwise.MUL, (), (form.scalar, form.vector), form.accumulate)
+    reduce = Reduce(form.number, reduction.SUM, product, form.summed)
+    return RowBody((*form.batch, *form.rows, *form.columns), (reduce, *form.epilogue))
+
+
 def _flat(axes: tuple[Axis, ...]) -> Index:
     strides = row_major_strides(tuple(axis.size for axis in axes))
     return ix.total(ix.of_atom(axis) * stride for axis, stride in zip(axes, strides))
@@ -75,26 +127,51 @@ def _flat(axes: tuple[Axis, ...]) -> Index:
 
 def _readable_in_place(form: Form) -> bool:
     """Whether the register tile may broadcast the scalar operand straight from its array."""
-    axes = (*form.batch, *form.rows, *form.summed)
-    index = affine(form.scalar, axes, form.accumulate)
+    index = affine(form.scalar, (*form.batch, *form.rows, *form.summed), form.accumulate)
     if index is None:
         return False
-    return True
+    if not form.summed:
+        return True
+    # Far strides along the sum touch a page for every step.
+    step = abs(index.coefficient(form.summed[-1]) or 0)
+    far = step * form.accumulate.itemsize >= FAR_STRIDE and form.column_count >= 64
+    return not (far and _packs_in_panels(form))
 
 
-def _pack_scalar(form: Form, temporary: Callable[[DType, int], int]) -> tuple[RowBody, Form]:
-    """A kernel that writes the scalar operand row by row, and the form that reads that."""
-    summed = extent(form.summed)
-    pitch = padded_pitch(summed, form.accumulate.itemsize)
-    used = form.scalar.axes()
-    batch = tuple(axis for axis in form.batch if axis in used)
-    count = extent(batch) * form.row_count * pitch
-    number = temporary(form.accumulate, count)
-    index = _flat((*batch, *form.rows)) * pitch + _flat(form.summed)
-    rows = (*batch, *form.rows, *form.summed)
-    pack = RowBody(rows, (Store(number, index, form.scalar),))
+def _packs_in_panels(form: Form) -> bool:
+    return len(form.rows) == 1 and has_unit_stride(form.scalar, form.rows[0])
+
+
+def _pack_panels(form: Form, tiling: Tiling, temporary: Temporary) -> tuple[PanelPackBody, Form]:
+    """A kernel that writes the scalar operand in panels, and the form that reads those."""
+    batch, summed = _batch_of(form.scalar, form), extent(form.summed)
+    mr, width = tiling.panels.mr, tiling.width
+    pitch = panel_pitch(summed, mr, width)
+    panels = tiling.panels.count
+    number = temporary(form.accumulate, extent(batch) * panels * pitch)
+    pack = PanelPackBody(
+        form.scalar, batch, form.rows[0], form.summed, mr, width, number, form.accumulate
+    )
+    # The panel's own offset is added where the main kernel counts panels.
+    index = _flat(batch) * (panels * pitch) + _flat(form.summed) * mr
     packed = ex.load(number, index, (), form.accumulate)
     return pack, replace(form, scalar=packed)
+
+
+def _pack_rows(form: Form, temporary: Temporary) -> tuple[RowBody, Form]:
+    """A kernel that writes the scalar operand row by row, and the form that reads that."""
+    pitch = padded_pitch(extent(form.summed), form.accumulate.itemsize)
+    batch = _batch_of(form.scalar, form)
+    number = temporary(form.accumulate, extent(batch) * form.row_count * pitch)
+    index = _flat((*batch, *form.rows)) * pitch + _flat(form.summed)
+    pack = RowBody((*batch, *form.rows, *form.summed), (Store(number, index, form.scalar),))
+    packed = ex.load(number, index, (), form.accumulate)
+    return pack, replace(form, scalar=packed)
+
+
+def _batch_of(operand: Expression, form: Form) -> tuple[Axis, ...]:
+    used = operand.axes()
+    return tuple(axis for axis in form.batch if axis in used)
 
 
 def padded_pitch(length: int, itemsize: int) -> int:
@@ -104,10 +181,8 @@ def padded_pitch(length: int, itemsize: int) -> int:
     return pitch + line if pitch * itemsize % 1024 == 0 else pitch
 
 
-def _split_sum(
-    form: Form, splits: int, temporary: Callable[[DType, int], int]
-) -> tuple[TiledContractBody, RowBody]:
-    """The body that computes partial sums, and the one that adds them up."""
+def _split_sum(form: Form, splits: int, temporary: Temporary) -> tuple[Form, Axis, RowBody]:
+    """The form that computes partial sums, their axis, and the body that adds them up."""
     outputs = (*form.batch, *form.rows, *form.columns)
     total = extent(outputs)
     number = temporary(form.accumulate, total * splits)
@@ -117,7 +192,4 @@ def _split_sum(
     partial = replace(form, epilogue=(Store(number, place, result),))
     loaded = ex.load(number, place, (), form.accumulate)
     reduce = Reduce(form.number, reduction.SUM, loaded, (split,))
-    final = RowBody(outputs, (reduce, *form.epilogue))
-    return TiledContractBody(partial, None, split), final
-
-
+    return partial, split, RowBody(outputs, (reduce, *form.epilogue))

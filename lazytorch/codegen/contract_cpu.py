@@ -11,7 +11,8 @@ from __future__ import annotations
 from lazytorch.codegen import ctypes
 from lazytorch.codegen.contract_body import TiledContractBody
 from lazytorch.codegen.contract_form import Form
-from lazytorch.codegen.contract_schedule import Tiling
+from lazytorch.codegen.contract_pack import panel_pitch
+from lazytorch.codegen.contract_tiling import Tiling
 from lazytorch.codegen.contract_stage import Stager
 from lazytorch.codegen.emitter import Emitter
 from lazytorch.ir import expression as ex
@@ -26,7 +27,6 @@ def render_cpu(body: TiledContractBody, emitter: Emitter, group: str) -> int:
 
     ``group`` is the C text of the body's linear group number.
     """
-    assert body.tiling is not None
     return _Renderer(body, body.tiling, emitter).render(group)
 
 
@@ -142,12 +142,17 @@ class _Renderer:
             self.stager.stage_panel(self.stage_name)
         if tiling.scalar_windows:
             self.stager.stage_box_scalar(self.box_name)
+        loops = [
+            f"for (int v0 = 0; v0 < {tiling.column_groups}; v0 += {tiling.nv}) {{",
+            "for (int panel = panel0; panel < panel1; panel++) {",
+        ]
+        if tiling.panels_outside:
+            loops.reverse()
         emitter.open()
         emitter.open()
         self._tile()
-        emitter.close("for (int panel = panel0; panel < panel1; panel++) {")
-        step = tiling.nv
-        emitter.close(f"for (int v0 = 0; v0 < {tiling.column_groups}; v0 += {step}) {{")
+        emitter.close(loops[1])
+        emitter.close(loops[0])
 
     # One register tile --------------------------------------------------------------------------
 
@@ -162,14 +167,17 @@ class _Renderer:
             last = panels.axis.size - panels.chunk
             at = f"panel % {panels.along} * {panels.chunk}" if panels.outer else f"panel * {panels.chunk}"
             emitter.line(f"const int wanted = {at};")
-            emitter.line(f"const int start = min(wanted, {last});")
+            start = "wanted" if tiling.packed_panels else f"min(wanted, {last})"
+            emitter.line(f"const int start = {start};")
             emitter.line(f"const int skipped = (wanted - start) * {extent(panels.inner)};")
         accumulators = [(i, j) for i in range(panels.mr) for j in range(tiling.nv)]
         names = ", ".join(f"c{i}_{j} = 0" for i, j in accumulators)
         emitter.line(f"{self.vector_type} {names};")
         offsets, space = self._scalar_pointer()
-        emitter.line(f"__local const {self.sum_type} *restrict right0 = {self.stage_name} + "
-                     f"v0 * {tiling.width};")
+        step = tiling.width * (1 if tiling.vector_windows else self.blocks.length)
+        emitter.line(
+            f"__local const {self.sum_type} *restrict right0 = {self.stage_name} + v0 * {step};"
+        )
         self._loops(offsets, space)
         self._finish(accumulators)
 
@@ -190,10 +198,15 @@ class _Renderer:
             emitter.name_axis(self.blocks.axis, "chunk0")
         text = emitter.index(index)
         emitter.scopes.pop()
+        if self.tiling.packed_panels:
+            pitch = panel_pitch(self.form.summed_count, panels.mr, self.tiling.width)
+            text += f" + panel * {pitch}"
         emitter.line(
             f"__global const {self.sum_type} *restrict left0 = (__global const {self.sum_type} *)"
             f"{emitter.names(number)} + {text};"
         )
+        if self.tiling.packed_panels:
+            return list(range(panels.mr)), "__global"
         return self._row_offsets(index), "__global"
 
     def _row_offsets(self, index: Index) -> list[int]:
@@ -302,7 +315,10 @@ class _Renderer:
         emitter.open()
         self._epilogue_lanes()
         emitter.close(f"for (int v = 0; v < {tiling.nv}; v++) {{")
-        emitter.close(f"for (int i = skipped; i < {panels.mr}; i++) {{")
+        end = str(panels.mr)
+        if tiling.packed_panels and panels.axis is not None:
+            end = f"min({panels.mr}, ({panels.axis.size} - start) * {inner})"
+        emitter.close(f"for (int i = skipped; i < {end}; i++) {{")
 
     def _epilogue_lanes(self) -> None:
         emitter, tiling, form = self.emitter, self.tiling, self.form

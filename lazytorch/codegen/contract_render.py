@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from lazytorch.codegen import contract_cpu, contract_gpu
 from lazytorch.codegen.contract_body import TiledContractBody
+from lazytorch.codegen.contract_cpu import render_cpu
+from lazytorch.codegen.contract_gpu import GroupContractBody, render_gpu
+from lazytorch.codegen.contract_pack import PanelPackBody, render_pack
 from lazytorch.codegen.emitter import Emitter
 from lazytorch.codegen.target import Target
 from lazytorch.dtypes import DType
@@ -11,8 +13,10 @@ from lazytorch.dtypes import DType
 
 def local_size(body: object, target: Target) -> int:
     """Work-items in a work-group of the body."""
-    assert isinstance(body, TiledContractBody), f"{type(body).__name__} was not lowered"
-    return 1 if body.tiling is not None else contract_gpu.local_size(target)
+    if isinstance(body, GroupContractBody):
+        return body.tiling.local
+    _check(body)
+    return 1
 
 
 def render_contract(
@@ -24,7 +28,18 @@ def render_contract(
     group: str,
 ) -> int:
     """Write the body's statements; the number of work-groups it takes."""
-    assert isinstance(body, TiledContractBody), f"{type(body).__name__} was not lowered"
-    if body.tiling is None:
-        return contract_gpu.render_gpu(body, emitter, target, group)
-    return contract_cpu.render_cpu(body, emitter, group)
+    if isinstance(body, GroupContractBody):
+        return render_gpu(body, emitter, group)
+    if isinstance(body, PanelPackBody):
+        return render_pack(body, emitter, group)
+    _check(body)
+    assert isinstance(body, TiledContractBody)
+    return render_cpu(body, emitter, group)
+
+
+def _check(body: object) -> None:
+    if not isinstance(body, (PanelPackBody, TiledContractBody)):
+        raise TypeError(
+            f"a body of type {type(body).__name__} has no schedule; contractions go through "
+            "codegen.contract.lower_contract first"
+        )

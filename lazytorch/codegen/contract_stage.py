@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from lazytorch.codegen import ctypes
 from lazytorch.codegen.contract_form import Form, Window, has_unit_stride, through_window
-from lazytorch.codegen.contract_schedule import Tiling
+from lazytorch.codegen.contract_tiling import Tiling
 from lazytorch.codegen.contract_transpose import transposed
 from lazytorch.codegen.emitter import Emitter
 from lazytorch.ir import expression as ex
@@ -55,7 +55,7 @@ class Stager:
             if self.blocks.axis is not None:
                 steps[self.blocks.axis] = self._plane()
             return steps
-        step = self.tiling.lanes
+        step = self.tiling.nv * self.tiling.width
         for axis in reversed(self.blocks.inner):
             steps[axis] = step
             step *= axis.size
@@ -213,7 +213,7 @@ class Stager:
     # Panels -------------------------------------------------------------------------------------
 
     def stage_panel(self, name: str) -> None:
-        """Stage the vector operand as [summed position][lane]."""
+        """Stage the vector operand as [register tile][summed position][lane]."""
         form, blocks = self.form, self.blocks
         unit = form.columns and has_unit_stride(form.vector, form.columns[-1])
         along = blocks.inner[-1] if blocks.inner else blocks.axis
@@ -264,9 +264,9 @@ class Stager:
         width = tiling.width
         heads = self._open_summed()
         flat = self._flat_summed()
-        emitter.line(f"__local {self.sum_type} *d = {name} + ({flat}) * {tiling.lanes};")
         emitter.open()
         emitter.line(f"const int q = lane0 + v * {width};")
+        emitter.line(f"__local {self.sum_type} *d = {self._panel_place(name, flat)};")
         column = self.form.columns[-1] if self.form.columns else None
         opened = False
         if unit and column is not None and column.size >= width:
@@ -276,11 +276,11 @@ class Stager:
             emitter.open(column, width)
             self.bind_lanes()
             text = self._as_sum(emitter.wide(rest, width), width)
-            emitter.line(f"vstore{width}({text}, v, d);")
+            emitter.line(f"vstore{width}({text}, 0, d);")
             emitter.close(f"if ({fits}{conditions}) {{")
             opened = True
         emitter.open()
-        self._scalar_lanes(f"d[v * {width} + l]")
+        self._scalar_lanes("d[l]")
         emitter.close("else {" if opened else "{")
         emitter.close(f"for (int v = 0; v < {tiling.column_groups}; v++) {{")
         for head in reversed(heads):
@@ -332,8 +332,8 @@ class Stager:
         for text in transposed([f"r{i}" for i in range(width)], self.sum_type, emitter.fresh):
             emitter.line(text)
         flat = self._flat_summed(along, "k")
-        emitter.line(f"__local {self.sum_type} *d = {name} + ({flat}) * {tiling.lanes} + v * {width};")
-        step = tiling.lanes * self._flat_step(along)
+        emitter.line(f"__local {self.sum_type} *d = {self._panel_place(name, flat)};")
+        step = tiling.nv * width * self._flat_step(along)
         for lane in range(width):
             emitter.line(f"vstore{width}(r{lane}, 0, d + {lane * step});")
         emitter.close(f"for (int kk = 0; kk < {count}; kk += {width}) {{")
@@ -343,12 +343,18 @@ class Stager:
         emitter.open()
         emitter.name_axis(along, f"({base} + k)")
         flat = self._flat_summed(along, "k")
-        self._scalar_lanes(f"{name}[({flat}) * {tiling.lanes} + v * {width} + l]")
+        self._scalar_lanes(f"({self._panel_place(name, flat)})[l]")
         emitter.close(f"for (int k = 0; k < {count}; k++) {{")
         emitter.close("else {")
         emitter.close(f"for (int v = 0; v < {tiling.column_groups}; v++) {{")
         for head in reversed(heads):
             emitter.close(head)
+
+    def _panel_place(self, name: str, flat: str) -> str:
+        """Where vector ``v`` of a summed position lies: register tiles are contiguous."""
+        nv, width = self.tiling.nv, self.tiling.width
+        tile = self.blocks.length * nv * width
+        return f"{name} + v / {nv} * {tile} + ({flat}) * {nv * width} + v % {nv} * {width}"
 
     def _flat_step(self, along: Axis) -> int:
         step = 1

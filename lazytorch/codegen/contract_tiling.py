@@ -1,0 +1,112 @@
+"""What a tiling of a contraction consists of: blocks of the sum, panels of rows, work-items.
+
+Plain data; how the numbers are chosen is in ``contract_schedule``, what they make of the code in
+``contract_cpu``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from lazytorch.codegen.contract_form import Window
+from lazytorch.ir.index import Axis
+from lazytorch.ir.kernel import extent
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """The summed axes in blocks: ``chunk`` positions of one axis, all of the ``inner`` ones."""
+
+    outer: tuple[Axis, ...]
+    axis: Axis | None
+    chunk: int
+    inner: tuple[Axis, ...]
+
+    @property
+    def chunks(self) -> int:
+        return 1 if self.axis is None else -(-self.axis.size // self.chunk)
+
+    @property
+    def count(self) -> int:
+        return extent(self.outer) * self.chunks
+
+    @property
+    def length(self) -> int:
+        return self.chunk * extent(self.inner)
+
+
+@dataclass(frozen=True)
+class Panels:
+    """The rows in panels of ``mr``: ``chunk`` positions of one axis, all of the ``inner`` ones.
+
+    The last panel along ``axis`` is moved back so that no panel reaches beyond the end.
+    """
+
+    outer: tuple[Axis, ...]
+    axis: Axis | None
+    chunk: int
+    inner: tuple[Axis, ...]
+
+    @property
+    def mr(self) -> int:
+        return self.chunk * extent(self.inner)
+
+    @property
+    def along(self) -> int:
+        return 1 if self.axis is None else -(-self.axis.size // self.chunk)
+
+    @property
+    def count(self) -> int:
+        return extent(self.outer) * self.along
+
+
+@dataclass(frozen=True)
+class Tiling:
+    """Everything about the cut of one contraction on a CPU device.
+
+    ``pitch`` is how far apart neighbours along the last-but-one column axis lie in the
+    enumeration of columns: more than the size of the last axis where lanes are left unused.
+    """
+
+    width: int
+    nv: int
+    panels: Panels
+    blocks: Blocks
+    pitch: int
+    column_groups: int
+    column_tiles: int
+    row_panels: int
+    row_tiles: int
+    splits: int
+    panels_outside: bool = False
+    packed_panels: bool = False
+    window_rows: int = 0
+    vector_windows: tuple[Window, ...] = ()
+    scalar_windows: tuple[Window, ...] = ()
+
+    @property
+    def lanes(self) -> int:
+        """Columns of one work-item, unused lanes included."""
+        return self.column_groups * self.width
+
+    def changed(self, **fields: object) -> Tiling:
+        """The tiling with some fields replaced."""
+        return replace(self, **fields)  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What the choice of a tiling has to fit into."""
+
+    width: int
+    itemsize: int
+    local_bytes: int
+    l1_bytes: int
+    l2_bytes: int
+    cores: int
+    items: int
+
+
+def round_up(value: int, step: int) -> int:
+    """The smallest multiple of ``step`` that is not below ``value``."""
+    return -(-value // step) * step
