@@ -1,0 +1,27 @@
+"""lazytorch: eager PyTorch's semantics over a lazy graph that is fused into OpenCL kernels.
+
+>>> import lazytorch as torch
+>>> torch.ones(2) + 1
+tensor([2., 2.])
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from lazytorch.functional import namespace as _namespace
+
+globals().update(_namespace.public_names())
+
+_LAZY = ("nn", "optim", "utils", "serialization", "compat", "viz")
+_FROM = {"save": "serialization", "load": "serialization"}
+
+
+def __getattr__(name: str) -> Any:
+    """Load the parts above the tensors when they are first named."""
+    if name in _LAZY:
+        return importlib.import_module(f"lazytorch.{name}")
+    if name in _FROM:
+        return getattr(importlib.import_module(f"lazytorch.{_FROM[name]}"), name)
+    raise AttributeError(f"module 'lazytorch' has no attribute {name!r}")

@@ -1,0 +1,23 @@
+"""The tape: which operation made which tensor, and how gradients flow back through it.
+
+``torch.autograd.grad``, ``backward``, ``Function`` and the grad modes are found here by name;
+they load on first use because the tensor layer itself imports parts of this package.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+_PUBLIC = {
+    "grad": "backward", "Function": "function", "no_grad": "grad_mode",
+    "enable_grad": "grad_mode", "set_grad_enabled": "grad_mode", "inference_mode": "grad_mode",
+    "gradcheck": "gradcheck", "gradgradcheck": "gradcheck",
+    "set_detect_anomaly": "grad_mode", "detect_anomaly": "grad_mode",
+}  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'lazytorch.autograd' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"lazytorch.autograd.{_PUBLIC[name]}"), name)

@@ -1,0 +1,161 @@
+"""Whether operations are written to the tape: a setting of the current thread."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import threading
+from collections.abc import Callable
+from typing import Any
+
+
+class _Mode(threading.local):
+    enabled = True
+    inference = False
+
+
+mode = _Mode()
+
+
+class _ModeGuard:
+    """A context manager that also decorates functions and generator functions."""
+
+    def __enter__(self) -> None:
+        raise NotImplementedError
+
+    def __exit__(self, *_: Any) -> None:
+        raise NotImplementedError
+
+    def _again(self) -> _ModeGuard:
+        return self.__class__()
+
+    def __call__(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        if inspect.isclass(function):
+            function.__init__ = self(function.__init__)  # type: ignore[misc]
+            return function
+        if inspect.isgeneratorfunction(function):
+            return self._wrap_generator(function)
+
+        @functools.wraps(function)
+        def wrapper(*args: Any, **kwargs: Any) -> Any:
+            with self._again():
+                return function(*args, **kwargs)
+
+        return wrapper
+
+    def _wrap_generator(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(function)
+        def wrapper(*args: Any, **kwargs: Any) -> Any:
+            generator = function(*args, **kwargs)
+            with self._again():
+                try:
+                    item = next(generator)
+                except StopIteration as stop:
+                    return stop.value
+            while True:
+                try:
+                    sent = yield item
+                except GeneratorExit:
+                    generator.close()
+                    raise
+                except BaseException as error:
+                    with self._again():
+                        item = generator.throw(error)
+                else:
+                    with self._again():
+                        try:
+                            item = generator.send(sent)
+                        except StopIteration as stop:
+                            return stop.value
+
+        return wrapper
+
+
+class no_grad(_ModeGuard):  # noqa: N801 - PyTorch's spelling
+    """Operations inside are not written to the tape.
+
+    >>> with no_grad():
+    ...     is_grad_enabled()
+    False
+    """
+
+    _wanted = False
+
+    def __new__(cls, function: Callable[..., Any] | None = None) -> Any:
+        guard = object.__new__(cls)
+        # Used as a bare decorator: ``@torch.no_grad``.
+        return guard if function is None else guard(function)
+
+    def __enter__(self) -> None:
+        self._before = mode.enabled
+        mode.enabled = self._wanted
+
+    def __exit__(self, *_: Any) -> None:
+        mode.enabled = self._before
+
+
+class enable_grad(no_grad):  # noqa: N801
+    """Operations inside are written to the tape again."""
+
+    _wanted = True
+
+
+class set_grad_enabled(_ModeGuard):  # noqa: N801
+    """Turn the tape on or off, at once when called, or for a ``with`` block."""
+
+    def __init__(self, mode: bool) -> None:
+        self._wanted = bool(mode)
+        self._before = _set(self._wanted)
+
+    def __enter__(self) -> None:
+        mode.enabled = self._wanted
+
+    def __exit__(self, *_: Any) -> None:
+        mode.enabled = self._before
+
+    def __call__(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        mode.enabled = self._before
+        return super().__call__(function)
+
+    def _again(self) -> _ModeGuard:
+        return set_grad_enabled(self._wanted)
+
+
+class inference_mode(_ModeGuard):  # noqa: N801
+    """As ``no_grad``; tensors made inside never take part in a tape."""
+
+    def __new__(cls, mode: Any = True) -> Any:
+        guard = object.__new__(cls)
+        if callable(mode):
+            guard._wanted = True
+            return guard(mode)
+        return guard
+
+    def __init__(self, mode: bool = True) -> None:
+        self._wanted = bool(mode)
+
+    def __enter__(self) -> None:
+        self._before = (mode.enabled, mode.inference)
+        mode.inference = self._wanted
+        mode.enabled = not self._wanted
+
+    def __exit__(self, *_: Any) -> None:
+        mode.enabled, mode.inference = self._before
+
+    def _again(self) -> _ModeGuard:
+        return inference_mode(self._wanted)
+
+
+def _set(enabled: bool) -> bool:
+    before, mode.enabled = mode.enabled, enabled
+    return before
+
+
+def is_grad_enabled() -> bool:
+    """Whether operations are written to the tape in this thread."""
+    return mode.enabled
+
+
+def is_inference_mode_enabled() -> bool:
+    """Whether this thread is inside ``inference_mode``."""
+    return mode.inference

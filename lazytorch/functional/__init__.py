@@ -1,0 +1,1 @@
+"""The functions of the torch namespace: compositions of primitives in plain Python."""

@@ -1,0 +1,574 @@
+"""What belongs to every tensor: gradients, aliases, conversion, reading values, writing them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from lazytorch import dtypes, engine
+from lazytorch.autograd.grad_mode import mode
+from lazytorch.autograd.tape import Handle, attach, current_grad_fn
+from lazytorch.dtypes import DType
+from lazytorch.functional.shape import as_shape
+from lazytorch.ops import elementwise
+from lazytorch.ops.shapes import count
+from lazytorch.tensor import creation
+from lazytorch.tensor.apply import CAST_RULE, apply, cast, to_device_node
+from lazytorch.tensor.attach import functions, public
+from lazytorch.tensor.device import as_device, device
+from lazytorch.tensor.inplace import assign_result, copied, store
+from lazytorch.tensor.storage import (
+    View,
+    current_node,
+    dtype_of,
+    host_view,
+    node_of,
+    shape_of,
+    share_from_numpy,
+    share_with_numpy,
+)
+from lazytorch.tensor.tensor import Tensor, alias, fresh
+
+functions.as_shape = as_shape
+members: Any = Tensor
+
+# Gradients --------------------------------------------------------------------------------------
+
+
+def _requires_grad(self: Tensor) -> bool:
+    view = self._view
+    if view is not None and not self._requires_grad and view.base is not None:
+        current_node(self)
+    return self._requires_grad
+
+
+def _set_requires_grad(self: Tensor, wanted: bool) -> None:
+    if not wanted and self._grad_fn is not None:
+        raise RuntimeError(
+            "you can only change requires_grad flags of leaf variables. If you want to use a "
+            "computed variable in a subgraph that doesn't require differentiation use "
+            "var_no_grad = var.detach()."
+        )
+    if wanted and dtype_of(self).kind != "f":
+        raise RuntimeError(
+            "only Tensors of floating point and complex dtype can require gradients"
+        )
+    self._requires_grad = bool(wanted)
+
+
+members.requires_grad = property(_requires_grad, _set_requires_grad)
+
+
+@public(function=False)
+def requires_grad_(self: Tensor, requires_grad: bool = True) -> Tensor:
+    """Set ``requires_grad``; returns the tensor."""
+    _set_requires_grad(self, requires_grad)
+    return self
+
+
+def _grad_fn(self: Tensor) -> Any:
+    return self._grad_fn if self._view is None else current_grad_fn(self)
+
+
+members.grad_fn = property(_grad_fn)
+members.is_leaf = property(lambda self: _grad_fn(self) is None)
+members.output_nr = property(lambda self: self._output_number)
+
+
+def _grad(self: Tensor) -> Tensor | None:
+    return self._grad
+
+
+def _set_grad(self: Tensor, gradient: Tensor | None) -> None:
+    if gradient is not None:
+        if not isinstance(gradient, Tensor):
+            raise TypeError(
+                f"assigned grad expected to be a Tensor or None but got grad of type "
+                f"{type(gradient).__name__}"
+            )
+        if shape_of(gradient) != shape_of(self):
+            raise RuntimeError(
+                f"assigned grad has data of a different size: expected {list(self.shape)}, got "
+                f"{list(gradient.shape)}"
+            )
+        if dtype_of(gradient) is not dtype_of(self):
+            raise RuntimeError(
+                f"assigned grad has data of a different type: expected {self.dtype!r}, got "
+                f"{gradient.dtype!r}"
+            )
+        if gradient._device is not self._device:
+            raise RuntimeError(
+                f"assigned grad has data located on a different device: expected {self.device}, "
+                f"got {gradient.device}"
+            )
+    self._grad = gradient
+
+
+def _del_grad(self: Tensor) -> None:
+    self._grad = None
+
+
+members.grad = property(_grad, _set_grad, _del_grad)
+
+
+def _extra_of(self: Tensor) -> dict[str, Any]:
+    if self._extra is None:
+        self._extra = {}
+    extra: dict[str, Any] = self._extra
+    return extra
+
+
+@public(function=False)
+def register_hook(self: Tensor, hook: Callable[..., Any]) -> Handle:
+    """Call ``hook(grad)`` when the tensor's gradient is known; a result replaces it."""
+    if not self._requires_grad:
+        raise RuntimeError("cannot register a hook on a tensor that doesn't require gradient")
+    entry = _grad_fn(self)
+    if entry is None:
+        return Handle(_extra_of(self).setdefault("hooks", {}), hook)
+    handle: Handle = entry.add_tensor_hook(self._output_number, hook)
+    return handle
+
+
+@public(function=False)
+def register_post_accumulate_grad_hook(self: Tensor, hook: Callable[..., Any]) -> Handle:
+    """Call ``hook(tensor)`` after a leaf's ``.grad`` was updated."""
+    if _grad_fn(self) is not None or not self._requires_grad:
+        raise RuntimeError("post accumulate grad hooks cannot be registered on non-leaf tensors")
+    return Handle(_extra_of(self).setdefault("post_hooks", {}), hook)
+
+
+@public(function=False)
+def retain_grad(self: Tensor) -> None:
+    """Keep the gradient of a tensor that is no leaf in its ``.grad``."""
+    if not self._requires_grad:
+        raise RuntimeError("can't retain_grad on Tensor that has requires_grad=False")
+    entry = _grad_fn(self)
+    if entry is None or _extra_of(self).get("retains"):
+        return
+    _extra_of(self)["retains"] = True
+
+    def keep(gradient: Tensor) -> None:
+        self._grad = gradient if self._grad is None else self._grad + gradient  # type: ignore[operator]
+
+    entry.add_tensor_hook(self._output_number, keep)
+
+
+members.retains_grad = property(lambda self: bool(self._extra and self._extra.get("retains")))
+
+# Aliases ------------------------------------------------------------------------------------------
+
+
+@public(out=False)
+def detach(self: Tensor) -> Tensor:
+    """The same storage, cut off from the tape."""
+    return alias(self)
+
+
+@public(function=False)
+def detach_(self: Tensor) -> Tensor:
+    """Cut this tensor off from the tape."""
+    if self._view is not None and self._view.base is not None:
+        raise RuntimeError(
+            "Can't detach views in-place. Use detach() instead. If you are using "
+            "DistributedDataParallel this is not supported either."
+        )
+    self._grad_fn = None
+    self._output_number = 0
+    self._requires_grad = False
+    return self
+
+
+def _set_data(self: Tensor, other: Tensor) -> None:
+    """Make this tensor show another's storage; its history and gradient stay."""
+    if not isinstance(other, Tensor):
+        raise TypeError(f"Variable data has to be a tensor, but got {type(other).__name__}")
+    twin = alias(other)
+    self._storage, self._node, self._view = twin._storage, twin._node, twin._view
+    self._device = twin._device
+
+
+members.data = property(alias, _set_data)
+
+
+@public(function=False)
+def set_(self: Tensor, source: Tensor) -> Tensor:
+    """Make this tensor show the storage of another."""
+    _set_data(self, source)
+    return self
+
+
+@public(function=False)
+def share_memory_(self: Tensor) -> Tensor:
+    """Nothing to do: processes do not share tensors."""
+    return self
+
+
+# Conversion -----------------------------------------------------------------------------------------
+
+
+def converted(input: Tensor, place: device, dtype: DType) -> Tensor:
+    """The tensor on a device, in a dtype: itself when it already is."""
+    if input._device is not place:
+        if node_of(input).device == place.runtime:
+            # Two names of one device: only the name changes, but as in PyTorch it is a copy.
+            moved = fresh(node_of(input), place)
+        else:
+            moved = fresh(to_device_node(input, place), place)
+        input = attach(moved, CAST_RULE, (input,))
+    return cast(input, dtype)
+
+
+functions.converted = converted
+
+
+@public(function=False)
+def to(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+    """The tensor in another dtype, on another device, or like another tensor.
+
+    ``to(dtype)``, ``to(device, dtype=None)``, ``to(other)``; ``copy=True`` always copies.
+    """
+    place, dtype = self._device, dtype_of(self)
+    copy = kwargs.pop("copy", False)
+    kwargs.pop("non_blocking", None), kwargs.pop("memory_format", None)
+    names = iter(("device", "dtype"))
+    for argument in args:
+        if isinstance(argument, Tensor):
+            place, dtype = argument._device, dtype_of(argument)
+        elif isinstance(argument, DType):
+            dtype = argument
+            names = iter(())
+        elif isinstance(argument, (str, device)) or (
+            isinstance(argument, int) and not isinstance(argument, bool)
+        ):
+            place = as_device(argument)
+        elif argument is not None and not isinstance(argument, bool):
+            raise TypeError(
+                "to() received an invalid combination of arguments - got "
+                f"({type(argument).__name__}); expected a device, a dtype or a Tensor"
+            )
+    if kwargs.get("other") is not None:
+        place, dtype = kwargs["other"]._device, dtype_of(kwargs["other"])
+    if kwargs.get("device") is not None:
+        place = as_device(kwargs["device"])
+    if kwargs.get("dtype") is not None:
+        dtype = kwargs["dtype"]
+    result = converted(self, place, dtype)
+    return functions.clone(result) if copy and result is self else result  # type: ignore[no-any-return]
+
+
+def _caster(name: str, dtype: DType) -> None:
+    def convert(self: Tensor, memory_format: Any = None) -> Tensor:
+        return cast(self, dtype)
+
+    convert.__name__ = convert.__qualname__ = name
+    convert.__doc__ = f"The tensor as {dtype!r}."
+    public(function=False)(convert)
+
+
+for _name, _dtype in (
+    ("float", dtypes.float32), ("double", dtypes.float64), ("half", dtypes.float16),
+    ("bfloat16", dtypes.bfloat16), ("long", dtypes.int64), ("int", dtypes.int32),
+    ("short", dtypes.int16), ("char", dtypes.int8), ("byte", dtypes.uint8), ("bool", dtypes.bool_),
+):  # fmt: skip
+    _caster(_name, _dtype)
+
+
+@public("type", function=False)
+def type_(self: Tensor, dtype: Any = None, non_blocking: bool = False) -> Any:
+    """The name of the tensor's type, or the tensor as another type."""
+    if dtype is None:
+        return f"torch.{_type_names()[dtype_of(self).name]}"
+    if isinstance(dtype, str):
+        short = {name: key for key, name in _type_names().items()}
+        name = dtype.removeprefix("torch.")
+        if name not in short:
+            raise ValueError(f"invalid type: '{dtype}'")
+        dtype = dtypes.by_name(short[name])
+    return cast(self, dtype)
+
+
+def _type_names() -> dict[str, str]:
+    return {
+        "float32": "FloatTensor", "float64": "DoubleTensor", "float16": "HalfTensor",
+        "bfloat16": "BFloat16Tensor", "int64": "LongTensor", "int32": "IntTensor",
+        "int16": "ShortTensor", "int8": "CharTensor", "uint8": "ByteTensor", "bool": "BoolTensor",
+    }  # fmt: skip
+
+
+@public(function=False)
+def type_as(self: Tensor, other: Tensor) -> Tensor:
+    """The tensor in the dtype of another."""
+    return cast(self, dtype_of(other))
+
+
+@public(function=False)
+def cpu(self: Tensor, memory_format: Any = None) -> Tensor:
+    """The tensor on the CPU."""
+    return converted(self, device("cpu"), dtype_of(self))
+
+
+@public(function=False)
+def cuda(self: Tensor, device: Any = None, non_blocking: bool = False) -> Tensor:
+    """The tensor on a GPU."""
+    return converted(self, as_device("cuda" if device is None else device), dtype_of(self))
+
+
+@public(function=False)
+def pin_memory(self: Tensor, device: Any = None) -> Tensor:
+    """The tensor itself: transfers need no pinned memory."""
+    return self
+
+
+@public(function=False)
+def is_pinned(self: Tensor, device: Any = None) -> bool:
+    """Always false."""
+    return False
+
+
+def view_as_dtype(input: Tensor, dtype: DType) -> Tensor:
+    """The bits of the elements read as another dtype of the same size."""
+    before = dtype_of(input)
+    if before.itemsize == dtype.itemsize:
+        return apply(elementwise.BITCAST, (fresh(node_of(input), input._device),), (dtype,))
+    array = np.ascontiguousarray(engine.to_array(node_of(input)))
+    if not array.ndim:
+        raise RuntimeError(
+            f"self.dim() cannot be 0 to view {before!r} as {dtype!r} (different element sizes)"
+        )
+    if array.shape[-1] * before.itemsize % dtype.itemsize:
+        raise RuntimeError(
+            f"self.size(-1) must be divisible by {dtype.itemsize // before.itemsize} to view "
+            f"{before!r} as {dtype!r} (different element sizes), but got {array.shape[-1]}"
+        )
+    return fresh(
+        engine.leaf_from_array(array.view(dtype.numpy), input._device.runtime), input._device
+    )
+
+
+functions.view_as_dtype = view_as_dtype
+
+# Reading values -------------------------------------------------------------------------------------
+
+
+def peek(input: Tensor) -> np.ndarray:
+    """The values on the host, for reading only."""
+    if input._storage is not None and input._storage.host_shared:
+        return host_view(input)
+    return engine.to_array(node_of(input))
+
+
+functions.peek = peek
+
+
+@public(function=False)
+def item(self: Tensor) -> Any:
+    """The one value of a tensor with one element, as a Python number."""
+    if count(shape_of(self)) != 1:
+        raise RuntimeError(
+            f"a Tensor with {count(shape_of(self))} elements cannot be converted to Scalar"
+        )
+    return peek(self).reshape(()).item()
+
+
+@public(function=False)
+def tolist(self: Tensor) -> Any:
+    """The values as nested lists of Python numbers."""
+    array = peek(self)
+    if array.dtype == dtypes.bfloat16.numpy:
+        array = array.astype(np.float32)
+    return array.tolist()
+
+
+@public("numpy", function=False)
+def numpy_(self: Tensor, *, force: bool = False) -> np.ndarray:
+    """The tensor as a NumPy array in the same memory: each sees the other's writes.
+
+    Raises for tensors that require a gradient or are on another device, unless ``force``.
+    """
+    if force:
+        return share_with_numpy(cpu(detach(self)))
+    if self._requires_grad:
+        raise RuntimeError(
+            "Can't call numpy() on Tensor that requires grad. Use tensor.detach().numpy() instead."
+        )
+    if self._device.type not in ("cpu", "numpy"):
+        raise TypeError(
+            f"can't convert {self._device} device type tensor to numpy. Use Tensor.cpu() to copy "
+            "the tensor to host memory first."
+        )
+    if dtype_of(self) is dtypes.bfloat16:
+        raise TypeError("Got unsupported ScalarType BFloat16: convert with .float() first")
+    return share_with_numpy(self)
+
+
+@public("__array__", function=False)
+def _array(self: Tensor, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+    array = numpy_(self)
+    return array if dtype is None else array.astype(dtype, copy=False)
+
+
+def share_strided_array(array: np.ndarray, place: device) -> Tensor:
+    """A tensor in the memory of an array that is not C-contiguous."""
+    if any(stride % array.itemsize for stride in array.strides):
+        raise ValueError(
+            "given numpy array strides not a multiple of the element byte size. Copy the numpy "
+            "array to reallocate the memory."
+        )
+    strides = tuple(stride // array.itemsize for stride in array.strides)
+    room = 1 + sum((extent - 1) * step for extent, step in zip(array.shape, strides))
+    if 0 in array.shape:
+        return creation.from_numpy(np.ascontiguousarray(array))
+    flat = np.lib.stride_tricks.as_strided(array, (room,), (array.itemsize,))
+    made = fresh(None, place)
+    made._storage = share_from_numpy(flat, place)
+    made._view = View(None, array.shape, strides, 0, 0)
+    return made
+
+
+functions.share_strided_array = share_strided_array
+
+
+def _truth(self: Tensor) -> bool:
+    size = count(shape_of(self))
+    if size != 1:
+        if size == 0:
+            raise RuntimeError("Boolean value of Tensor with no values is ambiguous")
+        raise RuntimeError("Boolean value of Tensor with more than one value is ambiguous")
+    return bool(item(self))
+
+
+def _index(self: Tensor) -> int:
+    if dtype_of(self).kind not in "iub" or count(shape_of(self)) != 1:
+        raise TypeError("only integer tensors of a single element can be converted to an index")
+    return int(item(self))
+
+
+def _length(self: Tensor) -> int:
+    shape = shape_of(self)
+    if not shape:
+        raise TypeError("len() of a 0-d tensor")
+    return shape[0]
+
+
+def _iterate(self: Tensor) -> Iterator[Tensor]:
+    if not shape_of(self):
+        raise TypeError("iteration over a 0-d tensor")
+    return iter(functions.unbind(self, 0))
+
+
+def _contains(self: Tensor, element: Any) -> bool:
+    if not isinstance(element, (Tensor, bool, int, float)):
+        raise RuntimeError(
+            f"Tensor.__contains__ only supports Tensor or scalar, but you passed in a "
+            f"{type(element)}."
+        )
+    return bool(np.any(peek(functions.eq(self, element))))
+
+
+def _format(self: Tensor, specification: str) -> str:
+    if not shape_of(self):
+        return format(item(self), specification)
+    return object.__format__(self, specification)
+
+
+members.__bool__ = _truth
+members.__int__ = lambda self: int(item(self))
+members.__float__ = lambda self: float(item(self))
+members.__complex__ = lambda self: complex(item(self))
+members.__index__ = _index
+members.__len__ = _length
+members.__iter__ = _iterate
+members.__contains__ = _contains
+members.__format__ = _format
+
+
+@public(function=False)
+def realize(self: Tensor) -> Tensor:
+    """Compute the value now; returns the tensor."""
+    engine.realize([node_of(self)])
+    return self
+
+
+# Writing ----------------------------------------------------------------------------------------------
+
+
+@public(function=False)
+def copy_(self: Tensor, src: Any, non_blocking: bool = False) -> Tensor:
+    """Write another tensor's values, converted and expanded, into this one."""
+    return store(self, copied(self, src))
+
+
+@public(function=False)
+def fill_(self: Tensor, value: Any) -> Tensor:
+    """Write one value everywhere."""
+    if isinstance(value, Tensor) and shape_of(value):
+        raise RuntimeError(
+            "fill_ only supports 0-dimension value tensor but got tensor with "
+            f"{len(shape_of(value))} dimensions."
+        )
+    return store(self, copied(self, value))
+
+
+@public(function=True, out=False)
+def zero_(self: Tensor) -> Tensor:
+    """Write zeros everywhere."""
+    return store(self, copied(self, 0))
+
+
+def copy_out(target: Tensor, value: Tensor) -> None:
+    """Store a result in the tensor given as ``out=``; one of another shape is replaced."""
+    if mode.enabled and (target._requires_grad or value._requires_grad):
+        raise RuntimeError(
+            "out=... arguments don't support automatic differentiation, but one of the arguments "
+            "requires grad."
+        )
+    if shape_of(target) != shape_of(value):
+        _set_data(target, cast(fresh(node_of(value), value._device), dtype_of(target)))
+    else:
+        assign_result(target, value)
+
+
+functions.copy_out = copy_out
+
+
+def _deepcopy(self: Tensor, memo: dict[int, Any]) -> Any:
+    if self._grad_fn is not None:
+        raise RuntimeError(
+            "Only Tensors created explicitly by the user (graph leaves) support the deepcopy "
+            "protocol at the moment.  If you were attempting to deepcopy a module, this may be "
+            "because of a torch.nn.utils.weight_norm usage"
+        )
+    if id(self) in memo:
+        return memo[id(self)]
+    copied_tensor = alias(fresh(node_of(self), self._device), type(self))
+    copied_tensor._requires_grad = self._requires_grad
+    memo[id(self)] = copied_tensor
+    if self._grad is not None:
+        copied_tensor._grad = _deepcopy(self._grad, memo)
+    copied_tensor.__dict__.update(self.__dict__)
+    return copied_tensor
+
+
+def _rebuild(cls: Any, array: np.ndarray, name: str, place: str, requires_grad: bool) -> Tensor:
+    values = array.view(dtypes.by_name(name).numpy) if name == "bfloat16" else array
+    made = fresh(engine.leaf_from_array(values, device(place).runtime), device(place))
+    made = alias(made, cls) if cls is not Tensor else made
+    made._requires_grad = requires_grad
+    return made
+
+
+def _reduce(self: Tensor, protocol: int) -> Any:
+    array = peek(self)
+    name = dtype_of(self).name
+    if name == "bfloat16":
+        array = array.view(np.uint16)
+    place = str(self._device)
+    return _rebuild, (type(self), np.ascontiguousarray(array).reshape(shape_of(self)), name, place,
+                      self._requires_grad)  # fmt: skip
+
+
+members.__deepcopy__ = _deepcopy
+members.__reduce_ex__ = _reduce

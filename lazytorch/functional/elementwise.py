@@ -1,0 +1,792 @@
+"""Elementwise functions: arithmetic, comparison, logic, powers, transcendental functions.
+
+Most are one primitive behind the checks that PyTorch makes; the table at the end gives them
+their public names, in-place forms and operators.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from lazytorch import dtypes
+from lazytorch.autograd.grad_mode import mode, no_grad
+from lazytorch.autograd.rules import Rule
+from lazytorch.autograd.tape import attach, named
+from lazytorch.dtypes import DType
+from lazytorch.ops import elementwise as ops
+from lazytorch.tensor.apply import (
+    apply,
+    binary,
+    cast,
+    combined,
+    operand_device,
+    scalar_tensor,
+    to_operand,
+    unary,
+)
+from lazytorch.tensor.attach import functions, public
+from lazytorch.tensor.promotion import (
+    check_storable,
+    get_default_dtype,
+    number_dtype,
+    result_type,
+    scalar_name,
+)
+from lazytorch.tensor.storage import dtype_of, node_of, shape_of
+from lazytorch.tensor.tensor import Tensor, fresh
+
+# Arithmetic -----------------------------------------------------------------------------------
+
+plain_add = binary(ops.ADD, None)
+plain_sub = binary(
+    ops.SUB, None,
+    refused="Subtraction, the `-` operator, with a bool tensor is not supported. If you are "
+    "trying to invert a mask, use the `~` or `logical_not()` operator instead.",
+)  # fmt: skip
+plain_mul = binary(ops.MUL, None)
+plain_div = binary(ops.DIV, None, floating=True)
+_rsub_rule = named(ops.SUB, "RsubBackward1")
+
+
+def _check_alpha(alpha: Any, dtype: DType) -> None:
+    if dtype.kind != "f" and isinstance(alpha, float):
+        raise RuntimeError(
+            "For integral input tensors, argument alpha must not be a floating point number."
+        )
+    if isinstance(alpha, bool) and dtype.kind != "b":
+        raise RuntimeError("Boolean alpha only supported for Boolean results.")
+
+
+@public(inplace=True)
+def add(input: Any, other: Any, *, alpha: Any = 1) -> Tensor:
+    """``input + alpha * other``.
+
+    >>> add(tensor([1., 2.]), 1)
+    tensor([2., 3.])
+    """
+    if alpha.__class__ is not int or alpha != 1:
+        _check_alpha(alpha, result_type(input, other))
+        other = plain_mul(other, alpha) if isinstance(other, Tensor) else other * alpha
+    return plain_add(input, other)
+
+
+@public(inplace=True, aliases=("subtract",))
+def sub(input: Any, other: Any, *, alpha: Any = 1) -> Tensor:
+    """``input - alpha * other``; bool tensors are refused."""
+    if alpha.__class__ is not int or alpha != 1:
+        _check_alpha(alpha, result_type(input, other))
+        other = plain_mul(other, alpha) if isinstance(other, Tensor) else other * alpha
+    return plain_sub(input, other)
+
+
+@public()
+def rsub(input: Tensor, other: Any, *, alpha: Any = 1) -> Tensor:
+    """``other - alpha * input``."""
+    return sub(other, input, alpha=alpha)
+
+
+@public(inplace=True, aliases=("multiply",))
+def mul(input: Any, other: Any) -> Tensor:
+    """``input * other``."""
+    return plain_mul(input, other)
+
+
+@public(inplace=True, aliases=("divide",))
+def div(input: Any, other: Any, *, rounding_mode: str | None = None) -> Tensor:
+    """``input / other``; ``rounding_mode`` 'trunc' or 'floor' rounds the quotient."""
+    if rounding_mode is None:
+        return plain_div(input, other)
+    if rounding_mode == "floor":
+        return floor_divide(input, other)
+    if rounding_mode != "trunc":
+        raise RuntimeError(
+            f"div expected rounding_mode to be one of None, 'trunc', or 'floor' but found "
+            f"'{rounding_mode}'"
+        )
+    (first, second), dtype = combined((input, other))
+    if dtype.kind == "f":
+        return trunc(plain_div(first, second))
+    quotient = floor_divide(first, second)
+    uneven = plain_ne(plain_mul(quotient, second), first)
+    below = plain_lt(quotient, 0)
+    return where(logical_and(uneven, below), plain_add(quotient, 1), quotient)
+
+
+@public(inplace=True)
+def true_divide(input: Any, other: Any) -> Tensor:
+    """``input / other``; integers give floating point."""
+    return plain_div(input, other)
+
+
+def check_no_zero(divisor: Tensor) -> None:
+    """Refuse an integer division by zero where the call is, as PyTorch does."""
+    if dtype_of(divisor).kind in "iub" and bool(np.any(functions.peek(divisor) == 0)):
+        raise RuntimeError("ZeroDivisionError: integer division or modulo by zero")
+
+
+def _divided(op: Any, name: str | None = None) -> Any:
+    rule = named(op, name) if name else None
+    plain = binary(op, rule)
+
+    def divided(input: Any, other: Any) -> Tensor:
+        if isinstance(other, float) and isinstance(input, Tensor):
+            return plain(input, other)
+        (first, second), dtype = combined((input, other))
+        if dtype is dtypes.bool_:
+            raise NotImplementedError(f'"{op.name}" not implemented for \'Bool\'')
+        check_no_zero(second)
+        return apply(op, (first, second), (), rule)
+
+    return divided
+
+
+_floor_divided = _divided(ops.FLOOR_DIVIDE)
+_remaindered = _divided(ops.REMAINDER)
+_fmodded = _divided(ops.FMOD)
+
+
+@public(inplace=True)
+def floor_divide(input: Any, other: Any) -> Tensor:
+    """``input / other`` rounded towards minus infinity; integers stay integers."""
+    return _floor_divided(input, other)  # type: ignore[no-any-return]
+
+
+@public(inplace=True)
+def remainder(input: Any, other: Any) -> Tensor:
+    """``input - other * floor(input / other)``: has the sign of ``other``."""
+    return _remaindered(input, other)  # type: ignore[no-any-return]
+
+
+@public(inplace=True)
+def fmod(input: Any, other: Any) -> Tensor:
+    """``input - other * trunc(input / other)``: has the sign of ``input``."""
+    return _fmodded(input, other)  # type: ignore[no-any-return]
+
+
+# Powers ---------------------------------------------------------------------------------------
+
+_power = binary(ops.POW, named(ops.POW, "PowBackward1"))
+_power_scalar = binary(
+    ops.POW,
+    Rule("PowBackward0", (lambda g, x, y, f: g * (y * f.pow(x, f.exponent_below(y))), None)),
+)
+_squared = Rule("PowBackward0", (lambda g, x, f: g * (x * 2),))
+_powered_zero = Rule("PowBackward0", (lambda g, f: f.zeros_like(g),))
+
+
+def exponent_below(exponent: Tensor) -> Any:
+    """``exponent - 1`` for an exponent that came as a Python number."""
+    value = node_of(exponent)
+    return (value.attrs[0] if value.buffer is None else value.buffer) - 1
+
+
+functions.exponent_below = exponent_below
+
+
+@public(inplace=True)
+def pow(input: Any, exponent: Any) -> Tensor:
+    """``input`` to the power of ``exponent``; integers to negative powers are refused."""
+    if isinstance(exponent, (int, float)) and isinstance(input, Tensor):
+        return _power_by_number(input, exponent)
+    if isinstance(input, (int, float)) and isinstance(exponent, Tensor):
+        if result_type(input, exponent) is dtypes.bool_:
+            return cast(_power(to_long(input), exponent), dtypes.bool_)
+    (first, second), dtype = combined((input, exponent))
+    if dtype is dtypes.bool_:
+        return logical_or(first, logical_not(second))
+    return apply(ops.POW, (first, second), (), _POWER_RULE)
+
+
+_POWER_RULE = named(ops.POW, "PowBackward1")
+
+
+def to_long(value: Any) -> int:
+    """A bool or integer number as an int."""
+    return int(value)
+
+
+def _power_by_number(input: Tensor, exponent: Any) -> Tensor:
+    if dtype_of(input).kind != "f":
+        if not isinstance(exponent, float) and exponent < 0:
+            raise RuntimeError("Integers to negative integer powers are not allowed.")
+        if dtype_of(input) is dtypes.bool_ and isinstance(exponent, (bool, int)):
+            return pow(cast(input, dtypes.int64), int(exponent))
+        return _power_scalar(input, exponent)
+    if exponent == 2:
+        with no_grad():
+            out = plain_mul(input, input)
+        return attach(out, _squared, (input,))
+    if exponent == 1:
+        return attach(fresh(node_of(input), input._device), _IDENTITY_POWER, (input,))
+    if exponent == 0:
+        return attach(functions.ones_like(input), _powered_zero, (input,))
+    if exponent == 0.5:
+        return attach(apply(ops.SQRT, (detached(input),)), _SQRT_POWER, (input,))
+    return _power_scalar(input, exponent)
+
+
+_IDENTITY_POWER = Rule("PowBackward0", (lambda g: g,))
+_SQRT_POWER = Rule("PowBackward0", (lambda g, out: g / (out * 2),))
+
+
+def detached(tensor: Tensor) -> Tensor:
+    """The tensor's value without history, for composites that bring a rule of their own."""
+    return fresh(node_of(tensor), tensor._device)
+
+
+@public(inplace=True)
+def float_power(input: Any, exponent: Any) -> Tensor:
+    """``pow`` computed in float64."""
+    if isinstance(input, Tensor):
+        input = cast(input, dtypes.float64)
+    else:
+        exponent = cast(exponent, dtypes.float64)
+    if isinstance(exponent, Tensor):
+        exponent = cast(exponent, dtypes.float64)
+    return pow(input, exponent)
+
+
+@public(inplace=True)
+def square(input: Tensor) -> Tensor:
+    """``input * input``."""
+    return pow(input, 2)
+
+
+_reciprocal_rule = Rule("ReciprocalBackward0", (lambda g, out: -g * (out * out),))
+
+
+@public(inplace=True)
+def reciprocal(input: Tensor) -> Tensor:
+    """``1 / input``."""
+    with no_grad():
+        out = plain_div(1, input)
+    return attach(out, _reciprocal_rule, (input,))
+
+
+# Comparison and logic --------------------------------------------------------------------------
+
+plain_eq = binary(ops.EQ, None)
+plain_ne = binary(ops.NE, None)
+plain_lt = binary(ops.LT, None)
+plain_le = binary(ops.LE, None)
+plain_gt = binary(ops.GT, None)
+plain_ge = binary(ops.GE, None)
+
+
+def _comparison(name: str, alias: str, plain: Any, reading: str) -> None:
+    def compare(input: Any, other: Any) -> Tensor:
+        return plain(input, other)  # type: ignore[no-any-return]
+
+    compare.__name__ = compare.__qualname__ = name
+    compare.__doc__ = f"Where ``input`` is {reading} ``other``, as bool."
+    public(inplace=True, aliases=(alias,) if alias else ())(compare)
+
+
+for _row in (
+    ("eq", "", plain_eq, "equal to"),
+    ("ne", "not_equal", plain_ne, "different from"),
+    ("lt", "less", plain_lt, "less than"),
+    ("le", "less_equal", plain_le, "at most"),
+    ("gt", "greater", plain_gt, "greater than"),
+    ("ge", "greater_equal", plain_ge, "at least"),
+):
+    _comparison(*_row)
+
+
+def truth(value: Any) -> Tensor:
+    """A tensor as bool: where it is not zero."""
+    return value if dtype_of(value) is dtypes.bool_ else cast(value, dtypes.bool_)
+
+
+def _logical(name: str, op: Any) -> Any:
+    def logical(input: Tensor, other: Tensor) -> Tensor:
+        first, second = truth(input), truth(other)
+        return apply(op, (first, second))
+
+    logical.__name__ = logical.__qualname__ = name
+    logical.__doc__ = f"``{name.split('_')[1]}`` of the truth of two tensors, as bool."
+    return public(inplace=True)(logical)
+
+
+logical_and = _logical("logical_and", ops.BIT_AND)
+logical_or = _logical("logical_or", ops.BIT_OR)
+logical_xor = _logical("logical_xor", ops.BIT_XOR)
+
+
+@public(inplace=True)
+def logical_not(input: Tensor) -> Tensor:
+    """Where ``input`` is zero, as bool."""
+    return apply(ops.BIT_NOT, (truth(input),))
+
+
+def _bitwise(name: str, op: Any, shift: bool = False) -> Any:
+    plain = binary(op, None)
+
+    def bitwise(input: Any, other: Any) -> Tensor:
+        dtype = result_type(input, other)
+        if dtype.kind == "f" or (shift and dtype.kind == "b"):
+            raise NotImplementedError(
+                f'"{name}_cpu" not implemented for \'{scalar_name(dtype)}\': it takes integers'
+                + ("" if shift else " or bools")
+            )
+        if dtype is dtypes.bool_:
+            pair = combined((input, other))[0]
+            return apply(op, pair)
+        return plain(input, other)
+
+    bitwise.__name__ = bitwise.__qualname__ = name
+    bitwise.__doc__ = f"``{name.replace('_', ' ')}`` of integers" + ("." if shift else " or bools.")
+    return public(inplace=True)(bitwise)
+
+
+bitwise_and = _bitwise("bitwise_and", ops.BIT_AND)
+bitwise_or = _bitwise("bitwise_or", ops.BIT_OR)
+bitwise_xor = _bitwise("bitwise_xor", ops.BIT_XOR)
+bitwise_left_shift = _bitwise("bitwise_left_shift", ops.SHIFT_LEFT, shift=True)
+bitwise_right_shift = _bitwise("bitwise_right_shift", ops.SHIFT_RIGHT, shift=True)
+
+
+@public(inplace=True)
+def bitwise_not(input: Tensor) -> Tensor:
+    """Every bit flipped; of bools, their negation."""
+    if dtype_of(input).kind == "f":
+        raise TypeError("~ (operator.invert) is only implemented on integer and Boolean-type tensors")
+    return apply(ops.BIT_NOT, (input,))
+
+
+# Choice ---------------------------------------------------------------------------------------
+
+
+@public("where")
+def _where_method(input: Tensor, condition: Tensor, other: Any) -> Tensor:
+    return where(condition, input, other)
+
+
+def where(condition: Tensor, input: Any = None, other: Any = None) -> Any:
+    """``input`` where ``condition`` holds, ``other`` elsewhere; all broadcast.
+
+    With the condition alone: the indices where it holds.
+    """
+    if input is None and other is None:
+        return functions.nonzero(condition, as_tuple=True)
+    if not isinstance(condition, Tensor):
+        raise TypeError(
+            f"where(): argument 'condition' (position 1) must be Tensor, not "
+            f"{type(condition).__name__}"
+        )
+    if dtype_of(condition) is dtypes.uint8:
+        condition = truth(condition)
+    if dtype_of(condition) is not dtypes.bool_:
+        raise RuntimeError(
+            "where expected condition to be a boolean tensor, but got a tensor with dtype "
+            f"{scalar_name(dtype_of(condition))}"
+        )
+    dtype = result_type(input, other)
+    place = operand_device((condition, input, other))
+    return apply(
+        ops.WHERE,
+        (
+            to_operand(condition, dtypes.bool_, place),
+            to_operand(input, dtype, place),
+            to_operand(other, dtype, place),
+        ),
+    )
+
+
+public(method=False)(where)
+
+
+_filled_rule = Rule(
+    "MaskedFillBackward0",
+    (lambda g, y, f: f.where(y, 0, g), None, lambda g, y, f: f.where(y, g, 0)),
+)
+
+
+@public(inplace=True)
+def masked_fill(input: Tensor, mask: Tensor, value: Any) -> Tensor:
+    """``input`` with ``value`` where ``mask`` holds."""
+    if dtype_of(mask) is not dtypes.bool_:
+        raise RuntimeError(
+            "masked_fill_ only supports boolean masks, but got mask with dtype "
+            f"{dtype_of(mask)!r}"
+        )
+    dtype = dtype_of(input)
+    if isinstance(value, Tensor):
+        if shape_of(value):
+            raise RuntimeError(
+                "masked_fill_ only supports a 0-dimensional value tensor, but got tensor with "
+                f"{len(shape_of(value))} dimension(s)."
+            )
+    elif dtype.kind in "iub" and isinstance(value, float) and value != int(value):
+        raise RuntimeError(
+            f"value cannot be converted to type {dtype.name} without overflow"
+        )
+    value = to_operand(value, dtype, input._device)
+    with no_grad():
+        out = apply(ops.WHERE, (mask, value, input))
+    return attach(out, _filled_rule, (input, mask, value))
+
+
+def _extreme(name: str, op: Any) -> Any:
+    plain = binary(op, None)
+
+    def extreme(input: Tensor, other: Tensor) -> Tensor:
+        if not isinstance(input, Tensor) or not isinstance(other, Tensor):
+            raise TypeError(f"{name}(): arguments 'input' and 'other' must be Tensors")
+        return plain(input, other)
+
+    extreme.__name__ = extreme.__qualname__ = name
+    extreme.__doc__ = f"The elementwise {name} of two tensors; NaN if one of them is."
+    return public()(extreme)
+
+
+maximum = _extreme("maximum", ops.MAXIMUM)
+minimum = _extreme("minimum", ops.MINIMUM)
+_max_with = binary(ops.MAXIMUM, None)
+_min_with = binary(ops.MINIMUM, None)
+
+
+@public()
+def fmax(input: Tensor, other: Tensor) -> Tensor:
+    """The elementwise maximum that ignores NaN."""
+    return where(isnan(input), other, where(isnan(other), input, maximum(input, other)))
+
+
+@public()
+def fmin(input: Tensor, other: Tensor) -> Tensor:
+    """The elementwise minimum that ignores NaN."""
+    return where(isnan(input), other, where(isnan(other), input, minimum(input, other)))
+
+
+def _clamp_gradient(g: Any, x: Any, f: Any, attrs: Any) -> Any:
+    low, high = attrs
+    inside = None
+    if low is not None:
+        inside = x >= low
+    if high is not None:
+        below = x <= high
+        inside = below if inside is None else f.logical_and(inside, below)
+    return f.where(inside, g, f.zeros_like(g))
+
+
+_clamp_rule = Rule("ClampBackward1", (_clamp_gradient,))
+
+
+@public(inplace=True, aliases=("clip",))
+def clamp(input: Tensor, min: Any = None, max: Any = None) -> Tensor:
+    """``input`` limited to [min, max]; each bound a number, a tensor or ``None``."""
+    if min is None and max is None:
+        raise RuntimeError("torch.clamp: At least one of 'min' or 'max' must not be None")
+    dtype = result_type(*(value for value in (input, min, max) if value is not None))
+    out = cast(input, dtype)
+    if isinstance(min, Tensor) or isinstance(max, Tensor):
+        return _clamp_to_tensors(out, min, max)
+    with no_grad():
+        limited = out
+        if min is not None:
+            limited = _max_with(limited, min)
+        if max is not None:
+            limited = _min_with(limited, max)
+    return attach(limited, _clamp_rule, (out,), (min, max))
+
+
+def _clamp_to_tensors(input: Tensor, min: Any, max: Any) -> Tensor:
+    out = input
+    if min is not None:
+        low = to_operand(min, dtype_of(input), input._device)
+        out = where(logical_or(plain_ge(out, low), isnan(out)), out, low)
+        out = where(isnan(low), low, out)
+    if max is not None:
+        high = to_operand(max, dtype_of(input), input._device)
+        out = where(logical_or(plain_le(out, high), isnan(out)), out, high)
+        out = where(isnan(high), high, out)
+    return out
+
+
+@public(inplace=True)
+def clamp_min(input: Tensor, min: Any) -> Tensor:
+    """``input``, at least ``min``."""
+    return clamp(input, min=min)
+
+
+@public(inplace=True)
+def clamp_max(input: Tensor, max: Any) -> Tensor:
+    """``input``, at most ``max``."""
+    return clamp(input, max=max)
+
+
+# Fused multiply-adds -----------------------------------------------------------------------------
+
+
+@public(inplace=True)
+def lerp(input: Tensor, end: Tensor, weight: Any) -> Tensor:
+    """``input + weight * (end - input)``, exact at both ends."""
+    if dtype_of(end) is not dtype_of(input):
+        raise RuntimeError(
+            f"expected dtype {dtype_of(input)!r} for `end` but got dtype {dtype_of(end)!r}"
+        )
+    if isinstance(weight, Tensor):
+        near_start = plain_lt(weight.abs(), 0.5)  # type: ignore[attr-defined]
+        difference = plain_sub(end, input)
+        from_start = plain_add(input, plain_mul(weight, difference))
+        from_end = plain_sub(end, plain_mul(difference, plain_sub(1, weight)))
+        return where(near_start, from_start, from_end)
+    if math.fabs(weight) < 0.5:
+        return plain_add(input, plain_mul(plain_sub(end, input), weight))
+    return plain_sub(end, plain_mul(plain_sub(end, input), 1 - weight))
+
+
+@public(inplace=True)
+def addcmul(input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: Any = 1) -> Tensor:
+    """``input + value * tensor1 * tensor2``."""
+    product = plain_mul(tensor1, tensor2)
+    if not _is_one(value):
+        product = plain_mul(product, value)
+    return plain_add(input, product)
+
+
+@public(inplace=True)
+def addcdiv(input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: Any = 1) -> Tensor:
+    """``input + value * tensor1 / tensor2`` of floating-point tensors."""
+    if dtype_of(tensor1).kind != "f" and dtype_of(tensor2).kind != "f":
+        raise RuntimeError(
+            "Integer division with addcdiv is no longer supported: convert one of the tensors "
+            "to floating point first, e.g. with .float()"
+        )
+    quotient = plain_div(tensor1, tensor2)
+    if not _is_one(value):
+        quotient = plain_mul(quotient, value)
+    return plain_add(input, quotient)
+
+
+def _is_one(value: Any) -> bool:
+    return not isinstance(value, Tensor) and value == 1
+
+
+# Unary ------------------------------------------------------------------------------------------
+
+_neg = unary(ops.NEG, None, False)
+
+
+@public(inplace=True, aliases=("negative",))
+def neg(input: Tensor) -> Tensor:
+    """``-input``; bools are refused."""
+    if dtype_of(input) is dtypes.bool_:
+        raise RuntimeError(
+            "Negation, the `-` operator, on a bool tensor is not supported. If you are trying to "
+            "invert a mask, use the `~` or `logical_not()` operator instead."
+        )
+    return _neg(input)
+
+
+_isnan = unary(ops.IS_NAN, None, False)
+
+
+@public()
+def isnan(input: Tensor) -> Tensor:
+    """Where ``input`` is not a number."""
+    if dtype_of(input).kind != "f":
+        return functions.zeros_like(input, dtype=dtypes.bool_)  # type: ignore[no-any-return]
+    return _isnan(input)
+
+
+@public()
+def isinf(input: Tensor) -> Tensor:
+    """Where ``input`` is plus or minus infinity."""
+    if dtype_of(input).kind != "f":
+        return functions.zeros_like(input, dtype=dtypes.bool_)  # type: ignore[no-any-return]
+    return plain_eq(_magnitude(detached(input)), math.inf)
+
+
+@public()
+def isfinite(input: Tensor) -> Tensor:
+    """Where ``input`` is a finite number."""
+    if dtype_of(input).kind != "f":
+        return functions.ones_like(input, dtype=dtypes.bool_)  # type: ignore[no-any-return]
+    return plain_lt(_magnitude(detached(input)), math.inf)
+
+
+@public()
+def isposinf(input: Tensor) -> Tensor:
+    """Where ``input`` is plus infinity."""
+    return plain_eq(input, math.inf)
+
+
+@public()
+def isneginf(input: Tensor) -> Tensor:
+    """Where ``input`` is minus infinity."""
+    return plain_eq(input, -math.inf)
+
+
+@public()
+def isreal(input: Tensor) -> Tensor:
+    """True everywhere: there are no complex dtypes."""
+    return functions.ones_like(input, dtype=dtypes.bool_)  # type: ignore[no-any-return]
+
+
+_magnitude = unary(ops.ABS, None, False)
+
+
+@public(inplace=True, aliases=("absolute",))
+def abs(input: Tensor) -> Tensor:
+    """The magnitude of each element."""
+    if dtype_of(input) is dtypes.bool_:
+        raise RuntimeError("The `abs` operator on a bool tensor is not supported.")
+    return _magnitude(input)
+
+
+_sign_rule = Rule("SignBackward0", (lambda g, f: f.zeros_like(g),))
+
+
+@public(inplace=True)
+def sign(input: Tensor) -> Tensor:
+    """-1, 0 or 1 by the sign of each element."""
+    dtype = dtype_of(input)
+    if dtype is dtypes.bool_:
+        return functions.clone(input)  # type: ignore[no-any-return]
+    with no_grad():
+        above = cast(plain_gt(input, 0), dtype)
+        if dtype.kind == "u":
+            return above
+        out = plain_sub(above, cast(plain_lt(input, 0), dtype))
+    return attach(out, _sign_rule, (input,))
+
+
+@public()
+def sgn(input: Tensor) -> Tensor:
+    """``sign`` of real tensors."""
+    return sign(input)
+
+
+@public()
+def signbit(input: Tensor) -> Tensor:
+    """Where the sign bit is set, minus zero included."""
+    dtype = dtype_of(input)
+    if dtype.kind in "ub":
+        return functions.zeros_like(input, dtype=dtypes.bool_)  # type: ignore[no-any-return]
+    if dtype.kind == "i":
+        return plain_lt(input, 0)
+    bits = {2: dtypes.int16, 4: dtypes.int32, 8: dtypes.int64}[dtype.itemsize]
+    return plain_lt(apply(ops.BITCAST, (detached(input),), (bits,)), 0)
+
+
+@public(inplace=True)
+def copysign(input: Tensor, other: Any) -> Tensor:
+    """The magnitude of ``input`` with the sign of ``other``."""
+    (first, second), _ = combined((input, other), floating=True)
+    flipped = plain_ne(signbit(first), signbit(second))
+    return where(flipped, _neg(first), first)
+
+
+_round = unary(ops.ROUND, None, False)
+
+
+@public(inplace=True)
+def round(input: Tensor, *, decimals: int = 0) -> Tensor:
+    """Rounded to the nearest integer (halves to even), or to ``decimals`` digits."""
+    if decimals == 0:
+        return _round(input)
+    if dtype_of(input).kind != "f":
+        raise RuntimeError("round() with decimals takes floating-point tensors")
+    scale = 10.0 ** math.fabs(decimals)
+    if decimals > 0:
+        return plain_div(_round(plain_mul(input, scale)), scale)
+    return plain_mul(_round(plain_div(input, scale)), scale)
+
+
+_fraction_rule = Rule("FracBackward0", (lambda g: g,))
+
+
+@public(inplace=True)
+def frac(input: Tensor) -> Tensor:
+    """The part behind the decimal point, with the sign of ``input``."""
+    with no_grad():
+        out = plain_sub(input, trunc(input))
+    return attach(out, _fraction_rule, (input,))
+
+
+_sigmoid_rule = Rule("SigmoidBackward0", (lambda g, out: g * ((1 - out) * out),))
+
+
+@public(inplace=True, aliases=("special_expit",))
+def sigmoid(input: Tensor) -> Tensor:
+    """``1 / (1 + exp(-input))``."""
+    with no_grad():
+        out = plain_div(1, plain_add(_exp(_neg(_floating(input))), 1))
+    return attach(out, _sigmoid_rule, (input,))
+
+
+def _floating(input: Tensor) -> Tensor:
+    return input if dtype_of(input).kind == "f" else cast(input, get_default_dtype())
+
+
+_exp = unary(ops.EXP, None, True)
+
+_TRANSCENDENTAL = {
+    "exp": (), "exp2": (), "expm1": (), "log": (), "log2": (), "log10": (), "log1p": (),
+    "sqrt": (), "rsqrt": (), "sin": (), "cos": (), "tan": (), "asin": ("arcsin",),
+    "acos": ("arccos",), "atan": ("arctan",), "sinh": (), "cosh": (), "tanh": (),
+    "asinh": ("arcsinh",), "acosh": ("arccosh",), "atanh": ("arctanh",), "erf": (), "erfc": (),
+    "lgamma": (),
+}  # fmt: skip
+_ROUNDING = {"floor": (), "ceil": (), "trunc": ("fix",)}
+
+
+def _public_unary(name: str, aliases: tuple[str, ...], floating: bool) -> Any:
+    plain = unary(getattr(ops, name.upper()), None, floating)
+
+    def function(input: Tensor) -> Tensor:
+        return plain(input)
+
+    function.__name__ = function.__qualname__ = name
+    function.__doc__ = f"``{name}`` of each element."
+    return public(inplace=True, aliases=aliases)(function)
+
+
+for _name, _aliases in _TRANSCENDENTAL.items():
+    globals()[_name] = _public_unary(_name, _aliases, True)
+for _name, _aliases in _ROUNDING.items():
+    globals()[_name] = _public_unary(_name, _aliases, False)
+trunc = functions.trunc
+
+_arctangent = binary(ops.ATAN2, None, floating=True)
+
+
+@public(inplace=True, aliases=("arctan2",))
+def atan2(input: Tensor, other: Tensor) -> Tensor:
+    """The angle of the point (other, input)."""
+    return _arctangent(input, other)
+
+
+@public(inplace=True)
+def hypot(input: Tensor, other: Tensor) -> Tensor:
+    """``sqrt(input ** 2 + other ** 2)``."""
+    return functions.sqrt(plain_add(square(input), square(other)))  # type: ignore[no-any-return]
+
+
+@public()
+def logaddexp(input: Tensor, other: Tensor) -> Tensor:
+    """``log(exp(input) + exp(other))`` without overflow."""
+    largest = maximum(input, other)
+    same = plain_eq(input, other)
+    gap = where(same, functions.zeros_like(largest), _neg(abs(plain_sub(input, other))))
+    return plain_add(largest, functions.log1p(_exp(gap)))
+
+
+@public(inplace=True)
+def nan_to_num(
+    input: Tensor, nan: float = 0.0, posinf: float | None = None, neginf: float | None = None
+) -> Tensor:
+    """``input`` with NaN and infinities replaced by numbers."""
+    dtype = dtype_of(input)
+    if dtype.kind != "f":
+        return functions.clone(input)  # type: ignore[no-any-return]
+    limit = functions.finfo(dtype).max
+    out = where(isnan(input), 0.0 if nan is None else nan, input)
+    out = where(plain_eq(input, math.inf), limit if posinf is None else posinf, out)
+    return where(plain_eq(input, -math.inf), -limit if neginf is None else neginf, out)  # type: ignore[no-any-return]
+
+

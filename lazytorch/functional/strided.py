@@ -1,0 +1,171 @@
+"""Strided regions as values: what gradients of views and of writes are made of.
+
+Strides and offsets count elements of the contiguous tensor they are applied to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from lazytorch import engine
+from lazytorch.ops import indexing, movement
+from lazytorch.ops.shapes import count
+from lazytorch.tensor.apply import apply, make_view
+from lazytorch.tensor.attach import functions, public
+from lazytorch.tensor.storage import overlaps, shape_of
+from lazytorch.tensor.tensor import Tensor, fresh
+from lazytorch.autograd.tape import REGENERATED, attach
+from lazytorch.autograd.rules import Rule
+
+
+def insert_strided(
+    base: Tensor, value: Tensor, strides: tuple[int, ...], offset: int
+) -> Tensor:
+    """``base`` with ``value`` written over a strided region of it."""
+    if not count(shape_of(value)):
+        return base
+    return apply(movement.INSERT, (base, value), (tuple(strides), offset))
+
+
+def as_strided_value(
+    base: Tensor, shape: Sequence[int], strides: tuple[int, ...], offset: int
+) -> Tensor:
+    """A strided region of ``base`` as a value of its own."""
+    attrs = (tuple(shape), tuple(strides), offset)
+    return apply(movement.AS_STRIDED, (base,), attrs)
+
+
+def strided_gradient(
+    g: Tensor,
+    base_shape: Sequence[int],
+    shape: tuple[int, ...],
+    strides: tuple[int, ...],
+    offset: int,
+) -> Tensor:
+    """The gradient of a tensor of ``base_shape`` from that of a strided region of it."""
+    zeros: Tensor = functions.zeros(tuple(base_shape), dtype=g.dtype, device=g.device)
+    if not overlaps(shape, strides):
+        return insert_strided(zeros, g, strides, offset)
+    kept = tuple(
+        0 if stride == 0 and extent > 1 else extent for extent, stride in zip(shape, strides)
+    )
+    repeated = tuple(axis for axis, extent in enumerate(kept) if extent == 0)
+    if repeated and 0 not in shape:
+        g = functions.sum(g, repeated, keepdim=True)
+        shape = tuple(g.shape)
+        if not overlaps(shape, strides):
+            return insert_strided(zeros, g, strides, offset)
+    positions = strided_positions(shape, strides, offset)
+    place = fresh(engine.leaf_from_array(positions, g.device.runtime), g.device)
+    flat = zeros.reshape(-1)  # type: ignore[attr-defined]
+    summed = scatter_primitive(flat, place, g.reshape(-1), 0, "add")  # type: ignore[attr-defined]
+    return summed.reshape(tuple(base_shape))  # type: ignore[attr-defined, no-any-return]
+
+
+def strided_positions(
+    shape: tuple[int, ...], strides: tuple[int, ...], offset: int
+) -> np.ndarray:
+    """The flat positions of a strided region, in row-major order."""
+    positions = np.full((), offset, np.int64)
+    for axis, (extent, stride) in enumerate(zip(shape, strides)):
+        steps = np.arange(extent, dtype=np.int64) * stride
+        positions = positions[..., None] + steps
+    return np.ascontiguousarray(positions.reshape(-1))
+
+
+def scatter_primitive(
+    base: Tensor, positions: Tensor, values: Tensor, axis: int, mode: str
+) -> Tensor:
+    """The primitive scatter: see ``ops.indexing``."""
+    return apply(indexing.SCATTER, (base, positions, values), (axis, mode))
+
+
+def gather_primitive(data: Tensor, positions: Tensor, axis: int) -> Tensor:
+    """The primitive gather: see ``ops.indexing``."""
+    return apply(indexing.GATHER, (data, positions), (axis,))
+
+
+_as_strided_rule = Rule(
+    "AsStridedBackward0", (lambda g, f, attrs: f.strided_gradient(g, *attrs[3:], *attrs[:3]),)
+)
+
+
+@public(out=False)
+def as_strided(
+    input: Tensor, size: Sequence[int], stride: Sequence[int], storage_offset: int | None = None
+) -> Tensor:
+    """A view of the tensor's storage by explicit geometry, counted in the storage."""
+    offset = input.storage_offset() if storage_offset is None else storage_offset
+    shape, strides = tuple(size), tuple(stride)
+    if len(shape) != len(strides):
+        raise RuntimeError("mismatch in length of strides and shape")
+    if any(step < 0 for step in strides):
+        raise RuntimeError("as_strided: Negative strides are not supported at the moment")
+    reach = sum((extent - 1) * step for extent, step in zip(shape, strides)) + offset
+    storage = input.untyped_storage()
+    room = count(storage.node.shape)
+    if 0 not in shape and (reach >= room or offset < 0):
+        raise RuntimeError(
+            f"setStorage: sizes {list(shape)}, strides {list(strides)}, storage offset {offset} "
+            f"require {reach + 1} elements, but the storage has {room}"
+        )
+    whole = as_whole_storage(input)
+    made = make_view(
+        whole, movement.AS_STRIDED, (shape, strides, offset), shape, strides, offset, REGENERATED
+    )
+    if made._view is not None and input._view is not None:
+        made._view.base = input._view.base or input
+    made._grad_fn = None
+    made._requires_grad = False
+    base = made._view.base if made._view is not None else None
+    if base is not None and base._requires_grad and input._requires_grad:
+        before = base._view
+        shift = 0 if before is None else before.offset
+        attach(made, REGENERATED, (base,), (shape_of(base), shape, strides, offset - shift))
+    return made
+
+
+def as_whole_storage(input: Tensor) -> Tensor:
+    """A tensor that is the whole storage of ``input``, or ``input`` when it is that."""
+    if input._view is None:
+        return input
+    whole = fresh(None, input._device)
+    whole._storage = input._storage
+    return whole
+
+
+def broadcast_for_write(source: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """``source`` expanded to the shape of what it is written into."""
+    given = shape_of(source)
+    while len(given) > len(shape) and given[0] == 1:
+        source = source.reshape(given[1:])  # type: ignore[attr-defined]
+        given = given[1:]
+    skip = len(shape) - len(given)
+    fits = skip >= 0 and all(
+        have == want or have == 1 for have, want in zip(given, shape[skip:])
+    )
+    if not fits:
+        raise RuntimeError(
+            f"The expanded size of the tensor ({list(shape)}) must match the existing size "
+            f"({list(given)}): a value of shape {list(given)} cannot be written into shape "
+            f"{list(shape)}"
+        )
+    return apply(movement.EXPAND, (source,), (shape,))
+
+
+for _function in (
+    insert_strided, as_strided_value, strided_gradient, scatter_primitive, gather_primitive,
+    broadcast_for_write,
+):  # fmt: skip
+    setattr(functions, _function.__name__, _function)
+
+
+def as_strided_backward(g: Tensor, x: Tensor, *attrs: Any) -> Tensor:
+    """The gradient of ``as_strided`` in the form in which the record of the primitive asks."""
+    return strided_gradient(g, shape_of(x), *attrs)
+
+
+functions.as_strided_backward = as_strided_backward

@@ -1,0 +1,1 @@
+"""PyTorch's tensor semantics: storage, views, versions, promotion, indexing, printing."""

@@ -1,0 +1,493 @@
+"""Making tensors from numbers, lists, arrays and nothing."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from lazytorch import dtypes, engine
+from lazytorch.autograd.grad_mode import mode
+from lazytorch.dtypes import DType
+from lazytorch.ir.node import Node
+from lazytorch.ops import elementwise, leaves, movement
+from lazytorch.tensor import tensor as tensor_module
+from lazytorch.tensor.attach import functions, public
+from lazytorch.tensor.device import as_device, device
+from lazytorch.tensor.promotion import get_default_dtype
+from lazytorch.tensor.recorder import _python_number, record, scalar_node
+from lazytorch.tensor.storage import dtype_of, share_from_numpy, shape_of
+from lazytorch.tensor.tensor import Tensor, fresh
+
+
+def wants_grad(tensor: Tensor, requires_grad: bool) -> Tensor:
+    """The tensor as a leaf that requires a gradient, if asked."""
+    if requires_grad:
+        if dtype_of(tensor).kind != "f":
+            raise RuntimeError(
+                "Only Tensors of floating point and complex dtype can require gradients"
+            )
+        tensor._requires_grad = not mode.inference
+    return tensor
+
+
+# From data ------------------------------------------------------------------------------------
+
+
+def _array_of(data: Any, dtype: DType | None) -> np.ndarray:
+    """Nested sequences of numbers (and tensors) as an array of the dtype PyTorch would infer."""
+    if isinstance(data, (list, tuple)):
+        if _holds_tensor(data):
+            data = _without_tensors(data)
+        try:
+            array = np.array(data)
+        except ValueError as error:
+            raise ValueError(
+                f"could not make a tensor from a sequence with parts of different lengths: {error}"
+            ) from None
+    else:
+        array = np.asarray(data)
+    if array.dtype.kind in "OUSMmVc" and array.dtype not in (dtypes.bfloat16.numpy,):
+        kind = type(data).__name__
+        raise TypeError(
+            f"can't make a tensor from {kind} (elements of NumPy dtype {array.dtype}): expected "
+            "numbers, nested sequences of numbers, NumPy arrays of numbers, or tensors"
+        )
+    if dtype is not None:
+        return elementwise.cast_array(array, dtype)
+    if isinstance(data, (np.ndarray, np.generic)):
+        return np.asarray(data, dtypes.from_numpy(data.dtype).numpy)
+    if array.dtype.kind == "f":
+        return array.astype(get_default_dtype().numpy)
+    if array.dtype.kind in "iu":
+        return array.astype(np.int64)
+    if array.size == 0:
+        return array.astype(get_default_dtype().numpy)
+    return array
+
+
+def _holds_tensor(data: Any) -> bool:
+    while isinstance(data, (list, tuple)) and data:
+        if any(isinstance(item, Tensor) for item in data):
+            return True
+        data = data[0]
+    return False
+
+
+def _without_tensors(data: Any) -> Any:
+    if isinstance(data, Tensor):
+        array = engine.to_array(tensor_module.node_of(data))
+        return array.item() if array.ndim == 0 else array
+    if isinstance(data, (list, tuple)):
+        return [_without_tensors(item) for item in data]
+    return data
+
+
+def tensor(
+    data: Any,
+    *,
+    dtype: DType | None = None,
+    device: Any = None,
+    requires_grad: bool = False,
+    pin_memory: bool = False,
+) -> Tensor:
+    """A new tensor with a copy of ``data``: numbers, nested sequences or a NumPy array.
+
+    Floats become the default dtype, ints int64, bools bool, unless ``dtype`` says otherwise.
+
+    >>> tensor([[1, 2], [3, 4]]).dtype
+    torch.int64
+    """
+    if isinstance(data, Tensor):
+        place = data._device if device is None else as_device(device)
+        copied = functions.clone(data.detach())  # type: ignore[attr-defined]
+        copied = functions.converted(copied, place, dtype or dtype_of(data))
+        return wants_grad(copied, requires_grad)
+    place = as_device(device)
+    kind = data.__class__
+    if kind is float or kind is int or kind is bool:
+        chosen = dtype or _dtype_of_number(data)
+        # A scalar argument, never a constant: data must not enter the key of a plan.
+        number = _python_number(data, chosen)
+        node = Node(leaves.SCALAR, (), (), (), chosen, place.runtime, None, number)
+        return wants_grad(fresh(node, place), requires_grad)
+    if isinstance(data, np.ndarray):
+        array = np.array(_array_of(data, dtype), order="C")
+    else:
+        array = np.ascontiguousarray(_array_of(data, dtype)).reshape(_shape_of_data(data, dtype))
+    node = engine.leaf_from_array(array, place.runtime, share=False)
+    return wants_grad(fresh(node, place), requires_grad)
+
+
+def _shape_of_data(data: Any, dtype: DType | None) -> tuple[int, ...]:
+    return _array_of(data, dtype).shape if np.isscalar(data) else np.shape(_plain(data))
+
+
+def _plain(data: Any) -> Any:
+    return _without_tensors(data) if _holds_tensor(data) else data
+
+
+def _dtype_of_number(value: Any) -> DType:
+    if isinstance(value, bool):
+        return dtypes.bool_
+    return dtypes.int64 if isinstance(value, int) else get_default_dtype()
+
+
+def as_tensor(data: Any, dtype: DType | None = None, device: Any = None) -> Tensor:
+    """``data`` as a tensor, without copying where that is possible."""
+    if isinstance(data, Tensor):
+        place = data._device if device is None else as_device(device)
+        return functions.converted(data, place, dtype or dtype_of(data))  # type: ignore[no-any-return]
+    if isinstance(data, np.ndarray):
+        shared = from_numpy(data)
+        return functions.converted(  # type: ignore[no-any-return]
+            shared, as_device(device), dtype or dtype_of(shared)
+        )
+    return tensor(data, dtype=dtype, device=device)
+
+
+def from_numpy(array: np.ndarray) -> Tensor:
+    """A tensor in the memory of a NumPy array: each sees the other's writes.
+
+    The array must be C-contiguous to be shared through views too; other layouts are shared by
+    strides as long as these are not negative.
+    """
+    if not isinstance(array, np.ndarray):
+        raise TypeError(f"expected np.ndarray (got {type(array).__name__})")
+    dtypes.from_numpy(array.dtype)
+    place = device("cpu")
+    if not array.dtype.isnative:
+        raise TypeError(
+            "given numpy array has byte order different from the native byte order. Conversion "
+            "between byte orders is currently not supported."
+        )
+    if any(stride < 0 for stride in array.strides):
+        raise ValueError(
+            "At least one stride in the given numpy array is negative, and tensors with negative "
+            "strides are not currently supported. (You can probably work around this by making a "
+            "copy of your array with array.copy().)"
+        )
+    if array.flags.c_contiguous:
+        made = fresh(None, place)
+        made._storage = share_from_numpy(array, place)
+        return made
+    return functions.share_strided_array(array, place)  # type: ignore[no-any-return]
+
+
+# Filled -----------------------------------------------------------------------------------------
+
+
+def as_size(arguments: Sequence[Any], name: str) -> tuple[int, ...]:
+    """A shape given as ``f(2, 3)`` or ``f((2, 3))``; negative extents are refused."""
+    shape = functions.as_shape(arguments)
+    for extent in shape:
+        if extent < 0:
+            raise RuntimeError(
+                f"Trying to create tensor with negative dimension {extent}: {list(shape)}"
+            )
+    return shape  # type: ignore[no-any-return]
+
+
+def filled(shape: tuple[int, ...], value: Any, dtype: DType, place: device) -> Tensor:
+    """A tensor of one number, without history."""
+    node = scalar_node(value, dtype, place.runtime)
+    if shape:
+        node = record(movement.EXPAND, (node,), (shape,), shape, dtype, node.device)
+    return fresh(node, place)
+
+
+def full(
+    size: Any,
+    fill_value: Any,
+    *,
+    dtype: DType | None = None,
+    layout: Any = None,
+    device: Any = None,
+    requires_grad: bool = False,
+) -> Tensor:
+    """A tensor of shape ``size`` filled with one value."""
+    shape = as_size((size,) if isinstance(size, int) else size, "full")
+    if isinstance(fill_value, Tensor):
+        fill_value = fill_value.item()  # type: ignore[attr-defined]
+    chosen = dtype or _dtype_of_number(fill_value)
+    return wants_grad(filled(shape, fill_value, chosen, as_device(device)), requires_grad)
+
+
+def _filler(name: str, value: int) -> Any:
+    def make(
+        *size: Any,
+        dtype: DType | None = None,
+        layout: Any = None,
+        device: Any = None,
+        requires_grad: bool = False,
+        pin_memory: bool = False,
+        memory_format: Any = None,
+    ) -> Tensor:
+        if not size:
+            raise TypeError(f"{name}() received an invalid combination of arguments: size is missing")
+        shape = as_size(size, name)
+        made = filled(shape, value, dtype or get_default_dtype(), as_device(device))
+        return wants_grad(made, requires_grad)
+
+    def make_like(
+        input: Tensor,
+        *,
+        dtype: DType | None = None,
+        layout: Any = None,
+        device: Any = None,
+        requires_grad: bool = False,
+        memory_format: Any = None,
+    ) -> Tensor:
+        place = input._device if device is None else as_device(device)
+        made = filled(shape_of(input), value, dtype or dtype_of(input), place)
+        return wants_grad(made, requires_grad)
+
+    def make_new(
+        self: Tensor,
+        *size: Any,
+        dtype: DType | None = None,
+        device: Any = None,
+        requires_grad: bool = False,
+        layout: Any = None,
+        pin_memory: bool = False,
+    ) -> Tensor:
+        place = self._device if device is None else as_device(device)
+        made = filled(as_size(size, "new_" + name), value, dtype or dtype_of(self), place)
+        return wants_grad(made, requires_grad)
+
+    for function, spelled in ((make, name), (make_like, f"{name}_like"), (make_new, f"new_{name}")):
+        function.__name__ = function.__qualname__ = spelled
+    make.__doc__ = f"A tensor of ``size`` ({name}: filled with {value})."
+    make_like.__doc__ = f"A tensor like ``input`` in shape, dtype and device, filled with {value}."
+    make_new.__doc__ = f"A tensor of ``size`` with this one's dtype and device, filled with {value}."
+    public(method=False)(make)
+    public(method=False)(make_like)
+    public(function=False)(make_new)
+    return make, make_like
+
+
+zeros, zeros_like = _filler("zeros", 0)
+ones, ones_like = _filler("ones", 1)
+# There is no uninitialised memory in a graph of values: empty is zero.
+empty, empty_like = _filler("empty", 0)
+
+
+def empty_strided(size: Any, stride: Any, **options: Any) -> Tensor:
+    """A tensor with given strides (its storage is as large as they need)."""
+    shape, strides = tuple(size), tuple(stride)
+    room = 1 + builtins_sum((extent - 1) * step for extent, step in zip(shape, strides))
+    flat = empty((0 if 0 in shape else room,), **options)
+    return functions.as_strided(flat, shape, strides)  # type: ignore[no-any-return]
+
+
+builtins_sum = sum
+
+
+def full_like(
+    input: Tensor,
+    fill_value: Any,
+    *,
+    dtype: DType | None = None,
+    layout: Any = None,
+    device: Any = None,
+    requires_grad: bool = False,
+    memory_format: Any = None,
+) -> Tensor:
+    """A tensor like ``input`` filled with one value."""
+    place = input._device if device is None else as_device(device)
+    if isinstance(fill_value, Tensor):
+        fill_value = fill_value.item()  # type: ignore[attr-defined]
+    made = filled(shape_of(input), fill_value, dtype or dtype_of(input), place)
+    return wants_grad(made, requires_grad)
+
+
+@public(function=False)
+def new_full(
+    self: Tensor, size: Any, fill_value: Any, *, dtype: DType | None = None, device: Any = None,
+    requires_grad: bool = False,
+) -> Tensor:  # fmt: skip
+    """A tensor of ``size`` with this one's dtype and device, filled with one value."""
+    return full(
+        size, fill_value, dtype=dtype or dtype_of(self), requires_grad=requires_grad,
+        device=self._device if device is None else device,
+    )  # fmt: skip
+
+
+@public(function=False)
+def new_tensor(
+    self: Tensor, data: Any, *, dtype: DType | None = None, device: Any = None,
+    requires_grad: bool = False,
+) -> Tensor:  # fmt: skip
+    """``tensor(data)`` with this one's dtype and device."""
+    return tensor(
+        data, dtype=dtype or dtype_of(self), requires_grad=requires_grad,
+        device=self._device if device is None else device,
+    )  # fmt: skip
+
+
+# Ranges -------------------------------------------------------------------------------------------
+
+
+def iota(length: int, dtype: DType, place: device) -> Tensor:
+    """0, 1, 2, ... as an integer dtype."""
+    return fresh(record(leaves.IOTA, (), (), (length,), dtype, place.runtime), place)
+
+
+def arange(
+    start: Any,
+    end: Any = None,
+    step: Any = 1,
+    *,
+    dtype: DType | None = None,
+    layout: Any = None,
+    device: Any = None,
+    requires_grad: bool = False,
+) -> Tensor:
+    """``start, start + step, ...`` below ``end``; one argument is the end.
+
+    >>> arange(3)
+    tensor([0, 1, 2])
+    """
+    if end is None:
+        start, end = 0, start
+    start, end, step = (_number(value) for value in (start, end, step))
+    if step == 0:
+        raise RuntimeError("step must be nonzero")
+    if (end - start) / step < 0:
+        raise RuntimeError("upper bound and lower bound inconsistent with step sign")
+    if not all(math.isfinite(value) for value in (start, end, step)):
+        raise RuntimeError(f"unsupported range: {start} -> {end}")
+    floating = any(isinstance(value, float) for value in (start, end, step))
+    chosen = dtype or (get_default_dtype() if floating else dtypes.int64)
+    if floating or chosen.kind == "f":
+        length = math.ceil((end - start) / step)
+    else:
+        length = -(-(end - start) // step)
+    made = _stepped(length, start, step, chosen, as_device(device))
+    return wants_grad(made, requires_grad)
+
+
+def _number(value: Any) -> Any:
+    if isinstance(value, (Tensor, np.generic)):
+        return value.item()  # type: ignore[union-attr]
+    if not isinstance(value, (int, float)):
+        raise TypeError(f"expected a number, but got {type(value).__name__}")
+    return value
+
+
+def _stepped(length: int, start: Any, step: Any, dtype: DType, place: device) -> Tensor:
+    """``start + i * step`` computed in a dtype wide enough, then converted."""
+    if dtype.kind == "f":
+        if isinstance(start, int) and isinstance(step, int):
+            wide = functions.add(functions.mul(iota(length, dtypes.int64, place), step), start)
+            return functions.converted(wide, place, dtype)  # type: ignore[no-any-return]
+        array = (start + np.arange(length, dtype=np.float64) * step).astype(dtype.numpy)
+        return fresh(engine.leaf_from_array(array, place.runtime), place)
+    if isinstance(start, float) or isinstance(step, float):
+        start, step = int(start), int(step)
+    counted = iota(length, dtypes.int64, place)
+    if step != 1:
+        counted = functions.mul(counted, step)
+    if start != 0:
+        counted = functions.add(counted, start)
+    return functions.converted(counted, place, dtype)  # type: ignore[no-any-return]
+
+
+def range_inclusive(start: Any = 0, end: Any = 0, step: Any = 1, **options: Any) -> Tensor:
+    """The deprecated ``torch.range``: as ``arange`` with the end included."""
+    dtype = options.pop("dtype", None) or get_default_dtype()
+    length = int(math.floor((end - start) / step)) + 1
+    return _stepped(length, start, step, dtype, as_device(options.pop("device", None)))
+
+
+def linspace(
+    start: Any,
+    end: Any,
+    steps: int,
+    *,
+    dtype: DType | None = None,
+    layout: Any = None,
+    device: Any = None,
+    requires_grad: bool = False,
+) -> Tensor:
+    """``steps`` numbers from ``start`` to ``end``, both included, evenly spaced."""
+    if steps < 0:
+        raise RuntimeError("number of steps must be non-negative")
+    start, end = _number(start), _number(end)
+    chosen = dtype or get_default_dtype()
+    array = _linspace_array(start, end, steps, chosen)
+    place = as_device(device)
+    made = fresh(engine.leaf_from_array(array, place.runtime), place)
+    return wants_grad(made, requires_grad)
+
+
+def _linspace_array(start: Any, end: Any, steps: int, dtype: DType) -> np.ndarray:
+    """Counted from both ends, as PyTorch does, so that the last number is exactly ``end``."""
+    if dtype.kind != "f":
+        step = (end - start) / (steps - 1) if steps > 1 else 0.0
+        kind: Any = np.float64
+    else:
+        kind = np.float32 if dtype.itemsize <= 4 else np.float64
+        step = (kind(end) - kind(start)) / kind(steps - 1) if steps > 1 else kind(0)
+    numbers = np.arange(steps, dtype=kind)
+    with np.errstate(all="ignore"):
+        ahead = kind(start) + numbers * kind(step)
+        behind = kind(end) - (steps - 1 - numbers) * kind(step)
+    array = np.where(np.arange(steps) < steps // 2, ahead, behind)
+    if steps == 1:
+        array = np.array([start], kind)
+    return elementwise.cast_array(array.astype(kind), dtype)
+
+
+def logspace(start: Any, end: Any, steps: int, base: float = 10.0, **options: Any) -> Tensor:
+    """``base`` to the power of ``linspace(start, end, steps)``."""
+    return functions.pow(base, linspace(start, end, steps, **options))  # type: ignore[no-any-return]
+
+
+def eye(
+    n: int,
+    m: int | None = None,
+    *,
+    dtype: DType | None = None,
+    layout: Any = None,
+    device: Any = None,
+    requires_grad: bool = False,
+) -> Tensor:
+    """Ones on the diagonal of an ``n`` by ``m`` matrix, zeros elsewhere."""
+    columns = n if m is None else m
+    if n < 0 or columns < 0:
+        raise RuntimeError(f"n must be greater or equal to 0, got {min(n, columns)}")
+    place = as_device(device)
+    row = iota(n, dtypes.int64, place).reshape(n, 1)  # type: ignore[attr-defined]
+    made = functions.eq(row, iota(columns, dtypes.int64, place))
+    made = functions.converted(made, place, dtype or get_default_dtype())
+    return wants_grad(made, requires_grad)
+
+
+def legacy_constructor(*args: Any, **options: Any) -> Tensor:
+    """``torch.Tensor(2, 3)`` is uninitialised, ``torch.Tensor([1, 2])`` holds the data."""
+    place = options.pop("device", None)
+    if not args:
+        return empty((0,), device=place)
+    if len(args) == 1 and not isinstance(args[0], int):
+        data = args[0]
+        if isinstance(data, Tensor):
+            return tensor_module.alias(data)
+        if type(data).__name__ == "Size":
+            return empty(data, device=place)
+        return tensor(data, dtype=get_default_dtype(), device=place)
+    return empty(*args, device=place)
+
+
+tensor_module.legacy_constructor = legacy_constructor
+
+for _name, _function in (
+    ("tensor", tensor), ("as_tensor", as_tensor), ("asarray", as_tensor),
+    ("from_numpy", from_numpy), ("arange", arange), ("range", range_inclusive),
+    ("empty_strided", empty_strided),
+):  # fmt: skip
+    setattr(functions, _name, _function)
+for _function in (full, full_like, linspace, logspace, eye):
+    public(method=False)(_function)

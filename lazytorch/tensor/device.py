@@ -1,0 +1,126 @@
+"""torch.device: the name under which a user addresses a place of computation.
+
+Objects are interned, so that two tensors are on one device when their devices are the same
+object. What a name stands for is the engine's business; it is asked once, at first use.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+from lazytorch import config, engine
+
+KINDS = ("cpu", "cuda", "mps", "xpu", "opencl", "ocl", "numpy", "meta")
+_interned: dict[tuple[str, int | None], device] = {}
+
+
+class device:  # noqa: N801 - PyTorch's spelling
+    """A device by kind and number; also a context manager that makes it the default.
+
+    >>> device("cuda:1").index
+    1
+    """
+
+    __slots__ = ("_before", "_runtime", "index", "type")
+    type: str
+    index: int | None
+
+    def __new__(cls, type: Any = "cpu", index: int | None = None) -> device:  # noqa: A002
+        if isinstance(type, device):
+            return type
+        if isinstance(type, int) and not isinstance(type, bool):
+            type, index = "cuda", type  # noqa: A001
+        if not isinstance(type, str):
+            raise TypeError(
+                f"device(): argument 'type' must be str or int, not {type.__class__.__name__}"
+            )
+        kind, number = _parse(type)
+        if number is not None and index is not None:
+            raise RuntimeError(
+                f"type (string) must not include an index because index was passed "
+                f"explicitly: {type}"
+            )
+        key = (kind, index if number is None else number)
+        known = _interned.get(key)
+        if known is None:
+            known = object.__new__(cls)
+            known.type, known.index = key
+            known._runtime = None
+            known._before = []
+            _interned[key] = known
+        return known
+
+    @property
+    def runtime(self) -> str:
+        """The engine's name of the device."""
+        name = self._runtime
+        if name is None:
+            name = self._runtime = engine.resolve_device(str(self))
+        return name
+
+    def __str__(self) -> str:
+        return self.type if self.index is None else f"{self.type}:{self.index}"
+
+    def __repr__(self) -> str:
+        number = "" if self.index is None else f", index={self.index}"
+        return f"device(type='{self.type}'{number})"
+
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
+    def __hash__(self) -> int:
+        return hash((self.type, self.index))
+
+    def __enter__(self) -> device:
+        self._before.append(_defaults.device)
+        _defaults.device = self
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        _defaults.device = self._before.pop()
+
+    def __reduce__(self) -> Any:
+        return (device, (self.type, self.index))
+
+
+def _parse(text: str) -> tuple[str, int | None]:
+    kind, colon, number = text.partition(":")
+    if kind not in KINDS:
+        raise RuntimeError(
+            f"Expected one of {', '.join(KINDS)} device type at start of device string: {text}"
+        )
+    if colon and not number.isdigit():
+        raise RuntimeError(f"Invalid device string: '{text}'")
+    return ("opencl" if kind == "ocl" else kind), int(number) if colon else None
+
+
+class _Defaults(threading.local):
+    device: device | None = None
+
+
+_defaults = _Defaults()
+_process_default: device | None = None
+
+
+def get_default_device() -> device:
+    """The device of tensors made without one."""
+    global _process_default
+    chosen = _defaults.device
+    if chosen is not None:
+        return chosen
+    if _process_default is None:
+        _process_default = device(config.get("DEVICE") or "cpu")
+    return _process_default
+
+
+def set_default_device(place: Any) -> None:
+    """Make ``place`` the device of new tensors; ``None`` returns to the initial one."""
+    _defaults.device = None if place is None else device(place)
+
+
+def as_device(place: Any) -> device:
+    """``place`` as a device, the default for ``None``."""
+    if place is None:
+        return get_default_device()
+    return place if place.__class__ is device else device(place)
