@@ -1,7 +1,8 @@
 """The primitives that say where an element comes from and compute nothing.
 
 ``route(attrs, shape, source_shapes, index)`` answers, for the output element at ``index``, a
-tuple of :class:`Route`: the first whose conditions hold gives the element. The last has none.
+tuple of :class:`Route`: the first whose conditions hold gives the element. One of them always
+does; the conditions of the last are there to guard what it reads.
 """
 
 from __future__ import annotations
@@ -358,10 +359,9 @@ def _concatenate_route(
     for number, source in enumerate(sources):
         inner = list(index)
         inner[axis] = index[axis] - start
+        inside = Condition(index[axis], start, start + source[axis] - 1)
         start += source[axis]
-        last = number == len(sources) - 1
-        conditions = () if last else (Condition(index[axis], 0, start - 1),)
-        routes.append(Route(number, tuple(inner), conditions))
+        routes.append(Route(number, tuple(inner), (inside,)))
     return tuple(routes)
 
 
