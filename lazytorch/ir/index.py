@@ -320,7 +320,7 @@ def of_int(value: int) -> Index:
 
 def of_atom(atom: Atom) -> Index:
     """The index that is just ``atom``; an axis of size 1 is the constant 0."""
-    if isinstance(atom, Axis) and atom.size <= 1:
+    if isinstance(atom, Axis) and atom.size == 1:
         return ZERO
     return Index(((atom, 1),), 0)
 
