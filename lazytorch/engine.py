@@ -68,7 +68,7 @@ def leaf_from_array(array: np.ndarray, device: str, share: bool = False) -> Node
     with NumPy where the device computes in host memory."""
     place = get_device(device)
     buffer = place.wrap_host(array) if share else place.upload(array)
-    pending.bytes += array.nbytes
+    pending.add_bytes(array.nbytes)
     dtype = dtypes.from_numpy(array.dtype)
     return Node(leaves.BUFFER, (), (), array.shape, dtype, device, None, buffer)
 
@@ -93,16 +93,35 @@ def write_array(node: Node, target: Node) -> None:
 
 
 class Pending:
-    """What has been recorded since the last flush."""
+    """What has been recorded since the last computation, against its budgets.
 
-    __slots__ = ("bytes", "nodes")
+    ``nodes_left`` and ``depth`` are what :func:`recorded` compares with at every operation.
+    """
+
+    __slots__ = ("bytes", "depth", "nodes", "nodes_left")
 
     def __init__(self) -> None:
         self.nodes = 0
         self.bytes = 0
+        self.nodes_left = 0
+        self.depth = 0
+
+    def reset(self) -> None:
+        """Start counting again."""
+        counters.nodes_recorded += self.nodes
+        self.nodes = self.bytes = 0
+        self.nodes_left = config.get("FLUSH_NODES")
+        self.depth = config.get("FLUSH_DEPTH")
+
+    def add_bytes(self, count: int) -> None:
+        """Count memory that pending work keeps from being released."""
+        self.bytes += count
+        if self.bytes >= config.get("FLUSH_BYTES"):
+            self.nodes_left = 0
 
 
 pending = Pending()
+pending.reset()
 
 
 def note_state(storage: Any) -> None:
@@ -115,7 +134,7 @@ def note_state(storage: Any) -> None:
 
 def flush() -> None:
     """Compute the pending values of all noted state in one graph, without waiting for it."""
-    pending.nodes = pending.bytes = 0
+    pending.reset()
     if not _state:
         return
     owners = [owner for held in list(_state.values()) if (owner := held()) is not None]
@@ -131,15 +150,20 @@ def flush() -> None:
 
 def recorded(node: Node) -> None:
     """Called for every node recorded: keeps pending work within the budgets."""
+    depth = 0
+    for source in node.src:
+        if source.depth > depth:
+            depth = source.depth
+    node.depth = depth + 1
     pending.nodes += 1
-    if node.depth >= config.get("FLUSH_DEPTH"):
-        realize([node])
-    elif (
-        pending.nodes >= config.get("FLUSH_NODES") or pending.bytes >= config.get("FLUSH_BYTES")
-    ):
-        flush()
-        if node.buffer is None:
-            realize([node])
+    if depth >= pending.depth or pending.nodes > pending.nodes_left:
+        _within_budget(node)
+
+
+def _within_budget(node: Node) -> None:
+    """A budget is full: compute what is pending, all state together, then this node."""
+    flush()
+    realize([node])
 
 
 def synchronize() -> None:
@@ -204,7 +228,7 @@ def _execute(numbering: Numbering, device_name: str) -> None:
     for group, buffer in zip(numbering.outputs.values(), results):
         for node in group:
             node.fulfil(buffer)
-    pending.nodes = 0
+    pending.reset()
 
 
 def _flags() -> tuple[Any, ...]:
@@ -471,7 +495,9 @@ def plan_for(nodes: Sequence[Node]) -> Scheduled:
 
 def stats() -> dict[str, int]:
     """Counters since the start of the process."""
-    return counters.snapshot()
+    values = counters.snapshot()
+    values["nodes_recorded"] += pending.nodes
+    return values
 
 
 def clear_plans() -> None:

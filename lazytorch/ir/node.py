@@ -55,6 +55,7 @@ class Node:
         """Store the computed value and forget how it was made."""
         self.buffer = buffer
         self.src = ()
+        self.depth = 0
 
     @property
     def size(self) -> int:
