@@ -42,8 +42,8 @@ class OpDef:
     computes the operation on arrays (``numpy(attrs, *arrays)``) and is its definition.
     ``c`` holds OpenCL C by dtype category (keys 'f', 'i', 'u', 'b', or '*') for maps; see
     ``codegen.opencl`` for its placeholders. ``route`` gives, for a move, where the element at an
-    index comes from. ``gradient(f, g, out, *sources, *, attrs)`` builds the gradients of the
-    sources from values that overload operators, with ``f`` the namespace of functions.
+    index comes from. ``gradient`` holds one function for each source (or one for all) whose
+    parameter names say what it needs; ``autograd.rules`` describes them.
     ``cost`` estimates the arithmetic of one element in additions.
     """
 
@@ -55,7 +55,7 @@ class OpDef:
     c: dict[str, str] = field(default_factory=dict)
     c_vector: dict[str, str] = field(default_factory=dict)
     route: Callable[..., Any] | None = None
-    gradient: Callable[..., tuple[Any, ...]] | None = None
+    gradient: Callable[..., Any] | tuple[Any, ...] | None = None
     combine: OpDef | None = None
     identity: Callable[[DType], Any] | None = None
     cost: int = 1

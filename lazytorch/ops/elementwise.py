@@ -22,7 +22,7 @@ from lazytorch.ir.definition import OpDef, Shape
 from lazytorch.ir.registry import register
 from lazytorch.ops.shapes import broadcast
 
-Gradient = Callable[..., tuple[Any, ...]]
+Gradient = tuple[Any, ...]
 
 
 def _infer_same(
@@ -109,28 +109,28 @@ def _wrapping(symbol: str) -> str:
 
 ADD = _map(
     "add", 2, np.add, {"f": "({0} + {1})", "i": _wrapping("+"), "u": _wrapping("+"), "b": "({0} | {1})"},
-    lambda f, g, out, x, y, attrs: (g, g),
+    (lambda g: g, lambda g: g),
 )
 SUB = _map(
     "sub", 2, np.subtract, {"f": "({0} - {1})", "i": _wrapping("-"), "u": _wrapping("-")},
-    lambda f, g, out, x, y, attrs: (g, -g),
+    (lambda g: g, lambda g: -g),
 )
 MUL = _map(
     "mul", 2, np.multiply, {"f": "({0} * {1})", "i": _wrapping("*"), "u": _wrapping("*"), "b": "({0} & {1})"},
-    lambda f, g, out, x, y, attrs: (g * y, g * x),
+    (lambda g, y: g * y, lambda g, x: g * x),
 )
 DIV = _map(
     "div", 2, np.true_divide, {"f": "({0} / {1})"},
-    lambda f, g, out, x, y, attrs: (g / y, -g * out / y),
+    (lambda g, y: g / y, lambda g, x, y: -g * ((x / y) / y)),
     cost=4, floating_result=True,
 )
 NEG = _map(
-    "neg", 1, np.negative, {"f": "(-{0})", "i": "{cast}(0 - {unsigned}({0}))", "u": "{cast}(0 - {0})"},
-    lambda f, g, out, x, attrs: (-g,),
+    "neg", 1, np.negative, {"f": "(-{0})", "i": "{cast}(-{unsigned}({0}))", "u": "{cast}(-{0})"},
+    (lambda g: -g,),
 )
 ABS = _map(
     "abs", 1, np.abs, {"f": "fabs({0})", "i": "{cast}(abs({0}))", "u": "{0}", "b": "{0}"},
-    lambda f, g, out, x, attrs: (g * f.sign(x),),
+    (lambda g, x, f: g * f.sign(x),),
 )
 
 
@@ -152,7 +152,7 @@ FLOOR_DIVIDE = _map(
     {
         "f": "lt_floor_divide({0}, {1})",
         "i": "lt_floor_divide({0}, {1})",
-        "u": "({0} / ({1} == 0 ? 1 : {1}))",
+        "u": "lt_floor_divide({0}, {1})",
     },
     cost=12,
 )
@@ -169,9 +169,9 @@ REMAINDER = _map(
     {
         "f": "lt_remainder({0}, {1})",
         "i": "lt_remainder({0}, {1})",
-        "u": "({0} % ({1} == 0 ? 1 : {1}))",
+        "u": "lt_remainder({0}, {1})",
     },
-    lambda f, g, out, x, y, attrs: (g, -g * f.floor_divide(x, y)),
+    (lambda g: g, lambda g, x, y, f: -g * f.div(x, y, rounding_mode="floor")),
     cost=12,
 )
 
@@ -184,8 +184,8 @@ def _fmod(x: np.ndarray, y: np.ndarray) -> Any:
 
 FMOD = _map(
     "fmod", 2, _fmod,
-    {"f": "fmod({0}, {1})", "i": "lt_fmod({0}, {1})", "u": "({0} % ({1} == 0 ? 1 : {1}))"},
-    lambda f, g, out, x, y, attrs: (g, -g * f.trunc(x / y)),
+    {"f": "fmod({0}, {1})", "i": "lt_fmod({0}, {1})", "u": "lt_fmod({0}, {1})"},
+    (lambda g: g, lambda g, x, y, f: -g * f.trunc(x / y)),
     cost=12,
 )
 
@@ -199,38 +199,40 @@ def _power(x: np.ndarray, y: np.ndarray) -> Any:
     return np.power(x, y)
 
 
-def _power_gradient(f: Any, g: Any, out: Any, x: Any, y: Any, attrs: Any) -> tuple[Any, Any]:
-    for_base = f.where(y == 0, f.zeros_like(out), g * (y * f.pow(x, y - 1)))
-    for_exponent = g * f.where((x == 0) & (y >= 0), f.zeros_like(out), out * f.log(x))
-    return for_base, for_exponent
+def _base_gradient(g: Any, x: Any, y: Any, f: Any) -> Any:
+    return f.where(y == 0, 0, g * (y * f.pow(x, y - 1)))
+
+
+def _exponent_gradient(g: Any, x: Any, y: Any, out: Any, f: Any) -> Any:
+    return g * f.where(f.logical_and(x == 0, y >= 0), 0, out * f.log(x))
 
 
 POW = _map(
     "pow", 2, _power,
     {"f": "pow({0}, {1})", "i": "lt_power({0}, {1})", "u": "lt_power({0}, {1})"},
-    _power_gradient, cost=30,
+    (_base_gradient, _exponent_gradient), cost=30,
 )
 
 
-def _tie_share(f: Any, g: Any, x: Any, y: Any) -> Any:
+def _share(f: Any, g: Any, wins: Any, ties: Any) -> Any:
     """PyTorch splits the gradient of maximum and minimum evenly between equal arguments."""
-    return f.where(x == y, g * 0.5, g)
+    return f.where(ties, g * 0.5, f.where(wins, g, 0))
 
 
 MAXIMUM = _map(
     "maximum", 2, np.maximum,
     {"f": "lt_maximum({0}, {1})", "i": "max({0}, {1})", "u": "max({0}, {1})", "b": "({0} | {1})"},
-    lambda f, g, out, x, y, attrs: (
-        f.where(x < y, f.zeros_like(g), _tie_share(f, g, x, y)),
-        f.where(y < x, f.zeros_like(g), _tie_share(f, g, x, y)),
+    (
+        lambda g, x, y, f: _share(f, g, x > y, x == y),
+        lambda g, x, y, f: _share(f, g, y > x, x == y),
     ),
 )
 MINIMUM = _map(
     "minimum", 2, np.minimum,
     {"f": "lt_minimum({0}, {1})", "i": "min({0}, {1})", "u": "min({0}, {1})", "b": "({0} & {1})"},
-    lambda f, g, out, x, y, attrs: (
-        f.where(x > y, f.zeros_like(g), _tie_share(f, g, x, y)),
-        f.where(y > x, f.zeros_like(g), _tie_share(f, g, x, y)),
+    (
+        lambda g, x, y, f: _share(f, g, x < y, x == y),
+        lambda g, x, y, f: _share(f, g, y < x, x == y),
     ),
 )
 
@@ -253,7 +255,7 @@ BIT_AND = _bits("bitwise_and", np.bitwise_and, "&")
 BIT_OR = _bits("bitwise_or", np.bitwise_or, "|")
 BIT_XOR = _bits("bitwise_xor", np.bitwise_xor, "^")
 BIT_NOT = _map(
-    "bitwise_not", 1, np.invert, {"i": "(~{0})", "u": "{cast}(~{0})", "b": "({0} ^ 1)"}
+    "bitwise_not", 1, np.invert, {"i": "(~{0})", "u": "{cast}(~{0})", "b": "({0} ^ ({t}{w})(1))"}
 )
 
 
@@ -283,72 +285,82 @@ def _unary(
     return _map(name, 1, function, {"f": c}, gradient, cost=cost, floating_result=True)
 
 
-EXP = _unary("exp", np.exp, "exp({0})", lambda f, g, out, x, attrs: (g * out,), 10)
+EXP = _unary("exp", np.exp, "exp({0})", (lambda g, out: g * out,), 10)
 EXP2 = _unary(
-    "exp2", np.exp2, "exp2({0})", lambda f, g, out, x, attrs: (g * out * 0.6931471805599453,), 10
+    "exp2", np.exp2, "exp2({0})", (lambda g, out: g * out * 0.6931471805599453,), 10
 )
-EXPM1 = _unary("expm1", np.expm1, "expm1({0})", lambda f, g, out, x, attrs: (g * (out + 1),), 12)
-LOG = _unary("log", np.log, "log({0})", lambda f, g, out, x, attrs: (g / x,), 12)
+EXPM1 = _unary("expm1", np.expm1, "expm1({0})", (lambda g, out: g * (out + 1),), 12)
+LOG = _unary("log", np.log, "log({0})", (lambda g, x: g / x,), 12)
 LOG2 = _unary(
-    "log2", np.log2, "log2({0})", lambda f, g, out, x, attrs: (g / (x * 0.6931471805599453),), 12
+    "log2", np.log2, "log2({0})", (lambda g, x: g / (x * 0.6931471805599453),), 12
 )
 LOG10 = _unary(
-    "log10", np.log10, "log10({0})", lambda f, g, out, x, attrs: (g / (x * 2.302585092994046),), 12
+    "log10", np.log10, "log10({0})", (lambda g, x: g / (x * 2.302585092994046),), 12
 )
-LOG1P = _unary("log1p", np.log1p, "log1p({0})", lambda f, g, out, x, attrs: (g / (x + 1),), 14)
-SQRT = _unary("sqrt", np.sqrt, "sqrt({0})", lambda f, g, out, x, attrs: (g / (out * 2),), 6)
+LOG1P = _unary("log1p", np.log1p, "log1p({0})", (lambda g, x: g / (x + 1),), 14)
+SQRT = _unary("sqrt", np.sqrt, "sqrt({0})", (lambda g, out: g / (out * 2),), 6)
 RSQRT = _unary(
     "rsqrt", lambda x: 1 / np.sqrt(x), "(1.0{f} / sqrt({0}))",
-    lambda f, g, out, x, attrs: (g * (out * out * out) * -0.5,), 8,
+    (lambda g, out: g * (out * out * out) * -0.5,), 8,
 )
-SIN = _unary("sin", np.sin, "sin({0})", lambda f, g, out, x, attrs: (g * f.cos(x),), 16)
-COS = _unary("cos", np.cos, "cos({0})", lambda f, g, out, x, attrs: (-g * f.sin(x),), 16)
-TAN = _unary("tan", np.tan, "tan({0})", lambda f, g, out, x, attrs: (g * (out * out + 1),), 20)
+SIN = _unary("sin", np.sin, "sin({0})", (lambda g, x, f: g * f.cos(x),), 16)
+COS = _unary("cos", np.cos, "cos({0})", (lambda g, x, f: -g * f.sin(x),), 16)
+TAN = _unary("tan", np.tan, "tan({0})", (lambda g, out: g * (out * out + 1),), 20)
 ASIN = _unary(
-    "asin", np.arcsin, "asin({0})", lambda f, g, out, x, attrs: (g * f.rsqrt(1 - x * x),), 20
+    "asin", np.arcsin, "asin({0})", (lambda g, x, f: g * f.rsqrt(1 - x * x),), 20
 )
 ACOS = _unary(
-    "acos", np.arccos, "acos({0})", lambda f, g, out, x, attrs: (-g * f.rsqrt(1 - x * x),), 20
+    "acos", np.arccos, "acos({0})", (lambda g, x, f: -g * f.rsqrt(1 - x * x),), 20
 )
 ATAN = _unary(
-    "atan", np.arctan, "atan({0})", lambda f, g, out, x, attrs: (g / (x * x + 1),), 20
+    "atan", np.arctan, "atan({0})", (lambda g, x: g / (x * x + 1),), 20
 )
 ATAN2 = _map(
     "atan2", 2, np.arctan2, {"f": "atan2({0}, {1})"},
-    lambda f, g, out, x, y, attrs: (g * y / (x * x + y * y), -g * x / (x * x + y * y)),
+    (lambda g, x, y: g * y / (x * x + y * y), lambda g, x, y: -g * x / (x * x + y * y)),
     cost=24, floating_result=True,
 )
-SINH = _unary("sinh", np.sinh, "sinh({0})", lambda f, g, out, x, attrs: (g * f.cosh(x),), 20)
-COSH = _unary("cosh", np.cosh, "cosh({0})", lambda f, g, out, x, attrs: (g * f.sinh(x),), 20)
-TANH = _unary("tanh", np.tanh, "tanh({0})", lambda f, g, out, x, attrs: (g * (1 - out * out),), 16)
+SINH = _unary("sinh", np.sinh, "sinh({0})", (lambda g, x, f: g * f.cosh(x),), 20)
+COSH = _unary("cosh", np.cosh, "cosh({0})", (lambda g, x, f: g * f.sinh(x),), 20)
+TANH = _unary("tanh", np.tanh, "tanh({0})", (lambda g, out: g * (1 - out * out),), 16)
 ASINH = _unary(
-    "asinh", np.arcsinh, "asinh({0})", lambda f, g, out, x, attrs: (g * f.rsqrt(x * x + 1),), 20
+    "asinh", np.arcsinh, "asinh({0})", (lambda g, x, f: g * f.rsqrt(x * x + 1),), 20
 )
 ACOSH = _unary(
-    "acosh", np.arccosh, "acosh({0})", lambda f, g, out, x, attrs: (g * f.rsqrt(x * x - 1),), 20
+    "acosh", np.arccosh, "acosh({0})", (lambda g, x, f: g * f.rsqrt(x * x - 1),), 20
 )
 ATANH = _unary(
-    "atanh", np.arctanh, "atanh({0})", lambda f, g, out, x, attrs: (g / (1 - x * x),), 20
+    "atanh", np.arctanh, "atanh({0})", (lambda g, x: g / (1 - x * x),), 20
 )
 ERF = _unary(
     "erf", _special("erf"), "erf({0})",
-    lambda f, g, out, x, attrs: (g * f.exp(-(x * x)) * 1.1283791670955126,), 20,
+    (lambda g, x, f: g * f.exp(-(x * x)) * 1.1283791670955126,), 20,
 )
 ERFC = _unary(
     "erfc", _special("erfc"), "erfc({0})",
-    lambda f, g, out, x, attrs: (g * f.exp(-(x * x)) * -1.1283791670955126,), 24,
+    (lambda g, x, f: g * f.exp(-(x * x)) * -1.1283791670955126,), 24,
 )
+
+
+def _lgamma(x: np.ndarray) -> Any:
+    # SciPy answers -inf at -inf; PyTorch and OpenCL answer inf.
+    return np.where(np.isinf(x), np.asarray(np.inf, x.dtype), _special("gammaln")(x))
+
+
 LGAMMA = _unary(
-    "lgamma", _special("gammaln"), "lgamma({0})", lambda f, g, out, x, attrs: (g * f.digamma(x),), 40
+    "lgamma", _lgamma, "lgamma({0})", (lambda g, x, f: g * f.digamma(x),), 40
 )
 
 
-def _no_slope(f: Any, g: Any, out: Any, x: Any, attrs: Any) -> tuple[Any]:
-    return (f.zeros_like(g),)
+_no_slope = (lambda g, f: f.zeros_like(g),)
 
 
 def _rounding(name: str, function: Callable[..., Any], c: str) -> OpDef:
-    return _map(name, 1, function, {"f": c, "i": "{0}", "u": "{0}", "b": "{0}"}, _no_slope)
+    def compute(array: np.ndarray) -> Any:
+        # NumPy turns rounded integers into floating point, depending on its version.
+        return array if array.dtype.kind in "iub" else function(array)
+
+    return _map(name, 1, compute, {"f": c, "i": "{0}", "u": "{0}", "b": "{0}"}, _no_slope)
 
 
 FLOOR = _rounding("floor", np.floor, "floor({0})")
@@ -375,10 +387,10 @@ WHERE = register(
         numpy=lambda attrs, condition, x, y: np.where(condition, x, y),
         c={"*": "({0} ? {1} : {2})"},
         c_vector={"*": "select({2}, {1}, convert_{m}{w}({0}) != ({m}{w})0)"},
-        gradient=lambda f, g, out, condition, x, y, attrs: (
+        gradient=(
             None,
-            f.where(condition, g, f.zeros_like(g)),
-            f.where(condition, f.zeros_like(g), g),
+            lambda g, x, f: f.where(x, g, 0),
+            lambda g, x, f: f.where(x, 0, g),
         ),
     )
 )
@@ -410,7 +422,7 @@ CAST = register(
         arity=1,
         infer=_infer_cast,
         numpy=lambda attrs, array: cast_array(array, attrs[0]),
-        gradient=lambda f, g, out, x, attrs: (g.to(x.dtype),),
+        gradient=(lambda g: g,),
     )
 )
 BITCAST = register(

@@ -35,10 +35,9 @@ def _gather_numpy(attrs: tuple[Any, ...], data: np.ndarray, positions: np.ndarra
     return np.take_along_axis(data, np.broadcast_to(positions, shape), axis)
 
 
-def _gather_gradient(
-    f: Any, g: Any, out: Any, data: Any, positions: Any, attrs: tuple[Any, ...]
-) -> tuple[Any, None]:
-    return f.scatter_primitive(f.zeros_like(data), positions, g, attrs[0], "add"), None
+def _gather_gradient(g: Any, y: Any, shapes: Any, attrs: tuple[Any, ...], f: Any) -> Any:
+    zeros = f.zeros(shapes[0], dtype=g.dtype, device=g.device)
+    return f.scatter_primitive(zeros, y, g, attrs[0], "add")
 
 
 # gather(axis): out[..., i, ...] = data[..., positions[..., i, ...], ...]. Axes of positions
@@ -46,7 +45,7 @@ def _gather_gradient(
 GATHER = register(
     OpDef(
         name="gather", kind="gather", arity=2, infer=_gather_infer, numpy=_gather_numpy,
-        gradient=_gather_gradient,
+        gradient=(_gather_gradient, None),
     )
 )  # fmt: skip
 
@@ -70,10 +69,16 @@ def _scatter_numpy(
     return result.astype(base.dtype)
 
 
-def _scatter_gradient(
-    f: Any, g: Any, out: Any, base: Any, positions: Any, values: Any, attrs: tuple[Any, ...]
-) -> tuple[Any, None, Any]:
-    return f.scatter_backward(g, out, base, positions, values, *attrs)
+def _scatter_base_gradient(
+    g: Any, x: Any, y: Any, z: Any, out: Any, attrs: tuple[Any, ...], f: Any
+) -> Any:
+    return f.scatter_base_gradient(g, x, y, z, out, *attrs)
+
+
+def _scatter_value_gradient(
+    g: Any, x: Any, y: Any, z: Any, out: Any, attrs: tuple[Any, ...], f: Any
+) -> Any:
+    return f.scatter_value_gradient(g, x, y, z, out, *attrs)
 
 
 # scatter(axis, mode): base with values combined into it at positions along ``axis``, in the
@@ -83,6 +88,6 @@ SCATTER = register(
     OpDef(
         name="scatter", kind="scatter", arity=3,
         infer=lambda shapes, types, attrs: (shapes[0], types[0]),
-        numpy=_scatter_numpy, gradient=_scatter_gradient,
+        numpy=_scatter_numpy, gradient=(_scatter_base_gradient, None, _scatter_value_gradient),
     )
 )  # fmt: skip

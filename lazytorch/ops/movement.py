@@ -69,7 +69,7 @@ RESHAPE = register(
         name="reshape", kind="move", arity=1, infer=_reshape_infer,
         numpy=lambda attrs, array: array.reshape(attrs[0]),
         route=_reshape_route,
-        gradient=lambda f, g, out, x, attrs: (g.reshape(x.shape),),
+        gradient=(lambda g, shapes: g.reshape(shapes[0]),),
     )
 )  # fmt: skip
 
@@ -100,7 +100,7 @@ PERMUTE = register(
         ),
         numpy=lambda attrs, array: array.transpose(attrs[0]),
         route=_permute_route,
-        gradient=lambda f, g, out, x, attrs: (g.permute(_inverse(attrs[0])),),
+        gradient=(lambda g, attrs: g.permute(_inverse(attrs[0])),),
     )
 )  # fmt: skip
 
@@ -127,7 +127,7 @@ EXPAND = register(
         infer=lambda shapes, types, attrs: _same_dtype(attrs[0], types),
         numpy=lambda attrs, array: np.broadcast_to(array, attrs[0]),
         route=_expand_route,
-        gradient=lambda f, g, out, x, attrs: (f.sum_to_size(g, x.shape),),
+        gradient=(lambda g, shapes, f: f.sum_to_size(g, shapes[0]),),
     )
 )  # fmt: skip
 
@@ -149,12 +149,16 @@ def _slice_route(
     return (Route(0, tuple(i * step + start for i, start, step in zip(index, starts, steps))),)
 
 
-def _slice_gradient(f: Any, g: Any, out: Any, x: Any, attrs: Attrs) -> tuple[Any]:
-    strides = row_major_strides(tuple(x.shape))
+def _zeros(f: Any, g: Any, shape: Shape) -> Any:
+    return f.zeros(shape, dtype=g.dtype, device=g.device)
+
+
+def _slice_gradient(g: Any, shapes: Any, attrs: Attrs, f: Any) -> Any:
+    strides = row_major_strides(shapes[0])
     starts, _, steps = attrs
     offset = sum(start * stride for start, stride in zip(starts, strides))
     taken = tuple(step * stride for step, stride in zip(steps, strides))
-    return (f.insert_strided(f.zeros_like(x), g, taken, offset),)
+    return f.insert_strided(_zeros(f, g, shapes[0]), g, taken, offset)
 
 
 SLICE = register(
@@ -163,7 +167,7 @@ SLICE = register(
         infer=lambda shapes, types, attrs: _same_dtype(attrs[1], types),
         numpy=_slice_numpy,
         route=_slice_route,
-        gradient=_slice_gradient,
+        gradient=(_slice_gradient,),
     )
 )  # fmt: skip
 
@@ -189,13 +193,14 @@ def _pad_route(
     return (Route(0, inner, conditions), Route(1, ()))
 
 
+def _pad_gradient(g: Any, shapes: Any, attrs: Attrs) -> Any:
+    return g[tuple(slice(low, low + extent) for extent, (low, _) in zip(shapes[0], attrs[0]))]
+
+
 PAD = register(
     OpDef(
         name="pad", kind="move", arity=2, infer=_pad_infer, numpy=_pad_numpy, route=_pad_route,
-        gradient=lambda f, g, out, x, fill, attrs: (
-            g[tuple(slice(low, low + extent) for extent, (low, _) in zip(x.shape, attrs[0]))],
-            None,
-        ),
+        gradient=(_pad_gradient, None),
     )
 )  # fmt: skip
 
@@ -233,24 +238,26 @@ def _window_route(
     return (Route(0, tuple(result)),)
 
 
-def _window_gradient(f: Any, g: Any, out: Any, x: Any, attrs: Attrs) -> tuple[Any]:
+def _window_gradient(g: Any, shapes: Any, attrs: Attrs, f: Any) -> Any:
     axis, size, step, dilation = attrs
-    strides = list(row_major_strides(tuple(x.shape)))
+    shape = shapes[0]
+    strides = row_major_strides(shape)
     taken = list(strides)
     taken[axis] *= step
     result = None
     # One term for each position inside a window: positions of one term never collide.
     for position in range(size):
         offset = position * dilation * strides[axis]
-        term = f.insert_strided(f.zeros_like(x), g[..., position], tuple(taken), offset)
+        part = g[..., position]
+        term = f.insert_strided(_zeros(f, g, shape), part, tuple(taken), offset)
         result = term if result is None else result + term
-    return (result,)
+    return result
 
 
 WINDOW = register(
     OpDef(
         name="window", kind="move", arity=1, infer=_window_infer, numpy=_window_numpy,
-        route=_window_route, gradient=_window_gradient,
+        route=_window_route, gradient=(_window_gradient,),
     )
 )  # fmt: skip
 
@@ -284,7 +291,7 @@ AS_STRIDED = register(
         name="as_strided", kind="move", arity=1,
         infer=lambda shapes, types, attrs: _same_dtype(attrs[0], types),
         numpy=_as_strided_numpy, route=_as_strided_route,
-        gradient=lambda f, g, out, x, attrs: (f.as_strided_backward(g, x, *attrs),),
+        gradient=(lambda g, shapes, attrs, f: f.strided_gradient(g, shapes[0], *attrs),),
     )
 )  # fmt: skip
 
@@ -333,9 +340,9 @@ INSERT = register(
         name="insert", kind="move", arity=2,
         infer=lambda shapes, types, attrs: _same_dtype(shapes[0], types),
         numpy=_insert_numpy, route=_insert_route,
-        gradient=lambda f, g, out, base, value, attrs: (
-            f.insert_strided(g, f.zeros_like(value), *attrs),
-            f.as_strided_value(g, value.shape, *attrs),
+        gradient=(
+            lambda g, shapes, attrs, f: f.insert_strided(g, _zeros(f, g, shapes[1]), *attrs),
+            lambda g, shapes, attrs, f: f.as_strided_value(g, shapes[1], *attrs),
         ),
     )
 )  # fmt: skip
@@ -365,14 +372,13 @@ def _concatenate_route(
     return tuple(routes)
 
 
-def _concatenate_gradient(f: Any, g: Any, out: Any, *sources: Any, attrs: Attrs) -> tuple[Any, ...]:
+def _concatenate_gradient(g: Any, shapes: Any, needs: Any, attrs: Attrs) -> tuple[Any, ...]:
     axis = attrs[0]
     result = []
     start = 0
-    for source in sources:
-        extent = source.shape[axis]
-        result.append(g.narrow(axis, start, extent))
-        start += extent
+    for shape, needed in zip(shapes, needs):
+        result.append(g.narrow(axis, start, shape[axis]) if needed else None)
+        start += shape[axis]
     return tuple(result)
 
 

@@ -60,18 +60,19 @@ def _extreme(ufunc: Any, identity: Callable[[DType], Any]) -> Callable[..., Any]
     return compute
 
 
-def _spread(g: Any, x: Any, axes: tuple[int, ...]) -> Any:
+def _spread(g: Any, shape: Shape, axes: tuple[int, ...]) -> Any:
     """Give a reduced gradient its axes back, repeated."""
-    kept = tuple(1 if axis in axes else extent for axis, extent in enumerate(x.shape))
-    return g.reshape(kept).expand(x.shape)
+    kept = tuple(1 if axis in axes else extent for axis, extent in enumerate(shape))
+    return g.reshape(kept).expand(shape)
 
 
-def _extreme_gradient(f: Any, g: Any, out: Any, x: Any, attrs: tuple[Any, ...]) -> tuple[Any]:
+def _extreme_gradient(g: Any, x: Any, out: Any, attrs: tuple[Any, ...]) -> Any:
     """amax and amin share their gradient evenly between equal elements, as in PyTorch."""
     axes = attrs[0]
-    chosen = (x == _spread(out, x, axes)).to(g.dtype)
+    shape = tuple(x.shape)
+    chosen = (x == _spread(out, shape, axes)).to(g.dtype)
     share = g / chosen.sum(axes)
-    return (chosen * _spread(share, x, axes),)
+    return chosen * _spread(share, shape, axes)
 
 
 def _reduction(
@@ -79,7 +80,7 @@ def _reduction(
     function: Callable[..., Any],
     combine: OpDef,
     identity: Callable[[DType], Any],
-    gradient: Callable[..., tuple[Any, ...]] | None,
+    gradient: tuple[Any, ...] | None,
 ) -> OpDef:
     return register(
         OpDef(
@@ -92,15 +93,15 @@ def _reduction(
 SUM = _reduction(
     "sum", lambda values, axes: np.add.reduce(values, axis=axes), elementwise.ADD,
     lambda dtype: 0,
-    lambda f, g, out, x, attrs: (_spread(g, x, attrs[0]),),
+    (lambda g, shapes, attrs: _spread(g, shapes[0], attrs[0]),),
 )  # fmt: skip
 PROD = _reduction(
     "prod", lambda values, axes: np.multiply.reduce(values, axis=axes), elementwise.MUL,
     lambda dtype: 1,
-    lambda f, g, out, x, attrs: (f.prod_backward(g, x, out, attrs[0]),),
+    (lambda g, x, out, attrs, f: f.product_gradient(g, x, out, attrs[0]),),
 )  # fmt: skip
-MAX = _reduction("amax", _extreme(np.maximum, lowest), elementwise.MAXIMUM, lowest, _extreme_gradient)
-MIN = _reduction("amin", _extreme(np.minimum, highest), elementwise.MINIMUM, highest, _extreme_gradient)
+MAX = _reduction("amax", _extreme(np.maximum, lowest), elementwise.MAXIMUM, lowest, (_extreme_gradient,))
+MIN = _reduction("amin", _extreme(np.minimum, highest), elementwise.MINIMUM, highest, (_extreme_gradient,))
 
 
 def _scan_infer(
