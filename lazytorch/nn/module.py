@@ -426,6 +426,8 @@ def indent_continuation(text: str, spaces: int = 2) -> str:
 
 
 def _type_name(value: Any) -> str:
+    if isinstance(value, Tensor):
+        return str(value.type())
     kind = type(value)
     if kind.__module__ == "builtins":
         return kind.__name__

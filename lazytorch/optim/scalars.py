@@ -24,7 +24,9 @@ class StepScalars:
         """``value`` as a 0-d tensor that combines with ``like`` in the dtype it computes in."""
         if isinstance(value, Tensor):
             return value.detach().reshape(())
-        dtype = like.dtype.compute if like.is_floating_point() else dtypes.float32
+        # A 0-d float32 number does not widen 16-bit tensors, unless they are 0-d themselves.
+        narrow = like.dim() > 0 and like.dtype != dtypes.float64
+        dtype = dtypes.float32 if narrow else like.dtype
         key = (value, dtype, like.device)
         made = self._made.get(key)
         if made is None:

@@ -40,7 +40,7 @@ class LRScheduler:
             _copied(group["initial_lr"]) for group in optimizer.param_groups
         ]
         self.last_epoch = last_epoch
-        self._step_count = 0
+        self._step_count = 1
         self._count_optimizer_steps()
         self._initial_step()
 
@@ -55,7 +55,7 @@ class LRScheduler:
     def _initial_step(self) -> None:
         self._is_initial = True
         try:
-            self.step()
+            self._update_lr()
         finally:
             self._is_initial = False
 
@@ -90,6 +90,9 @@ class LRScheduler:
                 UserWarning,
                 stacklevel=2,
             )
+        self._update_lr(epoch)
+
+    def _update_lr(self, epoch: int | None = None) -> None:
         self.last_epoch = self.last_epoch + 1 if epoch is None else epoch
         closed_form = getattr(self, "_get_closed_form_lr", None)
         self._get_lr_called_within_step = True

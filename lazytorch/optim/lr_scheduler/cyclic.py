@@ -76,6 +76,9 @@ class CosineAnnealingWarmRestarts(LRScheduler):
         height = (1 + math.cos(math.pi * self.T_cur / self.T_i)) / 2
         return [self.eta_min + (base - self.eta_min) * height for base in self.base_lrs]
 
+    def _update_lr(self, epoch: int | None = None) -> None:
+        self.step(epoch)
+
     def step(self, epoch: float | None = None) -> None:
         """Go on by one epoch, or to ``epoch``."""
         if epoch is None and self.last_epoch < 0:

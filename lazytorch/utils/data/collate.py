@@ -1,0 +1,107 @@
+"""Making one batch of many samples."""
+
+from __future__ import annotations
+
+import collections.abc
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from lazytorch import dtypes
+from lazytorch import functional as functions
+from lazytorch.tensor import Tensor
+
+_HOST_DEVICES = ("cpu", "numpy")
+
+
+def default_collate(batch: Sequence[Any]) -> Any:
+    """Samples put together along a new first dimension.
+
+    Tensors, NumPy arrays and numbers become tensors; tuples, lists and dicts are put together
+    entry by entry; strings and bytes stay lists. Raises ``TypeError`` for anything else,
+    ``RuntimeError`` when samples have different lengths.
+
+    >>> default_collate([(1, 2.0), (3, 4.0)])
+    [tensor([1, 3]), tensor([2., 4.], dtype=torch.float64)]
+    """
+    first = batch[0]
+    if isinstance(first, Tensor):
+        return _stack_tensors(batch)
+    if isinstance(first, np.ndarray):
+        if first.dtype.kind in "SUO":
+            raise TypeError(_unknown(first.dtype))
+        return functions.from_numpy(np.stack(list(batch)))
+    if isinstance(first, np.generic):
+        return functions.from_numpy(np.array(batch))
+    if isinstance(first, float):
+        return functions.tensor(list(batch), dtype=dtypes.float64)
+    if isinstance(first, int):
+        return functions.tensor(list(batch))
+    if isinstance(first, (str, bytes)):
+        return batch
+    if isinstance(first, Mapping):
+        return _like(first, {key: default_collate([s[key] for s in batch]) for key in first})
+    if isinstance(first, collections.abc.Sequence):
+        return _collate_sequences(batch)
+    raise TypeError(_unknown(type(first)))
+
+
+def _collate_sequences(batch: Sequence[Any]) -> Any:
+    first = batch[0]
+    if any(len(sample) != len(first) for sample in batch):
+        raise RuntimeError("each element in list of batch should be of equal size")
+    columns = [default_collate(list(column)) for column in zip(*batch)]
+    if hasattr(first, "_fields"):
+        return type(first)(*columns)
+    # Tuples become lists, as in PyTorch.
+    return columns if isinstance(first, tuple) else _like(first, columns)
+
+
+def _stack_tensors(batch: Sequence[Tensor]) -> Tensor:
+    first = batch[0]
+    if first.device.type in _HOST_DEVICES and not any(tensor.requires_grad for tensor in batch):
+        if any(tensor.shape != first.shape for tensor in batch):
+            place = next(p for p, tensor in enumerate(batch) if tensor.shape != first.shape)
+            raise RuntimeError(
+                f"stack expects each tensor to be equal size, but got {list(first.shape)} at "
+                f"entry 0 and {list(batch[place].shape)} at entry {place}"
+            )
+        # On the host: rows of a tensor in memory would otherwise make every batch another
+        # computation (other offsets), to be compiled and used once.
+        stacked = functions.from_numpy(np.stack([tensor.numpy() for tensor in batch]))
+        return stacked.to(device=first.device)
+    return functions.stack(list(batch))
+
+
+def default_convert(data: Any) -> Any:
+    """NumPy arrays become tensors, at any depth; the rest stays as it is."""
+    if isinstance(data, Tensor) or isinstance(data, (str, bytes)):
+        return data
+    if isinstance(data, (np.ndarray, np.generic)):
+        return data if data.dtype.kind in "SUO" else functions.as_tensor(data)
+    if isinstance(data, Mapping):
+        return _like(data, {key: default_convert(value) for key, value in data.items()})
+    if isinstance(data, tuple) and hasattr(data, "_fields"):
+        return type(data)(*(default_convert(entry) for entry in data))
+    if isinstance(data, tuple):
+        return [default_convert(entry) for entry in data]
+    if isinstance(data, collections.abc.Sequence):
+        return _like(data, [default_convert(entry) for entry in data])
+    return data
+
+
+def _like(example: Any, built: Any) -> Any:
+    """``built`` in the example's own class, where that can be made from it."""
+    make: Callable[[Any], Any] = type(example)
+    try:
+        return make(built)
+    except TypeError:
+        return built
+
+
+def _unknown(kind: Any) -> str:
+    return (
+        "default_collate: batch must contain tensors, numpy arrays, numbers, dicts or lists; "
+        f"found {kind}"
+    )
