@@ -92,6 +92,11 @@ class Buffer:
     def __repr__(self) -> str:
         return f"<Buffer of {self.nbytes} bytes on {self.device.name}>"
 
+    @property
+    def owned(self) -> bool:
+        """Whether the memory is the pool's: neither shared with NumPy by wrapping nor a slice."""
+        return self._block is not None and self._block.size > 0
+
     def slice(self, offset: int, nbytes: int) -> Buffer:
         """A buffer for a part of this one, sharing its memory and keeping it alive.
 

@@ -235,7 +235,7 @@ def _private_leaves(leaf_nodes: list[Node], uses: dict[int, int]) -> tuple[int, 
     for position, node in enumerate(leaf_nodes):
         if sys.getrefcount(node) - _OWN_REFERENCES <= uses.get(id(node), 0):
             # The node's slot and the call's argument: nobody else holds the buffer.
-            if sys.getrefcount(node.buffer) <= 2:
+            if sys.getrefcount(node.buffer) <= 2 and node.buffer.owned:
                 private.append(position)
     return tuple(private)
 
