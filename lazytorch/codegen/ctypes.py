@@ -143,6 +143,9 @@ def _bodies(name: str, type_name: str, width: int) -> str | None:
             return f"{start} return {_choose(wrong, 'r + b', 'r', width)};"
         floor = _choose(wrong, f"q - {one}", "q", width)
         return f"{start} q = {floor}; return {negated};"
+    if name in ("remainder", "floor_divide", "fmod"):
+        symbol = "/" if name == "floor_divide" else "%"
+        return f"return (T)(a {symbol} {_choose(f'b == {zero}', one, 'b', width)});"
     if name == "power":
         return _integer_power(signed, width, one, zero)
     if name in ("shift_left", "shift_right"):

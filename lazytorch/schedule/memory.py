@@ -62,14 +62,18 @@ def replaceable_inputs(kernel: Kernel) -> dict[int, tuple[int, ...]]:
             if other != number
             for load in loads
         }
-        for store in body.stores():
+        # Loads of the stages behind a store come after it: they must not see what it wrote.
+        later: set[int] = set()
+        for store in reversed(body.stores()):
             inputs: dict[int, bool] = {}
             for load in loads_by_body[number]:
                 source, index, guard = load.data
                 same = index == store.index and not guard
                 inputs[source] = inputs.get(source, True) and same
-            fitting = tuple(n for n, same in inputs.items() if same and n not in elsewhere)
-            result[store.target] = fitting
+            result[store.target] = tuple(
+                n for n, same in inputs.items() if same and n not in elsewhere and n not in later
+            )
+            later |= {load.data[0] for load in ex.loads_of([store.value])}
     return result
 
 
