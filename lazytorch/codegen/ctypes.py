@@ -11,6 +11,7 @@ from typing import Any
 
 from lazytorch import dtypes
 from lazytorch.dtypes import DType
+from lazytorch.ops.philox import KEY_STEPS, MULTIPLIERS, ROUNDS
 
 _UNSIGNED = {
     "char": "uchar", "uchar": "uchar", "short": "ushort", "ushort": "ushort",
@@ -196,19 +197,34 @@ def _shift(name: str, type_name: str, width: int, signed: bool) -> str:
     return f"T s = {safe}; return {_choose(outside, beyond, '(T)(a >> s)', width)};"
 
 
-PHILOX = """
-inline uint lt_philox(ulong seed, ulong counter, uint word) {
-  uint x0 = (uint)counter, x1 = (uint)(counter >> 32), x2 = 0, x3 = 0;
+def philox_source(width: int) -> str:
+    """``lt_philox<width>(seed, offset, index)``: the random bits of elements ``index``.
+
+    See ``lazytorch.ops.philox`` for the generator and its source.
+    """
+    uint, ulong = vector("uint", width), vector("ulong", width)
+    to_uint = conversion("uint", width)
+    suffix = "" if width == 1 else str(width)
+    if width == 1:
+        pick = "word == 0 ? x0 : word == 1 ? x1 : word == 2 ? x2 : x3"
+    else:
+        pick = "select(select(x0, x1, word == 1), select(x2, x3, word == 3), word >= 2)"
+    return f"""
+inline {uint} lt_philox{suffix}(ulong seed, ulong offset, {ulong} index) {{
+  {ulong} counter = offset + (index >> 2);
+  {uint} word = {to_uint}(index) & 3;
+  {uint} x0 = {to_uint}(counter), x1 = {to_uint}(counter >> 32), x2 = 0, x3 = 0;
   uint k0 = (uint)seed, k1 = (uint)(seed >> 32);
-  for (int i = 0; i < 10; i++) {
-    uint h0 = mul_hi(0xD2511F53u, x0), l0 = 0xD2511F53u * x0;
-    uint h1 = mul_hi(0xCD9E8D57u, x2), l1 = 0xCD9E8D57u * x2;
+  for (int i = 0; i < {ROUNDS}; i++) {{
+    {uint} h0 = mul_hi(({uint})({MULTIPLIERS[0]}u), x0), l0 = {MULTIPLIERS[0]}u * x0;
+    {uint} h1 = mul_hi(({uint})({MULTIPLIERS[1]}u), x2), l1 = {MULTIPLIERS[1]}u * x2;
     x0 = h1 ^ x1 ^ k0; x1 = l1; x2 = h0 ^ x3 ^ k1; x3 = l0;
-    k0 += 0x9E3779B9u; k1 += 0xBB67AE85u;
-  }
-  return word == 0 ? x0 : word == 1 ? x1 : word == 2 ? x2 : x3;
-}
+    k0 += {KEY_STEPS[0]}u; k1 += {KEY_STEPS[1]}u;
+  }}
+  return {pick};
+}}
 """
+
 
 BOUND = """
 inline long lt_bound(long i, long n, int code, __global int* bounds) {

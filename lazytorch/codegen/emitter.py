@@ -446,16 +446,17 @@ class Emitter:
         return f"select({otherwise}, {then}, ({mask}{width})({lanes}))"
 
     def _random(self, expression: Expression, width: int) -> str:
-        self.helpers.setdefault("lt_philox", ctypes.PHILOX)
+        suffix = "" if width == 1 else str(width)
+        name = f"lt_philox{suffix}"
+        if name not in self.helpers:
+            self.helpers[name] = ctypes.philox_source(width)
         seed, offset = (self.value(operand)[0] for operand in expression.operands)
-
-        def word(lane: int | None) -> str:
-            index = f"(ulong)({self.index(expression.data, lane)})"
-            return f"lt_philox((ulong){seed}, (ulong){offset} + {index} / 4, (uint)({index} & 3))"
-
         if width == 1:
-            return word(None)
-        return f"(uint{width})({', '.join(word(lane) for lane in range(width))})"
+            index = f"(ulong)({self.index(expression.data)})"
+        else:
+            lanes = ", ".join(self.index(expression.data, lane) for lane in range(width))
+            index = f"(ulong{width})({lanes})"
+        return f"{name}((ulong){seed}, (ulong){offset}, {index})"
 
 
 def bind_rows(emitter: Emitter, axes: tuple[Axis, ...], linear: str) -> None:
