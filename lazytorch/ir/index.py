@@ -368,8 +368,8 @@ def unflatten(position: Index, shape: tuple[int, ...]) -> tuple[Index, ...]:
     """The multi-index of a flat position."""
     result: list[Index] = []
     for extent, stride in zip(shape, row_major_strides(shape)):
-        result.append(ZERO if extent == 1 else (position // stride) % extent)
-    if shape and shape[0] != 1:
+        result.append(ZERO if extent <= 1 else (position // stride) % extent)
+    if shape and shape[0] > 1:
         # The leading coordinate needs no remainder: the position lies inside the array.
         result[0] = position // row_major_strides(shape)[0]
     return tuple(result)
