@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
+
 from lazytorch import dtypes
 from lazytorch.dtypes import DType
 from lazytorch.ir.node import Node
@@ -212,6 +214,46 @@ def contracted(
         tuple(sizes), tuple(output), tuple(map(tuple, first_index)), tuple(map(tuple, second_index))
     )  # fmt: skip
     return apply(contraction.CONTRACT, (detached(first), detached(second)), attrs)
+
+
+# Positions ------------------------------------------------------------------------------------
+
+
+def known_values(positions: Tensor) -> np.ndarray | None:
+    """The values behind ``positions`` if they are computed already, else ``None``.
+
+    Moves are looked through: what they take is a part of what is behind them.
+    """
+    node = node_of(positions)
+    while node.buffer is None and node.op.kind == "move" and len(node.src) == 1:
+        node = node.src[0]
+    if node.buffer is None:
+        return None
+    return functions.peek(fresh(node, positions._device))  # type: ignore[no-any-return]
+
+
+def checked_positions(
+    positions: Tensor, extent: int, complain: Callable[[int], Exception], ignored: int | None = None
+) -> Tensor:
+    """``positions`` after a check that all lie in [0, extent) or equal ``ignored``.
+
+    Values that are not computed yet are not computed for the check: they are limited to the
+    axis instead, so that a kernel never reads outside of it.
+    """
+    known = known_values(positions)
+    if known is None:
+        return smaller(larger(positions, 0), max(extent - 1, 0))
+    if known.size and (known.min() < 0 or known.max() >= extent):
+        exact = functions.peek(positions)
+        outside = (exact < 0) | (exact >= extent)
+        if ignored is not None:
+            outside &= exact != ignored
+        if outside.any():
+            raise complain(int(exact[outside][0]))
+    if ignored is not None:
+        # The plan must not depend on which values a batch happens to hold.
+        return smaller(larger(positions, 0), max(extent - 1, 0))
+    return positions
 
 
 # Arguments ------------------------------------------------------------------------------------

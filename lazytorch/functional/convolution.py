@@ -1,0 +1,269 @@
+"""Convolutions as contractions, and their gradients as contractions again.
+
+Three functions carry everything, for any number of spatial axes. With stride s, dilation d and
+an input x that is padded already, output position o and kernel position k meet at s*o + d*k:
+
+    correlate(x, w)[n, o, p]  = sum over c, k of  x[n, c, s*p + d*k] * w[o, c, k]
+    spread_back(g, w)         = the gradient of correlate by x: the same contraction, of g with
+                                s - 1 zeros between its elements and d*(k - 1) around it, and the
+                                flipped kernel
+    gather_kernel(x, g)       = the gradient by w: sum over n, p of x[n, c, s*p + d*k] * g[n, o, p]
+
+Each is linear in both arguments and the gradient of each is made of the other two, so gradients
+of every order are contractions. Derivation: V. Dumoulin, F. Visin, "A guide to convolution
+arithmetic for deep learning", 2016, chapters 4 and 5. A transposed convolution is
+``spread_back`` used forwards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from lazytorch.autograd.grad_mode import no_grad
+from lazytorch.autograd.rules import Rule
+from lazytorch.autograd.tape import attach
+from lazytorch.functional.composite import (
+    contracted,
+    detached,
+    flipped,
+    padded,
+    permuted,
+    reshaped,
+    sum_over,
+)
+from lazytorch.tensor.storage import shape_of
+from lazytorch.tensor.tensor import Tensor
+
+Shape = tuple[int, ...]
+Pairs = tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """Stride, (low, high) padding and dilation of each spatial axis, and the groups."""
+
+    stride: Shape
+    padding: Pairs
+    dilation: Shape
+    groups: int
+
+    def reach(self, kernel: Shape) -> Shape:
+        """How far a dilated kernel extends beyond its first element."""
+        return tuple(step * (size - 1) for step, size in zip(self.dilation, kernel))
+
+    def output(self, extents: Shape, kernel: Shape) -> Shape:
+        """The spatial extents of the result."""
+        return tuple(
+            (extent + low + high - reach - 1) // step + 1
+            for extent, (low, high), reach, step in zip(
+                extents, self.padding, self.reach(kernel), self.stride
+            )
+        )
+
+
+def _spatial(widths: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    return [(0, 0), (0, 0), *widths]
+
+
+def _grouped(tensor: Tensor, axis: int, groups: int) -> Tensor:
+    """``axis`` split into (groups, rest)."""
+    if groups == 1:
+        return tensor
+    shape = shape_of(tensor)
+    return reshaped(tensor, (*shape[:axis], groups, shape[axis] // groups, *shape[axis + 1 :]))
+
+
+def _ungrouped(tensor: Tensor, axis: int, groups: int) -> Tensor:
+    """(groups, rest) at ``axis`` merged."""
+    if groups == 1:
+        return tensor
+    shape = shape_of(tensor)
+    return reshaped(tensor, (*shape[:axis], shape[axis] * shape[axis + 1], *shape[axis + 2 :]))
+
+
+class _Axes:
+    """Numbers for the axes of a contraction; an axis of groups only where there are groups."""
+
+    def __init__(self, groups: int) -> None:
+        self.sizes: list[int] = []
+        self.group = [self.add(groups)] if groups > 1 else []
+
+    def add(self, size: int) -> int:
+        self.sizes.append(size)
+        return len(self.sizes) - 1
+
+    def add_all(self, sizes: Sequence[int]) -> list[int]:
+        return [self.add(size) for size in sizes]
+
+
+def _plain(axes: Sequence[int]) -> list[tuple[tuple[int, int], ...]]:
+    return [((axis, 1),) for axis in axes]
+
+
+def _sliding(
+    positions: Sequence[int], steps: Sequence[int], kernel: Sequence[int], dilation: Sequence[int]
+) -> list[tuple[tuple[int, int], ...]]:
+    return [
+        ((position, step), (offset, width))
+        for position, step, offset, width in zip(positions, steps, kernel, dilation)
+    ]
+
+
+def _windows_dot_kernel(
+    x: Tensor, w: Tensor, stride: Shape, dilation: Shape, groups: int, extents: Shape
+) -> Tensor:
+    """sum over c, k of x[n, c, stride*p + dilation*k] * w[o, c, k], p up to ``extents``."""
+    x, w = _grouped(x, 1, groups), _grouped(w, 0, groups)
+    lead = 2 if groups > 1 else 1
+    axes = _Axes(groups)
+    batch = axes.add(shape_of(x)[0])
+    out = axes.add(shape_of(w)[lead - 1])
+    positions = axes.add_all(extents)
+    inner = axes.add(shape_of(w)[lead])
+    kernel = axes.add_all(shape_of(w)[lead + 1 :])
+    y = contracted(
+        x, w, axes.sizes, [batch, *axes.group, out, *positions],
+        _plain([batch, *axes.group, inner]) + _sliding(positions, stride, kernel, dilation),
+        _plain([*axes.group, out, inner, *kernel]),
+    )  # fmt: skip
+    return _ungrouped(y, 1, groups)
+
+
+# The three functions ------------------------------------------------------------------------------
+
+
+def _correlate_value(x: Tensor, w: Tensor, geometry: Geometry) -> Tensor:
+    kernel = shape_of(w)[2:]
+    extents = geometry.output(shape_of(x)[2:], kernel)
+    x = padded(x, _spatial(geometry.padding))
+    return _windows_dot_kernel(
+        x, w, geometry.stride, geometry.dilation, geometry.groups, extents
+    )
+
+
+def _with_gaps(g: Tensor, stride: Shape) -> Tensor:
+    """s - 1 zeros behind each element of each spatial axis."""
+    if all(step == 1 for step in stride):
+        return g
+    shape = shape_of(g)
+    split = list(shape[:2])
+    widths = [(0, 0), (0, 0)]
+    for extent, step in zip(shape[2:], stride):
+        split += [extent, 1]
+        widths += [(0, 0), (0, step - 1)]
+    merged = [extent * step for extent, step in zip(shape[2:], stride)]
+    return reshaped(padded(reshaped(g, split), widths), (*shape[:2], *merged))
+
+
+def _spread_value(g: Tensor, w: Tensor, extents: Shape, geometry: Geometry) -> Tensor:
+    groups = geometry.groups
+    kernel = shape_of(w)[2:]
+    gaps = _with_gaps(g, geometry.stride)
+    widths = []
+    for extent, have, reach, (low, _) in zip(
+        extents, shape_of(gaps)[2:], geometry.reach(kernel), geometry.padding
+    ):
+        before = reach - low
+        widths.append((before, extent + reach - before - have))
+    gaps = padded(gaps, _spatial(widths))
+    # (o, c, k) -> (c, o, -k) in each group.
+    shape = shape_of(w)
+    w = flipped(w, range(2, len(shape)))
+    w = _grouped(w, 0, groups)
+    lead = 1 if groups > 1 else 0
+    order = [*range(lead), lead + 1, lead, *range(lead + 2, lead + len(shape))]
+    w = _ungrouped(permuted(w, order), 0, groups)
+    ones = (1,) * len(kernel)
+    return _windows_dot_kernel(gaps, w, ones, geometry.dilation, groups, extents)
+
+
+def _kernel_value(x: Tensor, g: Tensor, kernel: Shape, geometry: Geometry) -> Tensor:
+    groups = geometry.groups
+    x = _grouped(padded(x, _spatial(geometry.padding)), 1, groups)
+    g = _grouped(g, 1, groups)
+    lead = 2 if groups > 1 else 1
+    axes = _Axes(groups)
+    out = axes.add(shape_of(g)[lead])
+    inner = axes.add(shape_of(x)[lead])
+    offsets = axes.add_all(kernel)
+    batch = axes.add(shape_of(x)[0])
+    positions = axes.add_all(shape_of(g)[lead + 1 :])
+    w = contracted(
+        x, g, axes.sizes, [*axes.group, out, inner, *offsets],
+        _plain([batch, *axes.group, inner])
+        + _sliding(positions, geometry.stride, offsets, geometry.dilation),
+        _plain([batch, *axes.group, out, *positions]),
+    )  # fmt: skip
+    return _ungrouped(w, 0, groups)
+
+
+def _correlate_rule(name: str) -> Rule:
+    return Rule(
+        name,
+        (
+            lambda g, y, shapes, attrs: spread_back(g, y, shapes[0][2:], attrs[0]),
+            lambda g, x, shapes, attrs: gather_kernel(x, g, shapes[1][2:], attrs[0]),
+            _bias_gradient,
+        ),
+    )
+
+
+def _bias_gradient(g: Any) -> Any:
+    rank = len(shape_of(g))
+    return sum_over(g, (0, *range(2, rank)), keep=False)
+
+
+def _spread_rule(name: str) -> Rule:
+    return Rule(
+        name,
+        (
+            lambda g, y, attrs: correlate(g, y, attrs[1]),
+            lambda g, x, shapes, attrs: gather_kernel(g, x, shapes[1][2:], attrs[1]),
+            _bias_gradient,
+        ),
+    )
+
+
+_CONVOLUTION = _correlate_rule("ConvolutionBackward0")
+_TRANSPOSED = _spread_rule("ConvolutionBackward0")
+_KERNEL = Rule(
+    "ConvolutionBackwardBackward0",
+    (
+        lambda g, y, shapes, attrs: spread_back(y, g, shapes[0][2:], attrs[1]),
+        lambda g, x, attrs: correlate(x, g, attrs[1]),
+    ),
+)
+
+
+def _biased(y: Tensor, bias: Tensor | None) -> Tensor:
+    if bias is None:
+        return y
+    shape = (1, shape_of(bias)[0], *(1 for _ in shape_of(y)[2:]))
+    return y + reshaped(detached(bias), shape)  # type: ignore[operator, no-any-return]
+
+
+def correlate(x: Tensor, w: Tensor, geometry: Geometry, bias: Tensor | None = None) -> Tensor:
+    """The convolution of x (n, c, ...) with w (o, c / groups, ...)."""
+    with no_grad():
+        y = _biased(_correlate_value(x, w, geometry), bias)
+    return attach(y, _CONVOLUTION, (x, w, bias), (geometry,))
+
+
+def spread_back(
+    g: Tensor, w: Tensor, extents: Shape, geometry: Geometry, bias: Tensor | None = None
+) -> Tensor:
+    """The transposed convolution of g (n, o, ...) with w (o, c / groups, ...)."""
+    extents = tuple(extents)
+    with no_grad():
+        x = _biased(_spread_value(g, w, extents, geometry), bias)
+    return attach(x, _TRANSPOSED, (g, w, bias), (extents, geometry))
+
+
+def gather_kernel(x: Tensor, g: Tensor, kernel: Shape, geometry: Geometry) -> Tensor:
+    """The gradient of ``correlate`` by its kernel."""
+    kernel = tuple(kernel)
+    with no_grad():
+        w = _kernel_value(x, g, kernel, geometry)
+    return attach(w, _KERNEL, (x, g), (kernel, geometry))
