@@ -572,3 +572,23 @@ def sum_to_size(input: Tensor, *size: Any) -> Tensor:
 
 public(function=False)(sum_to_size)
 functions.sum_to_size = sum_to_size
+
+
+def _transposed(self: Tensor) -> Tensor:
+    return permuted(self, tuple(range(len(shape_of(self))))[::-1], _permute_rule)
+
+
+def _matrix_transposed(self: Tensor) -> Tensor:
+    if len(shape_of(self)) < 2:
+        raise RuntimeError(
+            "tensor.mT is only supported on matrices or batches of matrices. Got "
+            f"{len(shape_of(self))}-D tensor."
+        )
+    return transpose(self, -2, -1)
+
+
+_members: Any = Tensor
+_members.T = property(_transposed)
+_members.mT = property(_matrix_transposed)
+_members.H = property(t)
+_members.mH = property(_matrix_transposed)

@@ -193,7 +193,10 @@ def as_size(arguments: Sequence[Any], name: str) -> tuple[int, ...]:
 def filled(shape: tuple[int, ...], value: Any, dtype: DType, place: device) -> Tensor:
     """A tensor of one number, without history."""
     node = scalar_node(value, dtype, place.runtime)
-    if shape:
+    if not shape:
+        # A node of its own: operands share constants, and a shared one must never be computed.
+        node = Node(node.op, (), node.attrs, (), dtype, node.device, None, node.buffer)
+    else:
         node = record(movement.EXPAND, (node,), (shape,), shape, dtype, node.device)
     return fresh(node, place)
 

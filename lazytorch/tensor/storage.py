@@ -234,6 +234,8 @@ def still_shared(storage: Storage) -> bool:
         # The array came from the user; one reference is the argument of the call itself.
         shared = sys.getrefcount(storage.host) > storage._own_references + 1
     if not shared:
+        # On a device with memory of its own the leaf shows what was there when it was made.
+        storage.node = engine.leaf_from_array(storage.host, storage.node.device, share=True)
         storage.host = storage._export = None
     return shared
 
@@ -279,6 +281,6 @@ def _strided(array: np.ndarray, view: View) -> np.ndarray:
         return np.empty(view.shape, array.dtype)
     flat = array.reshape(-1)[view.offset :]
     steps = tuple(stride * array.itemsize for stride in view.strides)
-    strided = np.lib.stride_tricks.as_strided(flat, view.shape, steps)
-    strided.flags.writeable = array.flags.writeable
-    return strided
+    return np.lib.stride_tricks.as_strided(
+        flat, view.shape, steps, writeable=bool(array.flags.writeable)
+    )
