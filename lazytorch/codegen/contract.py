@@ -34,7 +34,6 @@ FAR_STRIDE = 1536
 PARTIAL = "contract: sums split over work-items"
 
 
-
 def lower_contract(
     body: ContractBody, values: dict[int, DType], new_value: NewValue, target: Target
 ) -> list[Kernel]:

@@ -12,11 +12,11 @@ from lazytorch.codegen import ctypes
 from lazytorch.codegen.contract_body import TiledContractBody
 from lazytorch.codegen.contract_form import Form
 from lazytorch.codegen.contract_pack import panel_pitch
-from lazytorch.codegen.contract_tiling import Tiling
 from lazytorch.codegen.contract_stage import Stager
+from lazytorch.codegen.contract_tiling import Tiling
 from lazytorch.codegen.emitter import Emitter
 from lazytorch.ir import expression as ex
-from lazytorch.ir.index import Axis, Index, row_major_strides
+from lazytorch.ir.index import Axis, Index
 from lazytorch.ir.kernel import extent
 
 _UNSIGNED = {"int": "uint", "long": "ulong"}
@@ -165,7 +165,11 @@ class _Renderer:
             emitter.line("const int start = 0, skipped = 0;")
         else:
             last = panels.axis.size - panels.chunk
-            at = f"panel % {panels.along} * {panels.chunk}" if panels.outer else f"panel * {panels.chunk}"
+            at = (
+                f"panel % {panels.along} * {panels.chunk}"
+                if panels.outer
+                else f"panel * {panels.chunk}"
+            )
             emitter.line(f"const int wanted = {at};")
             start = "wanted" if tiling.packed_panels else f"min(wanted, {last})"
             emitter.line(f"const int start = {start};")
@@ -186,7 +190,9 @@ class _Renderer:
         emitter, panels = self.emitter, self.panels
         if self.tiling.scalar_windows:
             base, offsets = self.stager.box_rows()
-            emitter.line(f"__local const {self.sum_type} *restrict left0 = {self.box_name} + {base};")
+            emitter.line(
+                f"__local const {self.sum_type} *restrict left0 = {self.box_name} + {base};"
+            )
             return offsets, "__local"
         number, index, _ = self.form.scalar.data
         emitter.open()
@@ -226,8 +232,12 @@ class _Renderer:
         for depth, (count, scalar_step, vector_step) in enumerate(loops):
             self.emitter.open()
             opened.append((depth, count, scalar_step, vector_step))
-            self.emitter.line(f"{space} const {self.sum_type} *restrict left{depth + 1} = left{depth};")
-            self.emitter.line(f"__local const {self.sum_type} *restrict right{depth + 1} = right{depth};")
+            self.emitter.line(
+                f"{space} const {self.sum_type} *restrict left{depth + 1} = left{depth};"
+            )
+            self.emitter.line(
+                f"__local const {self.sum_type} *restrict right{depth + 1} = right{depth};"
+            )
         depth = len(loops)
         for scalar_tap, vector_tap in taps:
             self._multiply(offsets, f"left{depth}", f"right{depth}", scalar_tap, vector_tap)
@@ -247,7 +257,11 @@ class _Renderer:
             return loops, self.stager.window_taps(scalar)
         for axis in blocks.inner:
             loop = (str(axis.size), scalar[axis], vector[axis])
-            if loops and loops[-1][1] == axis.size * loop[1] and loops[-1][2] == axis.size * loop[2]:
+            if (
+                loops
+                and loops[-1][1] == axis.size * loop[1]
+                and loops[-1][2] == axis.size * loop[2]
+            ):
                 loops[-1] = (f"{loops[-1][0]} * {axis.size}", loop[1], loop[2])
             else:
                 loops.append(loop)
@@ -256,18 +270,17 @@ class _Renderer:
     def _multiply(
         self, offsets: list[int], a: str, b: str, scalar_tap: int, vector_tap: int
     ) -> None:
-        width, line = self.tiling.width, self.emitter.line
+        width, line, vector = self.tiling.width, self.emitter.line, self.vector_type
+        floating = self.form.accumulate.kind == "f"
         line("{")
         for j in range(self.tiling.nv):
-            line(f"  const {self.vector_type} w{j} = vload{width}(0, {b} + {vector_tap + j * width});")
+            line(f"  const {vector} w{j} = vload{width}(0, {b} + {vector_tap + j * width});")
         for i, offset in enumerate(offsets):
-            terms = f"{{ const {self.vector_type} s = ({self.vector_type})({a}[{offset + scalar_tap}]); "
+            terms = [f"const {vector} s = ({vector})({a}[{offset + scalar_tap}]);"]
             for j in range(self.tiling.nv):
-                if self.form.accumulate.kind == "f":
-                    terms += f"c{i}_{j} = fma(s, w{j}, c{i}_{j}); "
-                else:
-                    terms += f"c{i}_{j} += s * w{j}; "
-            line("  " + terms + "}")
+                c = f"c{i}_{j}"
+                terms.append(f"{c} = fma(s, w{j}, {c});" if floating else f"{c} += s * w{j};")
+            line(f"  {{ {' '.join(terms)} }}")
         line("}")
 
     # Results ------------------------------------------------------------------------------------
@@ -378,8 +391,3 @@ class _Renderer:
             f"__local {self.sum_type} {name}[{size}] __attribute__((aligned(64)));"
             for name, size in sizes.items()
         )
-
-
-def flat_strides(axes: tuple[Axis, ...]) -> tuple[int, ...]:
-    """Row-major strides over the axes."""
-    return row_major_strides(tuple(axis.size for axis in axes))

@@ -170,7 +170,7 @@ def _merge_once(form: Form, name: str) -> tuple[Form, bool]:
             flat = ix.of_atom(joined)
             moved = form.substitute({outer: flat // inner.size, inner: flat % inner.size})
             kept = tuple(joined if axis is outer else axis for axis in axes if axis is not inner)
-            return replace(moved, **{name: kept}), True
+            return replace(moved, **{name: kept}), True  # type: ignore[arg-type]
     return form, False
 
 

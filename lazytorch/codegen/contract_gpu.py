@@ -143,7 +143,9 @@ class _Renderer:
         emitter.open()
         each, side, pitch = tiling.each, tiling.side, tiling.edge + 1
         for i in range(each):
-            emitter.line(f"const {self.sum_type} p{i} = {self.left}[k * {pitch} + y * {each} + {i}];")
+            emitter.line(
+                f"const {self.sum_type} p{i} = {self.left}[k * {pitch} + y * {each} + {i}];"
+            )
         for j in range(each):
             at = f"k * {pitch} + x + {j * side}"
             emitter.line(f"const {self.sum_type} q{j} = {self.right}[{at}];")

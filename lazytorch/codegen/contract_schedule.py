@@ -9,11 +9,10 @@ estimate in cycles. Knows sizes and cache capacities; must not know C.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from lazytorch.codegen import contract_window
 from lazytorch.codegen.contract_form import Form, Window, has_unit_stride, windows
-from lazytorch.codegen.contract_tiling import Blocks, Panels, Tiling, Wish, round_up
+from lazytorch.codegen.contract_tiling import Blocks, Panels, RegisterTile, Tiling, Wish, round_up
 from lazytorch.codegen.target import Target
 from lazytorch.ir.index import Axis
 from lazytorch.ir.kernel import extent
@@ -60,15 +59,6 @@ def choose_tiling(form: Form, target: Target) -> Tiling:
 # Registers ------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class RegisterTile:
-    """``panels.mr`` rows by ``nv`` vectors, and the cycles that one step of the sum takes."""
-
-    panels: Panels
-    nv: int
-    cycles: float
-
-
 def _register_tiles(rows: tuple[Axis, ...], width: int) -> Iterator[RegisterTile]:
     """The best heights of a register tile for every width of it."""
     registers = 32 if width >= 8 else 16
@@ -78,7 +68,7 @@ def _register_tiles(rows: tuple[Axis, ...], width: int) -> Iterator[RegisterTile
         inner = (left.pop(), *inner)
     axis = left.pop() if left else None
     for nv in range(1, 7):
-        tiles = []
+        tiles: list[RegisterTile] = []
         for chunk in range(1, (axis.size if axis is not None else 1) + 1):
             panels = Panels(tuple(left), axis, chunk, inner)
             mr = panels.mr
@@ -97,9 +87,7 @@ def _register_tiles(rows: tuple[Axis, ...], width: int) -> Iterator[RegisterTile
 # Panels: the vector operand is staged as summed positions x columns -----------------------------
 
 
-def _panel_tiling(
-    form: Form, wish: Wish, boxed: tuple[Window, ...]
-) -> tuple[float, Tiling]:
+def _panel_tiling(form: Form, wish: Wish, boxed: tuple[Window, ...]) -> tuple[float, Tiling]:
     """(cycles, tiling) of the best tiling with a panel of the vector operand."""
     pitch, groups = _column_groups(form, wish.width)
     best: tuple[float, Tiling] | None = None

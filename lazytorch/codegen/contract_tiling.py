@@ -61,6 +61,15 @@ class Panels:
 
 
 @dataclass(frozen=True)
+class RegisterTile:
+    """``panels.mr`` rows by ``nv`` vectors, and the cycles that one step of the sum takes."""
+
+    panels: Panels
+    nv: int
+    cycles: float
+
+
+@dataclass(frozen=True)
 class Tiling:
     """Everything about the cut of one contraction on a CPU device.
 

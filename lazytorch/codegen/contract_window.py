@@ -7,15 +7,12 @@ not cross a row's end is a plain load and store.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
 
 from lazytorch.codegen.contract_form import Form, Window, windows
-from lazytorch.codegen.contract_tiling import Blocks, Tiling, Wish, round_up
+from lazytorch.codegen.contract_tiling import Blocks, RegisterTile, Tiling, Wish, round_up
 from lazytorch.ir.index import Axis
 from lazytorch.ir.kernel import extent
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 # More kernel positions than this would be unrolled into too much code.
 MOST_TAPS = 49
@@ -30,7 +27,7 @@ def even_chunk(size: int, most: int, step: int) -> int:
     return min(size, round_up(-(-size // pieces), step))
 
 
-def choose(form: Form, wish: Wish, tiles: Sequence[Any]) -> tuple[float, Tiling] | None:
+def choose(form: Form, wish: Wish, tiles: Sequence[RegisterTile]) -> tuple[float, Tiling] | None:
     """(cycles, tiling) of the best window tiling; None where the operand is no window."""
     if not form.columns:
         return None
@@ -60,7 +57,7 @@ def choose(form: Form, wish: Wish, tiles: Sequence[Any]) -> tuple[float, Tiling]
 def _tiling(
     form: Form,
     wish: Wish,
-    tile: Any,
+    tile: RegisterTile,
     pair: tuple[Window | None, Window],
     summed: tuple[tuple[Axis, ...], tuple[Axis, ...]],
     rows: int,
