@@ -5,17 +5,16 @@ from __future__ import annotations
 import warnings
 from typing import Any
 
-from lazytorch import functional as functions
+import lazytorch as torch
 from lazytorch.nn import functional as F
 from lazytorch.nn.module import Module
 from lazytorch.nn.parameter import Parameter
-from lazytorch.tensor import Tensor
+from lazytorch.tensor.tensor import Tensor
 
 
 class _InPlaceChoice(Module):
     """An activation whose only argument is whether to overwrite its input."""
 
-    __constants__ = ["inplace"]
     inplace: bool
 
     def __init__(self, inplace: bool = False) -> None:
@@ -85,8 +84,6 @@ class Hardsigmoid(_InPlaceChoice):
 class Hardtanh(Module):
     """``x`` limited to [min_val, max_val]."""
 
-    __constants__ = ["min_val", "max_val", "inplace"]
-
     def __init__(
         self,
         min_val: float = -1.0,
@@ -134,8 +131,6 @@ class ReLU6(Hardtanh):
 class ELU(Module):
     """``x`` where positive, ``α·(exp(x) − 1)`` elsewhere."""
 
-    __constants__ = ["alpha", "inplace"]
-
     def __init__(self, alpha: float = 1.0, inplace: bool = False) -> None:
         super().__init__()
         self.alpha = alpha
@@ -150,8 +145,6 @@ class ELU(Module):
 
 class CELU(Module):
     """``max(0, x) + min(0, α·(exp(x / α) − 1))``."""
-
-    __constants__ = ["alpha", "inplace"]
 
     def __init__(self, alpha: float = 1.0, inplace: bool = False) -> None:
         super().__init__()
@@ -168,8 +161,6 @@ class CELU(Module):
 class GELU(Module):
     """``x · Φ(x)``; ``approximate='tanh'`` uses the tanh formula for Φ."""
 
-    __constants__ = ["approximate"]
-
     def __init__(self, approximate: str = "none") -> None:
         super().__init__()
         self.approximate = approximate
@@ -183,8 +174,6 @@ class GELU(Module):
 
 class LeakyReLU(Module):
     """``x`` where positive, ``negative_slope · x`` elsewhere."""
-
-    __constants__ = ["inplace", "negative_slope"]
 
     def __init__(self, negative_slope: float = 1e-2, inplace: bool = False) -> None:
         super().__init__()
@@ -200,8 +189,6 @@ class LeakyReLU(Module):
 
 class RReLU(Module):
     """LeakyReLU whose slope is drawn from [lower, upper] while training, their mean after."""
-
-    __constants__ = ["lower", "upper", "inplace"]
 
     def __init__(
         self, lower: float = 1.0 / 8, upper: float = 1.0 / 3, inplace: bool = False
@@ -221,15 +208,13 @@ class RReLU(Module):
 class PReLU(Module):
     """LeakyReLU with learned slopes, one or one for each channel (dimension 1)."""
 
-    __constants__ = ["num_parameters"]
-
     def __init__(
         self, num_parameters: int = 1, init: float = 0.25, device: Any = None, dtype: Any = None
     ) -> None:
         super().__init__()
         self.num_parameters = num_parameters
         self.init = init
-        self.weight = Parameter(functions.empty(num_parameters, device=device, dtype=dtype))
+        self.weight = Parameter(torch.empty(num_parameters, device=device, dtype=dtype))
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -245,8 +230,6 @@ class PReLU(Module):
 class Softplus(Module):
     """``log(1 + exp(β·x)) / β``, and ``x`` where β·x exceeds the threshold."""
 
-    __constants__ = ["beta", "threshold"]
-
     def __init__(self, beta: float = 1.0, threshold: float = 20.0) -> None:
         super().__init__()
         self.beta = beta
@@ -260,8 +243,6 @@ class Softplus(Module):
 
 
 class _Shrink(Module):
-    __constants__ = ["lambd"]
-
     def __init__(self, lambd: float = 0.5) -> None:
         super().__init__()
         self.lambd = lambd
@@ -287,8 +268,6 @@ class Hardshrink(_Shrink):
 class Threshold(Module):
     """``x`` where it exceeds ``threshold``, ``value`` elsewhere."""
 
-    __constants__ = ["threshold", "value", "inplace"]
-
     def __init__(self, threshold: float, value: float, inplace: bool = False) -> None:
         super().__init__()
         self.threshold = threshold
@@ -306,14 +285,14 @@ class Sigmoid(Module):
     """``1 / (1 + exp(−x))``."""
 
     def forward(self, input: Tensor) -> Tensor:
-        return functions.sigmoid(input)
+        return torch.sigmoid(input)
 
 
 class Tanh(Module):
     """``tanh(x)``."""
 
     def forward(self, input: Tensor) -> Tensor:
-        return functions.tanh(input)
+        return torch.tanh(input)
 
 
 class Tanhshrink(Module):
@@ -340,8 +319,6 @@ class LogSigmoid(Module):
 class GLU(Module):
     """First half of dimension ``dim`` times the sigmoid of the second half."""
 
-    __constants__ = ["dim"]
-
     def __init__(self, dim: int = -1) -> None:
         super().__init__()
         self.dim = dim
@@ -354,8 +331,6 @@ class GLU(Module):
 
 
 class _AlongDimension(Module):
-    __constants__ = ["dim"]
-
     def __init__(self, dim: int | None = None) -> None:
         super().__init__()
         self.dim = dim

@@ -8,20 +8,19 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+import lazytorch as torch
 from lazytorch import dtypes
-from lazytorch import functional as functions
 from lazytorch.nn import functional as F
 from lazytorch.nn import init
 from lazytorch.nn.module import Module
 from lazytorch.nn.parameter import Parameter
-from lazytorch.tensor import Tensor
+from lazytorch.tensor.tensor import Tensor
 
 
 class _NormBase(Module):
     """Weights and running statistics that batch and instance normalization share."""
 
     _version = 2
-    __constants__ = ["track_running_stats", "momentum", "eps", "num_features", "affine"]
     input_dims: ClassVar[tuple[int, ...]] = ()
 
     def __init__(
@@ -43,17 +42,17 @@ class _NormBase(Module):
         self.track_running_stats = track_running_stats
         options = {"device": device, "dtype": dtype}
         if affine:
-            self.weight = Parameter(functions.empty(num_features, **options))
+            self.weight = Parameter(torch.empty(num_features, **options))
         else:
             self.register_parameter("weight", None)
         if affine and bias:
-            self.bias = Parameter(functions.empty(num_features, **options))
+            self.bias = Parameter(torch.empty(num_features, **options))
         else:
             self.register_parameter("bias", None)
         if track_running_stats:
-            self.register_buffer("running_mean", functions.zeros(num_features, **options))
-            self.register_buffer("running_var", functions.ones(num_features, **options))
-            steps = functions.zeros((), dtype=dtypes.int64, device=device)
+            self.register_buffer("running_mean", torch.zeros(num_features, **options))
+            self.register_buffer("running_var", torch.ones(num_features, **options))
+            steps = torch.zeros((), dtype=dtypes.int64, device=device)
             self.register_buffer("num_batches_tracked", steps)
         else:
             for name in ("running_mean", "running_var", "num_batches_tracked"):
@@ -94,7 +93,7 @@ class _NormBase(Module):
         if (version is None or version < 2) and self.track_running_stats:
             # Files of version 1 know no batch counter.
             if key not in state_dict and self.num_batches_tracked is not None:
-                state_dict[key] = functions.zeros((), dtype=dtypes.int64)
+                state_dict[key] = torch.zeros((), dtype=dtypes.int64)
         super()._load_from_state_dict(state_dict, prefix, local_metadata, *rest)
 
 

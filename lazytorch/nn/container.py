@@ -10,7 +10,7 @@ from typing import Any
 
 from lazytorch.nn.module import Module, indent_continuation
 from lazytorch.nn.parameter import Parameter
-from lazytorch.tensor import Tensor
+from lazytorch.tensor.tensor import Tensor
 
 
 def _nth_key(module: Module, index: Any) -> str:
@@ -97,9 +97,7 @@ class Sequential(Module):
 
     def _repeated(self, times: Any) -> list[Module]:
         if not isinstance(times, int):
-            raise TypeError(
-                f"unsupported operand type(s) for *: {type(self)} and {type(times)}"
-            )
+            raise TypeError(f"unsupported operand type(s) for *: {type(self)} and {type(times)}")
         if times <= 0:
             raise ValueError(f"Non-positive multiplication factor {times} for {type(self)}")
         return list(self) * times

@@ -6,13 +6,13 @@ import math
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
-from lazytorch import functional as functions
+import lazytorch as torch
 from lazytorch.nn import functional as F
 from lazytorch.nn import init
 from lazytorch.nn.arguments import repeat
 from lazytorch.nn.module import Module
 from lazytorch.nn.parameter import Parameter
-from lazytorch.tensor import Tensor
+from lazytorch.tensor.tensor import Tensor
 
 _PADDING_MODES = ("zeros", "reflect", "replicate", "circular")
 
@@ -20,10 +20,6 @@ _PADDING_MODES = ("zeros", "reflect", "replicate", "circular")
 class _ConvNd(Module):
     """What all convolutions share: arguments, weight layout, initial values and text."""
 
-    __constants__ = [
-        "stride", "padding", "dilation", "groups", "padding_mode", "output_padding",
-        "in_channels", "out_channels", "kernel_size",
-    ]  # fmt: skip
     dimensions: ClassVar[int]
     transposed: bool = False
 
@@ -58,9 +54,9 @@ class _ConvNd(Module):
         ends = (in_channels, out_channels) if self.transposed else (out_channels, in_channels)
         options = {"device": device, "dtype": dtype}
         shape = (ends[0], ends[1] // groups, *self.kernel_size)
-        self.weight = Parameter(functions.empty(shape, **options))
+        self.weight = Parameter(torch.empty(shape, **options))
         if bias:
-            self.bias = Parameter(functions.empty(out_channels, **options))
+            self.bias = Parameter(torch.empty(out_channels, **options))
         else:
             self.register_parameter("bias", None)
         self.reset_parameters()
@@ -218,17 +214,13 @@ class _ConvTransposeNd(_ConvNd):
         dtype: Any = None,
     ) -> None:
         if padding_mode != "zeros":
-            raise ValueError(
-                f'Only "zeros" padding mode is supported for {type(self).__name__}'
-            )
+            raise ValueError(f'Only "zeros" padding mode is supported for {type(self).__name__}')
         super().__init__(
             in_channels, out_channels, kernel_size, stride, padding, dilation, output_padding,
             groups, bias, padding_mode, device, dtype,
         )  # fmt: skip
 
-    def _output_padding(
-        self, input: Tensor, output_size: Sequence[int] | None
-    ) -> tuple[int, ...]:
+    def _output_padding(self, input: Tensor, output_size: Sequence[int] | None) -> tuple[int, ...]:
         """What to add at the far end so that the output has the size asked for."""
         if output_size is None:
             return self.output_padding

@@ -4,18 +4,14 @@ from __future__ import annotations
 
 from lazytorch.nn import functional as F
 from lazytorch.nn.module import Module
-from lazytorch.tensor import Tensor
+from lazytorch.tensor.tensor import Tensor
 
 
 class _Dropout(Module):
-    __constants__ = ["p", "inplace"]
-
     def __init__(self, p: float = 0.5, inplace: bool = False) -> None:
         super().__init__()
         if p < 0 or p > 1:
-            raise ValueError(
-                f"dropout probability has to be between 0 and 1, but got {p}"
-            )
+            raise ValueError(f"dropout probability has to be between 0 and 1, but got {p}")
         self.p = p
         self.inplace = inplace
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from lazytorch import functional as functions
-from lazytorch.autograd import no_grad
+import lazytorch as torch
+from lazytorch.autograd.grad_mode import no_grad
 from lazytorch.nn import functional as F
 from lazytorch.nn import init
 from lazytorch.nn.module import Module
 from lazytorch.nn.parameter import Parameter
-from lazytorch.tensor import Tensor
+from lazytorch.tensor.tensor import Tensor
 
 
 class Embedding(Module):
@@ -23,11 +23,6 @@ class Embedding(Module):
     >>> nn.Embedding(10, 3)(torch.tensor([[1, 2, 4, 5]])).shape
     torch.Size([1, 4, 3])
     """
-
-    __constants__ = [
-        "num_embeddings", "embedding_dim", "padding_idx", "max_norm", "norm_type",
-        "scale_grad_by_freq", "sparse",
-    ]  # fmt: skip
 
     def __init__(
         self,
@@ -57,7 +52,7 @@ class Embedding(Module):
         self.scale_grad_by_freq = scale_grad_by_freq
         self.sparse = sparse
         if _weight is None:
-            table = functions.empty((num_embeddings, embedding_dim), device=device, dtype=dtype)
+            table = torch.empty((num_embeddings, embedding_dim), device=device, dtype=dtype)
             self.weight = Parameter(table, requires_grad=not _freeze)
             self.reset_parameters()
         else:

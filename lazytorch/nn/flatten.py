@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from lazytorch.nn.module import Module
-from lazytorch.tensor import Tensor
+from lazytorch.tensor.tensor import Tensor
 
 
 class Flatten(Module):
@@ -14,8 +14,6 @@ class Flatten(Module):
     >>> nn.Flatten()(torch.ones(32, 1, 5, 5)).shape
     torch.Size([32, 25])
     """
-
-    __constants__ = ["start_dim", "end_dim"]
 
     def __init__(self, start_dim: int = 1, end_dim: int = -1) -> None:
         super().__init__()
@@ -35,8 +33,6 @@ class Unflatten(Module):
     >>> nn.Unflatten(1, (2, 5, 5))(torch.ones(32, 50)).shape
     torch.Size([32, 2, 5, 5])
     """
-
-    __constants__ = ["dim", "unflattened_size"]
 
     def __init__(self, dim: int | str, unflattened_size: Any) -> None:
         super().__init__()

@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from lazytorch import functional as functions
-from lazytorch.autograd import no_grad
-from lazytorch.tensor import Tensor
+import lazytorch as torch
+from lazytorch.autograd.grad_mode import no_grad
+from lazytorch.tensor.tensor import Tensor
 
 _UNIT_GAIN = frozenset(
     ("linear", "sigmoid")
@@ -54,9 +54,7 @@ def uniform_(tensor: Tensor, a: float = 0.0, b: float = 1.0, generator: Any = No
         return tensor.uniform_(a, b, generator=generator)
 
 
-def normal_(
-    tensor: Tensor, mean: float = 0.0, std: float = 1.0, generator: Any = None
-) -> Tensor:
+def normal_(tensor: Tensor, mean: float = 0.0, std: float = 1.0, generator: Any = None) -> Tensor:
     """Fill with values of the normal distribution."""
     with no_grad():
         return tensor.normal_(mean, std, generator=generator)
@@ -112,7 +110,7 @@ def eye_(tensor: Tensor) -> Tensor:
     if tensor.ndim != 2:
         raise ValueError("Only tensors with 2 dimensions are supported")
     with no_grad():
-        return tensor.copy_(functions.eye(*tensor.shape, dtype=tensor.dtype, device=tensor.device))
+        return tensor.copy_(torch.eye(*tensor.shape, dtype=tensor.dtype, device=tensor.device))
 
 
 def dirac_(tensor: Tensor, groups: int = 1) -> Tensor:
@@ -201,7 +199,7 @@ def orthogonal_(tensor: Tensor, gain: float = 1, generator: Any = None) -> Tenso
         return tensor
     rows = tensor.size(0)
     columns = tensor.numel() // rows
-    drawn = functions.empty(rows, columns)
+    drawn = torch.empty(rows, columns)
     normal_(drawn, 0.0, 1.0, generator)
     values = np.array(drawn.numpy(), np.float64)
     if rows < columns:
@@ -223,14 +221,14 @@ def sparse_(tensor: Tensor, sparsity: float, std: float = 0.01, generator: Any =
     normal_(tensor, 0.0, std, generator)
     keep = np.ones((rows, columns), np.float32)
     for column in range(columns):
-        order = functions.randperm(rows, generator=generator).numpy()
+        order = torch.randperm(rows, generator=generator).numpy()
         keep[order[:zeros], column] = 0
     with no_grad():
-        mask = functions.from_numpy(keep).to(dtype=tensor.dtype, device=tensor.device)
+        mask = torch.from_numpy(keep).to(dtype=tensor.dtype, device=tensor.device)
         return tensor.mul_(mask)
 
 
 def _copy_array(tensor: Tensor, values: np.ndarray) -> Tensor:
-    source = functions.from_numpy(np.ascontiguousarray(values, np.float32))
+    source = torch.from_numpy(np.ascontiguousarray(values, np.float32))
     with no_grad():
         return tensor.copy_(source)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from lazytorch import functional as functions
+import lazytorch as torch
 from lazytorch.nn import functional as F
 from lazytorch.nn import init
 from lazytorch.nn.module import Module
 from lazytorch.nn.parameter import Parameter
-from lazytorch.tensor import Tensor
+from lazytorch.tensor.tensor import Tensor
 
 
 class Identity(Module):
@@ -37,8 +37,6 @@ class Linear(Module):
     torch.Size([128, 30])
     """
 
-    __constants__ = ["in_features", "out_features"]
-
     def __init__(
         self,
         in_features: int,
@@ -51,9 +49,9 @@ class Linear(Module):
         self.in_features = in_features
         self.out_features = out_features
         options = {"device": device, "dtype": dtype}
-        self.weight = Parameter(functions.empty((out_features, in_features), **options))
+        self.weight = Parameter(torch.empty((out_features, in_features), **options))
         if bias:
-            self.bias = Parameter(functions.empty(out_features, **options))
+            self.bias = Parameter(torch.empty(out_features, **options))
         else:
             self.register_parameter("bias", None)
         self.reset_parameters()
@@ -81,8 +79,6 @@ class Bilinear(Module):
     Inputs (*, in1_features) and (*, in2_features), output (*, out_features).
     """
 
-    __constants__ = ["in1_features", "in2_features", "out_features"]
-
     def __init__(
         self,
         in1_features: int,
@@ -99,11 +95,9 @@ class Bilinear(Module):
         self.in2_features = in2_features
         self.out_features = out_features
         options = {"device": device, "dtype": dtype}
-        self.weight = Parameter(
-            functions.empty((out_features, in1_features, in2_features), **options)
-        )
+        self.weight = Parameter(torch.empty((out_features, in1_features, in2_features), **options))
         if bias:
-            self.bias = Parameter(functions.empty(out_features, **options))
+            self.bias = Parameter(torch.empty(out_features, **options))
         else:
             self.register_parameter("bias", None)
         self.reset_parameters()

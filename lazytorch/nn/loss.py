@@ -11,7 +11,7 @@ from typing import Any
 
 from lazytorch.nn import functional as F
 from lazytorch.nn.module import Module
-from lazytorch.tensor import Tensor
+from lazytorch.tensor.tensor import Tensor
 
 
 def _legacy_reduction(size_average: bool | None, reduce: bool | None, reduction: str) -> str:
@@ -31,7 +31,6 @@ def _legacy_reduction(size_average: bool | None, reduce: bool | None, reduction:
 
 
 class _Loss(Module):
-    __constants__ = ["reduction"]
     reduction: str
 
     def __init__(
@@ -65,8 +64,6 @@ class CrossEntropyLoss(_WeightedLoss):
     tensor(1.3863)
     """
 
-    __constants__ = ["ignore_index", "reduction", "label_smoothing"]
-
     def __init__(
         self,
         weight: Tensor | None = None,
@@ -89,8 +86,6 @@ class CrossEntropyLoss(_WeightedLoss):
 
 class NLLLoss(_WeightedLoss):
     """Negative of the log-probabilities (N, C, ...) at the class indices (N, ...)."""
-
-    __constants__ = ["ignore_index", "reduction"]
 
     def __init__(
         self,
@@ -144,8 +139,6 @@ class SmoothL1Loss(_Loss):
 class HuberLoss(_Loss):
     """Quadratic where |input − target| < delta, linear beyond, with slope delta."""
 
-    __constants__ = ["reduction", "delta"]
-
     def __init__(self, reduction: str = "mean", delta: float = 1.0) -> None:
         super().__init__(reduction=reduction)
         self.delta = delta
@@ -158,9 +151,7 @@ class BCELoss(_WeightedLoss):
     """Binary cross-entropy of probabilities with targets in [0, 1]."""
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
-        return F.binary_cross_entropy(
-            input, target, weight=self.weight, reduction=self.reduction
-        )
+        return F.binary_cross_entropy(input, target, weight=self.weight, reduction=self.reduction)
 
 
 class BCEWithLogitsLoss(_Loss):
@@ -204,8 +195,6 @@ class KLDivLoss(_Loss):
 class PoissonNLLLoss(_Loss):
     """Negative log-likelihood of counts under a Poisson distribution."""
 
-    __constants__ = ["log_input", "full", "eps", "reduction"]
-
     def __init__(
         self,
         log_input: bool = True,
@@ -230,8 +219,6 @@ class PoissonNLLLoss(_Loss):
 class GaussianNLLLoss(_Loss):
     """Negative log-likelihood under a normal distribution of given mean and variance."""
 
-    __constants__ = ["full", "eps", "reduction"]
-
     def __init__(self, *, full: bool = False, eps: float = 1e-6, reduction: str = "mean") -> None:
         super().__init__(reduction=reduction)
         self.full = full
@@ -244,7 +231,6 @@ class GaussianNLLLoss(_Loss):
 
 
 class _MarginLoss(_Loss):
-    __constants__ = ["margin", "reduction"]
     default_margin = 0.0
 
     def __init__(
@@ -264,9 +250,7 @@ class HingeEmbeddingLoss(_MarginLoss):
     default_margin = 1.0
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
-        return F.hinge_embedding_loss(
-            input, target, margin=self.margin, reduction=self.reduction
-        )
+        return F.hinge_embedding_loss(input, target, margin=self.margin, reduction=self.reduction)
 
 
 class MarginRankingLoss(_MarginLoss):
@@ -313,8 +297,6 @@ class MultiLabelSoftMarginLoss(_WeightedLoss):
 class MultiMarginLoss(_WeightedLoss):
     """``max(0, margin − x[target] + x[i])^p`` averaged over the classes; ``p`` is 1 or 2."""
 
-    __constants__ = ["p", "margin", "reduction"]
-
     def __init__(
         self,
         p: int = 1,
@@ -341,8 +323,6 @@ class MultiMarginLoss(_WeightedLoss):
 
 class TripletMarginLoss(_Loss):
     """``max(0, d(anchor, positive) − d(anchor, negative) + margin)``."""
-
-    __constants__ = ["margin", "p", "eps", "swap", "reduction"]
 
     def __init__(
         self,
@@ -374,8 +354,6 @@ class TripletMarginLoss(_Loss):
 class TripletMarginWithDistanceLoss(_Loss):
     """TripletMarginLoss with a distance function of the caller's."""
 
-    __constants__ = ["margin", "swap", "reduction"]
-
     def __init__(
         self,
         *,
@@ -403,8 +381,6 @@ class TripletMarginWithDistanceLoss(_Loss):
 
 class CTCLoss(_Loss):
     """Connectionist temporal classification of sequences without alignment."""
-
-    __constants__ = ["blank", "reduction"]
 
     def __init__(
         self, blank: int = 0, reduction: str = "mean", zero_infinity: bool = False

@@ -14,7 +14,7 @@ from lazytorch.nn.module_conversion import ConversionMethods
 from lazytorch.nn.module_hooks import BackwardHookPass, HookMethods
 from lazytorch.nn.module_state import StateMethods
 from lazytorch.nn.parameter import Buffer, Parameter
-from lazytorch.tensor import Tensor
+from lazytorch.tensor.tensor import Tensor
 
 Self = TypeVar("Self", bound="Module")
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+import lazytorch as torch
 from lazytorch import dtypes
-from lazytorch import functional as functions
-from lazytorch.autograd import no_grad
-from lazytorch.tensor import Tensor
+from lazytorch.autograd.grad_mode import no_grad
+from lazytorch.tensor.tensor import Tensor
 
 Self = TypeVar("Self", bound="ConversionMethods")
 
@@ -107,9 +107,7 @@ class ConversionMethods:
 
     def to_empty(self: Self, *, device: Any, recurse: bool = True) -> Self:
         """Move to a device without keeping the values."""
-        return self._apply(
-            lambda tensor: functions.empty_like(tensor, device=device), recurse=recurse
-        )
+        return self._apply(lambda tensor: torch.empty_like(tensor, device=device), recurse=recurse)
 
     def share_memory(self: Self) -> Self:
         """Refused: tensors of lazytorch are not shared between processes."""

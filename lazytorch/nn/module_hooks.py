@@ -9,8 +9,8 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from lazytorch.autograd import Function
-from lazytorch.tensor import Tensor
+from lazytorch.autograd.function import Function
+from lazytorch.tensor.tensor import Tensor
 from lazytorch.utils.hooks import RemovableHandle
 
 Hook = Callable[..., Any]
@@ -191,9 +191,7 @@ class HookMethods:
                     args = result if isinstance(result, tuple) else (result,)
         return args, kwargs
 
-    def _run_forward_hooks(
-        self, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any
-    ) -> Any:
+    def _run_forward_hooks(self, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> Any:
         for key, hook in (*_global_hooks.items(), *self._forward_hooks.items()):
             if key in self._forward_hooks_with_kwargs:
                 replaced = hook(self, args, kwargs, result)

@@ -9,9 +9,9 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from lazytorch.autograd import no_grad
+from lazytorch.autograd.grad_mode import no_grad
 from lazytorch.nn.parameter import Parameter
-from lazytorch.tensor import Tensor
+from lazytorch.tensor.tensor import Tensor
 
 _EXTRA_STATE = "_extra_state"
 
@@ -128,9 +128,7 @@ class StateMethods:
         ``RuntimeError`` listing everything that did not fit.
         """
         if not isinstance(state_dict, Mapping):
-            raise TypeError(
-                f"Expected state_dict to be dict-like, got {type(state_dict)}."
-            )
+            raise TypeError(f"Expected state_dict to be dict-like, got {type(state_dict)}.")
         metadata = getattr(state_dict, "_metadata", None)
         values: Any = OrderedDict(state_dict)
         if metadata is not None:

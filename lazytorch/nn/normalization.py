@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from lazytorch import functional as functions
+import lazytorch as torch
 from lazytorch.nn import functional as F
 from lazytorch.nn import init
 from lazytorch.nn.module import Module
 from lazytorch.nn.parameter import Parameter
-from lazytorch.tensor import Tensor
+from lazytorch.tensor.tensor import Tensor
 
 
 class LayerNorm(Module):
@@ -20,8 +20,6 @@ class LayerNorm(Module):
     >>> nn.LayerNorm(10)(torch.ones(20, 5, 10)).shape
     torch.Size([20, 5, 10])
     """
-
-    __constants__ = ["normalized_shape", "eps", "elementwise_affine"]
 
     def __init__(
         self,
@@ -39,11 +37,11 @@ class LayerNorm(Module):
         self.elementwise_affine = elementwise_affine
         options = {"device": device, "dtype": dtype}
         if elementwise_affine:
-            self.weight = Parameter(functions.empty(self.normalized_shape, **options))
+            self.weight = Parameter(torch.empty(self.normalized_shape, **options))
         else:
             self.register_parameter("weight", None)
         if elementwise_affine and bias:
-            self.bias = Parameter(functions.empty(self.normalized_shape, **options))
+            self.bias = Parameter(torch.empty(self.normalized_shape, **options))
         else:
             self.register_parameter("bias", None)
         self.reset_parameters()
@@ -70,8 +68,6 @@ class RMSNorm(Module):
     ``eps`` defaults to the machine epsilon of the input's dtype.
     """
 
-    __constants__ = ["normalized_shape", "eps", "elementwise_affine"]
-
     def __init__(
         self,
         normalized_shape: Any,
@@ -86,9 +82,7 @@ class RMSNorm(Module):
         self.eps = eps
         self.elementwise_affine = elementwise_affine
         if elementwise_affine:
-            self.weight = Parameter(
-                functions.empty(self.normalized_shape, device=device, dtype=dtype)
-            )
+            self.weight = Parameter(torch.empty(self.normalized_shape, device=device, dtype=dtype))
         else:
             self.register_parameter("weight", None)
         self.reset_parameters()
@@ -102,8 +96,7 @@ class RMSNorm(Module):
 
     def extra_repr(self) -> str:
         return (
-            f"{self.normalized_shape}, eps={self.eps}, "
-            f"elementwise_affine={self.elementwise_affine}"
+            f"{self.normalized_shape}, eps={self.eps}, elementwise_affine={self.elementwise_affine}"
         )
 
 
@@ -113,8 +106,6 @@ class GroupNorm(Module):
     >>> nn.GroupNorm(3, 6)(torch.ones(20, 6, 10, 10)).shape
     torch.Size([20, 6, 10, 10])
     """
-
-    __constants__ = ["num_groups", "num_channels", "eps", "affine"]
 
     def __init__(
         self,
@@ -138,11 +129,11 @@ class GroupNorm(Module):
         self.affine = affine
         options = {"device": device, "dtype": dtype}
         if affine:
-            self.weight = Parameter(functions.empty(num_channels, **options))
+            self.weight = Parameter(torch.empty(num_channels, **options))
         else:
             self.register_parameter("weight", None)
         if affine and bias:
-            self.bias = Parameter(functions.empty(num_channels, **options))
+            self.bias = Parameter(torch.empty(num_channels, **options))
         else:
             self.register_parameter("bias", None)
         self.reset_parameters()
@@ -166,11 +157,7 @@ class GroupNorm(Module):
 class LocalResponseNorm(Module):
     """Division by a power of the mean square over neighbouring channels."""
 
-    __constants__ = ["size", "alpha", "beta", "k"]
-
-    def __init__(
-        self, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0
-    ) -> None:
+    def __init__(self, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0) -> None:
         super().__init__()
         self.size = size
         self.alpha = alpha

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from lazytorch import functional as functions
-from lazytorch.tensor import Tensor
+import lazytorch as torch
+from lazytorch.tensor.tensor import Tensor, alias
 
 
 class Parameter(Tensor):
@@ -19,8 +19,9 @@ class Parameter(Tensor):
     """
 
     def __new__(cls, data: Tensor | None = None, requires_grad: bool = True) -> Parameter:
-        source = functions.empty(0) if data is None else data.detach()
-        return Tensor._make_subclass(cls, source, requires_grad)  # type: ignore[no-any-return]
+        source = torch.empty(0) if data is None else data.detach()
+        parameter: Any = alias(source, cls)
+        return parameter.requires_grad_(requires_grad)  # type: ignore[no-any-return]
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Parameter:
         if id(self) not in memo:
@@ -42,13 +43,11 @@ class Buffer(Tensor):
 
     persistent: bool
 
-    def __new__(
-        cls, data: Tensor | None = None, *, persistent: bool = True
-    ) -> Buffer:
-        source = functions.empty(0) if data is None else data.detach()
-        buffer = Tensor._make_subclass(cls, source, False if data is None else data.requires_grad)
+    def __new__(cls, data: Tensor | None = None, *, persistent: bool = True) -> Buffer:
+        source = torch.empty(0) if data is None else data.detach()
+        buffer: Any = alias(source, cls)
         buffer.persistent = persistent
-        return buffer  # type: ignore[no-any-return]
+        return buffer.requires_grad_(data is not None and data.requires_grad)  # type: ignore[no-any-return]
 
 
 def _rebuild_parameter(data: Tensor, requires_grad: bool) -> Parameter:

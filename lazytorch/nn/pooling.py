@@ -8,13 +8,10 @@ from typing import Any, ClassVar
 from lazytorch.nn import functional as F
 from lazytorch.nn.arguments import repeat
 from lazytorch.nn.module import Module
-from lazytorch.tensor import Tensor
+from lazytorch.tensor.tensor import Tensor
 
 
 class _MaxPool(Module):
-    __constants__ = [
-        "kernel_size", "stride", "padding", "dilation", "return_indices", "ceil_mode",
-    ]  # fmt: skip
     function: ClassVar[Callable[..., Any]]
 
     def __init__(
@@ -75,8 +72,6 @@ class MaxPool3d(_MaxPool):
 class AvgPool1d(Module):
     """Mean of each window of (N, C, L) or (C, L)."""
 
-    __constants__ = ["kernel_size", "stride", "padding", "ceil_mode", "count_include_pad"]
-
     def __init__(
         self,
         kernel_size: Any,
@@ -103,9 +98,6 @@ class AvgPool1d(Module):
 
 
 class _AvgPool(Module):
-    __constants__ = [
-        "kernel_size", "stride", "padding", "ceil_mode", "count_include_pad", "divisor_override",
-    ]  # fmt: skip
     function: ClassVar[Callable[..., Any]]
 
     def __init__(
@@ -152,7 +144,6 @@ class AvgPool3d(_AvgPool):
 
 
 class _AdaptivePool(Module):
-    __constants__ = ["output_size"]
     function: ClassVar[Callable[..., Any]]
 
     def __init__(self, output_size: Any) -> None:
@@ -189,8 +180,6 @@ class AdaptiveAvgPool3d(_AdaptivePool):
 
 
 class _AdaptiveMaxPool(_AdaptivePool):
-    __constants__ = ["output_size", "return_indices"]
-
     def __init__(self, output_size: Any, return_indices: bool = False) -> None:
         super().__init__(output_size)
         self.return_indices = return_indices
@@ -218,7 +207,6 @@ class AdaptiveMaxPool3d(_AdaptiveMaxPool):
 
 
 class _LPPool(Module):
-    __constants__ = ["norm_type", "kernel_size", "stride", "ceil_mode"]
     function: ClassVar[Callable[..., Any]]
 
     def __init__(

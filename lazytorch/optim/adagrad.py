@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from lazytorch import functional as functions
+import lazytorch as torch
 from lazytorch.optim.optimizer import (
     Optimizer,
     check_at_least_zero,
@@ -12,7 +12,7 @@ from lazytorch.optim.optimizer import (
     check_learning_rate,
 )
 from lazytorch.optim.scalars import StepScalars, zero_count
-from lazytorch.tensor import Tensor
+from lazytorch.tensor.tensor import Tensor
 
 
 class Adagrad(Optimizer):
@@ -60,7 +60,7 @@ class Adagrad(Optimizer):
             for parameter in group["params"]:
                 state = self.state[parameter]
                 state["step"] = zero_count()
-                state["sum"] = functions.full_like(parameter.detach(), initial_accumulator_value)
+                state["sum"] = torch.full_like(parameter.detach(), initial_accumulator_value)
 
     def share_memory(self) -> None:
         """Refused: tensors of lazytorch are not shared between processes."""

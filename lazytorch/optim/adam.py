@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from lazytorch import functional as functions
+import lazytorch as torch
 from lazytorch.optim.optimizer import (
     Optimizer,
     check_at_least_zero,
@@ -13,7 +13,7 @@ from lazytorch.optim.optimizer import (
     check_learning_rate,
 )
 from lazytorch.optim.scalars import StepScalars, zero_count
-from lazytorch.tensor import Tensor
+from lazytorch.tensor.tensor import Tensor
 
 
 class Adam(Optimizer):
@@ -76,10 +76,10 @@ class Adam(Optimizer):
             state = self.state[parameter]
             if not state:
                 state["step"] = zero_count()
-                state["exp_avg"] = functions.zeros_like(parameter)
-                state["exp_avg_sq"] = functions.zeros_like(parameter)
+                state["exp_avg"] = torch.zeros_like(parameter)
+                state["exp_avg_sq"] = torch.zeros_like(parameter)
                 if group["amsgrad"]:
-                    state["max_exp_avg_sq"] = functions.zeros_like(parameter)
+                    state["max_exp_avg_sq"] = torch.zeros_like(parameter)
             count = self._counts.advance(state)
             _update(parameter, state, count, group, scalars)
 
@@ -111,7 +111,7 @@ def _update(
     square.copy_(square * scalar(beta2) + gradient * gradient * scalar(1 - beta2))
     if group["amsgrad"]:
         largest = state["max_exp_avg_sq"]
-        largest.copy_(functions.maximum(largest, square))
+        largest.copy_(torch.maximum(largest, square))
         square = largest
     deviation = square.sqrt() / scalar((1 - beta2**count) ** 0.5)
     rate = scalar(lr / (1 - beta1**count))

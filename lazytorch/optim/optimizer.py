@@ -14,9 +14,9 @@ from itertools import chain
 from typing import Any, TypeVar
 
 from lazytorch import engine
-from lazytorch.autograd import enable_grad, no_grad
+from lazytorch.autograd.grad_mode import enable_grad, no_grad
 from lazytorch.optim.scalars import StepCounts, StepScalars
-from lazytorch.tensor import Tensor
+from lazytorch.tensor.tensor import Tensor
 from lazytorch.utils.hooks import RemovableHandle
 
 Self = TypeVar("Self", bound="Optimizer")
@@ -324,7 +324,7 @@ def check_flags(name: str, foreach: bool | None, fused: bool | None, differentia
 
 def check_at_least_zero(value: Any, what: str) -> None:
     """``ValueError`` for a negative (or NaN) option."""
-    if not 0.0 <= value:
+    if not value >= 0.0:
         raise ValueError(f"Invalid {what}: {value}")
 
 
@@ -373,5 +373,3 @@ def _fitted(parameter: Tensor, value: Any, key: str | None = None) -> Any:
     if isinstance(value, Iterable) and not isinstance(value, (str, bytes)):
         return type(value)(_fitted(parameter, entry) for entry in value)  # type: ignore[call-arg]
     return value
-
-

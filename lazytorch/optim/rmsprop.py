@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from lazytorch import functional as functions
+import lazytorch as torch
 from lazytorch.optim.optimizer import (
     Optimizer,
     check_at_least_zero,
@@ -12,7 +12,7 @@ from lazytorch.optim.optimizer import (
     check_learning_rate,
 )
 from lazytorch.optim.scalars import StepScalars, zero_count
-from lazytorch.tensor import Tensor
+from lazytorch.tensor.tensor import Tensor
 
 
 class RMSprop(Optimizer):
@@ -66,11 +66,11 @@ class RMSprop(Optimizer):
             state = self.state[parameter]
             if not state:
                 state["step"] = zero_count()
-                state["square_avg"] = functions.zeros_like(parameter)
+                state["square_avg"] = torch.zeros_like(parameter)
                 if group["momentum"] > 0:
-                    state["momentum_buffer"] = functions.zeros_like(parameter)
+                    state["momentum_buffer"] = torch.zeros_like(parameter)
                 if group["centered"]:
-                    state["grad_avg"] = functions.zeros_like(parameter)
+                    state["grad_avg"] = torch.zeros_like(parameter)
             self._counts.advance(state)
             gradient: Any = parameter.grad
             if group["maximize"]:

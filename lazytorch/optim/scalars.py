@@ -8,10 +8,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import lazytorch as torch
 from lazytorch import dtypes
-from lazytorch import functional as functions
 from lazytorch.dtypes import DType
-from lazytorch.tensor import Tensor
+from lazytorch.ir.node import Node
+from lazytorch.ops.leaves import SCALAR
+from lazytorch.tensor.device import device
+from lazytorch.tensor.tensor import Tensor, fresh
 
 
 class StepScalars:
@@ -30,7 +33,7 @@ class StepScalars:
         key = (value, dtype, like.device)
         made = self._made.get(key)
         if made is None:
-            made = self._made[key] = functions.scalar_argument(value, dtype, like.device)
+            made = self._made[key] = _argument(value, dtype, like.device)
         return made
 
 
@@ -53,7 +56,7 @@ class StepCounts:
         count = (float(counter) if known is None else known[1]) + 1.0
         advanced = self._by_value.get(count)
         if advanced is None:
-            advanced = self._by_value[count] = functions.tensor(
+            advanced = self._by_value[count] = torch.tensor(
                 count, dtype=dtypes.float32, device="cpu"
             )
             self._next[id(advanced)] = (advanced, count)
@@ -66,6 +69,12 @@ class StepCounts:
             self._known, self._next, self._by_value = self._next, {}, {}
 
 
+def _argument(value: Any, dtype: DType, place: device) -> Tensor:
+    # Numbers such as 0.5 and 1 are baked into kernels elsewhere; a schedule that passes through
+    # one of them must not cost a compilation.
+    return fresh(Node(SCALAR, (), (), (), dtype, place.runtime, None, float(value)), place)
+
+
 def zero_count() -> Tensor:
     """The step counter of a parameter that has not been updated yet."""
-    return functions.tensor(0.0, dtype=dtypes.float32, device="cpu")
+    return torch.tensor(0.0, dtype=dtypes.float32, device="cpu")

@@ -11,7 +11,7 @@ from lazytorch.optim.optimizer import (
     check_learning_rate,
 )
 from lazytorch.optim.scalars import StepScalars
-from lazytorch.tensor import Tensor
+from lazytorch.tensor.tensor import Tensor
 
 
 class SGD(Optimizer):

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from lazytorch import functional as functions
-from lazytorch.autograd import no_grad
-from lazytorch.tensor import Tensor
+import lazytorch as torch
+from lazytorch.autograd.grad_mode import no_grad
+from lazytorch.tensor.tensor import Tensor
 
 
 def _as_list(parameters: Any) -> list[Tensor]:
@@ -24,14 +24,14 @@ def get_total_norm(
     values = _as_list(tensors)
     norm_type = float(norm_type)
     if not values:
-        return functions.tensor(0.0)
+        return torch.tensor(0.0)
     with no_grad():
         device = values[0].device
-        norms = functions.stack(
-            [functions.linalg.vector_norm(value, norm_type).to(device=device) for value in values]
+        norms = torch.stack(
+            [torch.linalg.vector_norm(value, norm_type).to(device=device) for value in values]
         )
-        total = functions.linalg.vector_norm(norms, norm_type)
-    if error_if_nonfinite and bool(functions.logical_or(total.isnan(), total.isinf())):
+        total = torch.linalg.vector_norm(norms, norm_type)
+    if error_if_nonfinite and bool(torch.logical_or(total.isnan(), total.isinf())):
         raise RuntimeError(
             f"The total norm of order {norm_type} for gradients from `parameters` is non-finite, "
             "so it cannot be clipped. To disable this error and scale the gradients by the "
@@ -75,9 +75,7 @@ def clip_grad_norm_(
     return total_norm
 
 
-def clip_grad_value_(
-    parameters: Any, clip_value: float, foreach: bool | None = None
-) -> None:
+def clip_grad_value_(parameters: Any, clip_value: float, foreach: bool | None = None) -> None:
     """Limit every entry of every gradient to [−clip_value, clip_value], in place."""
     limit = float(clip_value)
     gradients: Iterable[Any] = [p.grad for p in _as_list(parameters) if p.grad is not None]

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from lazytorch import functional as functions
-from lazytorch.tensor import Tensor
+import lazytorch as torch
+from lazytorch.tensor.tensor import Tensor
 
 
 def parameters_to_vector(parameters: Iterable[Tensor]) -> Tensor:
     """All values, flattened one after the other into a 1-d tensor."""
-    return functions.cat([parameter.reshape(-1) for parameter in parameters])
+    return torch.cat([parameter.reshape(-1) for parameter in parameters])
 
 
 def vector_to_parameters(vec: Tensor, parameters: Iterable[Tensor]) -> None:

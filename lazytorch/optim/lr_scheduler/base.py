@@ -10,7 +10,7 @@ import warnings
 from typing import Any
 
 from lazytorch.optim.optimizer import Optimizer
-from lazytorch.tensor import Tensor
+from lazytorch.tensor.tensor import Tensor
 
 
 class LRScheduler:

@@ -14,9 +14,7 @@ from lazytorch.optim.optimizer import Optimizer
 def _check_members(kind: str, optimizer: Any, schedulers: Sequence[LRScheduler]) -> None:
     for place, scheduler in enumerate(schedulers):
         if not hasattr(scheduler, "optimizer"):
-            raise TypeError(
-                f"{kind} at index {place} should have `optimizer` as its attribute."
-            )
+            raise TypeError(f"{kind} at index {place} should have `optimizer` as its attribute.")
         if kind == "SequentialLR" and isinstance(scheduler, ReduceLROnPlateau):
             raise ValueError(
                 f"{kind} does not support `ReduceLROnPlateau` scheduler as it requires "
@@ -68,9 +66,7 @@ class SequentialLR(_Composite):
         last_epoch: int = -1,
     ) -> None:
         if len(schedulers) < 1:
-            raise ValueError(
-                "SequentialLR expects at least one scheduler, but got no scheduler."
-            )
+            raise ValueError("SequentialLR expects at least one scheduler, but got no scheduler.")
         _check_members("SequentialLR", optimizer, schedulers)
         if len(milestones) != len(schedulers) - 1:
             raise ValueError(

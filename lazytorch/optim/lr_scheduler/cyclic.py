@@ -30,9 +30,7 @@ class CosineAnnealingLR(LRScheduler):
         if (self.last_epoch - 1 - self.T_max) % (2 * self.T_max) == 0:
             # The ratio below is 0/0 where the cosine has its minimum.
             swing = (1 - math.cos(math.pi / self.T_max)) / 2
-            return [
-                rate + (base - low) * swing for base, rate in zip(self.base_lrs, self._rates())
-            ]
+            return [rate + (base - low) * swing for base, rate in zip(self.base_lrs, self._rates())]
         now = 1 + math.cos(math.pi * self.last_epoch / self.T_max)
         before = 1 + math.cos(math.pi * (self.last_epoch - 1) / self.T_max)
         return [now / before * (rate - low) + low for rate in self._rates()]
@@ -329,17 +327,13 @@ def for_each_group(name: str, optimizer: Optimizer, value: Any) -> list[Any]:
     return [value] * groups
 
 
-def _total_steps(
-    total_steps: int | None, epochs: int | None, steps_per_epoch: int | None
-) -> int:
+def _total_steps(total_steps: int | None, epochs: int | None, steps_per_epoch: int | None) -> int:
     if total_steps is not None:
         named = {"total_steps": total_steps}
     elif epochs is not None and steps_per_epoch is not None:
         named = {"epochs": epochs, "steps_per_epoch": steps_per_epoch}
     else:
-        raise ValueError(
-            "You must define either total_steps OR (epochs AND steps_per_epoch)"
-        )
+        raise ValueError("You must define either total_steps OR (epochs AND steps_per_epoch)")
     for name, value in named.items():
         if not isinstance(value, int) or value <= 0:
             raise ValueError(f"Expected positive integer {name}, but got {value}")

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
+import lazytorch as torch
 from lazytorch import dtypes
-from lazytorch import functional as functions
-from lazytorch.tensor import Tensor
+from lazytorch.tensor.tensor import Tensor
 
 _HOST_DEVICES = ("cpu", "numpy")
 
@@ -31,13 +31,13 @@ def default_collate(batch: Sequence[Any]) -> Any:
     if isinstance(first, np.ndarray):
         if first.dtype.kind in "SUO":
             raise TypeError(_unknown(first.dtype))
-        return functions.from_numpy(np.stack(list(batch)))
+        return torch.from_numpy(np.stack(list(batch)))
     if isinstance(first, np.generic):
-        return functions.from_numpy(np.array(batch))
+        return torch.from_numpy(np.array(batch))
     if isinstance(first, float):
-        return functions.tensor(list(batch), dtype=dtypes.float64)
+        return torch.tensor(list(batch), dtype=dtypes.float64)
     if isinstance(first, int):
-        return functions.tensor(list(batch))
+        return torch.tensor(list(batch))
     if isinstance(first, (str, bytes)):
         return batch
     if isinstance(first, Mapping):
@@ -69,17 +69,17 @@ def _stack_tensors(batch: Sequence[Tensor]) -> Tensor:
             )
         # On the host: rows of a tensor in memory would otherwise make every batch another
         # computation (other offsets), to be compiled and used once.
-        stacked = functions.from_numpy(np.stack([tensor.numpy() for tensor in batch]))
+        stacked = torch.from_numpy(np.stack([tensor.numpy() for tensor in batch]))
         return stacked.to(device=first.device)
-    return functions.stack(list(batch))
+    return torch.stack(list(batch))
 
 
 def default_convert(data: Any) -> Any:
     """NumPy arrays become tensors, at any depth; the rest stays as it is."""
-    if isinstance(data, Tensor) or isinstance(data, (str, bytes)):
+    if isinstance(data, (Tensor, str, bytes)):
         return data
     if isinstance(data, (np.ndarray, np.generic)):
-        return data if data.dtype.kind in "SUO" else functions.as_tensor(data)
+        return data if data.dtype.kind in "SUO" else torch.as_tensor(data)
     if isinstance(data, Mapping):
         return _like(data, {key: default_convert(value) for key, value in data.items()})
     if isinstance(data, tuple) and hasattr(data, "_fields"):

@@ -14,9 +14,9 @@ import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Generic, TypeVar
 
+import lazytorch as torch
 from lazytorch import dtypes
-from lazytorch import functional as functions
-from lazytorch.tensor import Tensor
+from lazytorch.tensor.tensor import Tensor
 
 Sample = TypeVar("Sample", covariant=True)
 
@@ -67,7 +67,7 @@ class TensorDataset(Dataset[Any]):
 
     def collated(self, indices: Sequence[int]) -> list[Tensor]:
         """The batch of the given rows."""
-        rows = functions.tensor(list(indices), dtype=dtypes.int64)
+        rows = torch.tensor(list(indices), dtype=dtypes.int64)
         return [tensor[rows.to(device=tensor.device)] for tensor in self.tensors]
 
 
@@ -183,7 +183,7 @@ def random_split(
     sizes = _whole_lengths(len(dataset), lengths)
     if sum(sizes) != len(dataset):
         raise ValueError("Sum of input lengths does not equal the length of the input dataset!")
-    order = functions.randperm(sum(sizes), generator=generator).tolist()
+    order = torch.randperm(sum(sizes), generator=generator).tolist()
     ends = itertools.accumulate(sizes)
     return [Subset(dataset, order[end - size : end]) for end, size in zip(ends, sizes)]
 

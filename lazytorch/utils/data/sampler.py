@@ -8,8 +8,8 @@ from typing import Any, Generic, TypeVar
 
 import numpy as np
 
+import lazytorch as torch
 from lazytorch import dtypes
-from lazytorch import functional as functions
 
 Index = TypeVar("Index", covariant=True)
 
@@ -65,13 +65,11 @@ class RandomSampler(Sampler[int]):
     def __iter__(self) -> Iterator[int]:
         size, left = len(self.data_source), self.num_samples
         if self.replacement:
-            drawn = functions.randint(
-                0, size, (left,), dtype=dtypes.int64, generator=self.generator
-            )
+            drawn = torch.randint(0, size, (left,), dtype=dtypes.int64, generator=self.generator)
             yield from drawn.tolist()
             return
         while left > 0:
-            order = functions.randperm(size, generator=self.generator).tolist()
+            order = torch.randperm(size, generator=self.generator).tolist()
             yield from order[:left]
             left -= size
 
@@ -87,7 +85,7 @@ class SubsetRandomSampler(Sampler[int]):
         self.generator = generator
 
     def __iter__(self) -> Iterator[int]:
-        for place in functions.randperm(len(self.indices), generator=self.generator).tolist():
+        for place in torch.randperm(len(self.indices), generator=self.generator).tolist():
             yield self.indices[place]
 
     def __len__(self) -> int:
@@ -106,7 +104,7 @@ class WeightedRandomSampler(Sampler[int]):
     ) -> None:
         _check_positive("num_samples", num_samples)
         _check_flag("replacement", replacement)
-        values = functions.as_tensor(weights, dtype=dtypes.float64)
+        values = torch.as_tensor(weights, dtype=dtypes.float64)
         if values.dim() != 1:
             raise ValueError(
                 "weights should be a 1d sequence but given weights have shape "
@@ -120,7 +118,7 @@ class WeightedRandomSampler(Sampler[int]):
     def __iter__(self) -> Iterator[int]:
         weights = self.weights.numpy()
         if self.replacement:
-            draws = functions.rand(self.num_samples, generator=self.generator).numpy()
+            draws = torch.rand(self.num_samples, generator=self.generator).numpy()
             shares = np.cumsum(weights) / weights.sum()
             places = np.searchsorted(shares, draws.astype(np.float64), side="right")
         else:
@@ -130,7 +128,7 @@ class WeightedRandomSampler(Sampler[int]):
                     f"cannot draw {self.num_samples} samples without replacement from {possible} "
                     "indices of non-zero weight"
                 )
-            draws = functions.rand(len(weights), generator=self.generator).numpy()
+            draws = torch.rand(len(weights), generator=self.generator).numpy()
             # The smallest of exponential draws with these rates come first with these weights.
             with np.errstate(divide="ignore"):
                 times = -np.log1p(-draws.astype(np.float64)) / weights
