@@ -11,13 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from lazytorch.dtypes import DType
 from lazytorch.ir import expression as ex
 from lazytorch.ir.expression import Expression, Guard
 from lazytorch.ir.index import Axis, Index, Loaded, Quotient, row_major_strides
 from lazytorch.ir.kernel import ContractBody, Kernel, Reduce, RowBody, ScanBody, ScatterBody, Stash
 from lazytorch.ops.contraction import as_matrix_product
-from lazytorch.ops.elementwise import cast_array
 from lazytorch.ops.philox import philox_bits, philox_blocks
 
 Arrays = Mapping[int, np.ndarray]
@@ -202,18 +200,11 @@ def _run_contract(body: ContractBody, arrays: Arrays, scalars: Mapping[int, Any]
         product = product * np.asarray(repeated, accumulate)
     shape = tuple(a.size if a in first_axes or a in second_axes else 1 for a in output)
     space = Space(output, arrays, scalars)
-    dtype = _result_dtype(body)
-    space.known[ex.result(body.number, dtype)] = cast_array(product.reshape(shape), dtype)
+    result = ex.result(body.number, body.accumulate)
+    space.known[result] = product.reshape(shape).astype(accumulate, copy=False)
     computed = [(store, space.value(store.value)) for store in body.epilogue]
     for store, value in computed:
         _store(space, store.target, store.index, value)
-
-
-def _result_dtype(body: ContractBody) -> DType:
-    for expression in ex.walk([store.value for store in body.epilogue]):
-        if expression.kind == ex.RESULT and expression.data == body.number:
-            return expression.dtype
-    return body.accumulate
 
 
 def _operand(

@@ -77,6 +77,9 @@ def _contract(graph: Graph, number: int, puller: Puller) -> ContractBody:
     position = {axis: of_atom(axes[axis]) for axis in range(len(sizes))}
     target = flatten(tuple(position[axis] for axis in output_axes), graph.shapes[number])
     dtype = graph.dtypes[number]
+    result = ex.result(number, accumulation_dtype(dtype))
+    if result.dtype is not dtype:
+        result = ex.apply(elementwise.CAST, (dtype,), (result,), dtype)
     summed = tuple(axes[axis] for axis in range(len(sizes)) if axis not in output)
     # An output axis that neither operand uses repeats the result: treat it as a column.
     return ContractBody(
@@ -88,7 +91,7 @@ def _contract(graph: Graph, number: int, puller: Puller) -> ContractBody:
         second=operands[1],
         number=number,
         accumulate=accumulation_dtype(dtype),
-        epilogue=(Store(number, target, ex.result(number, dtype)),),
+        epilogue=(Store(number, target, result),),
     )
 
 
