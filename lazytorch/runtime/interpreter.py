@@ -38,6 +38,9 @@ class Space:
         self.arrays = arrays
         self.scalars = scalars
         self.known: dict[Expression, np.ndarray] = {}
+        # By number, not by expression: those of a stored plan are older than the table in which
+        # expressions are unique.
+        self.results: dict[int, np.ndarray] = {}
 
     def value(self, expression: Expression) -> np.ndarray:
         """The value with size 1 along axes that it does not depend on."""
@@ -109,6 +112,8 @@ class Space:
             return np.where(self.mask(data), then, otherwise)
         if kind == ex.RANDOM:
             return self._random(expression)
+        if kind == ex.RESULT and data in self.results:
+            return self.results[data]
         raise KeyError(f"{expression!r} is read before it is computed")
 
     def _load(self, number: int, index: Index, guard: Guard) -> np.ndarray:
@@ -153,7 +158,7 @@ def _store(space: Space, target: int, index: Index, value: np.ndarray) -> None:
 def _run_rows(body: RowBody, arrays: Arrays, scalars: Mapping[int, Any]) -> None:
     row_space = Space(body.rows, arrays, scalars)
     spaces: dict[tuple[Axis, ...], Space] = {(): row_space}
-    results: dict[Expression, np.ndarray] = {}
+    results: dict[int, np.ndarray] = {}
     # A store may overwrite an array that a later stage of the same rows still reads (an
     # in-place update): every value is computed before any is stored.
     waiting = []
@@ -162,15 +167,14 @@ def _run_rows(body: RowBody, arrays: Arrays, scalars: Mapping[int, Any]) -> None
         if space is None:
             space = spaces[stage.axes] = Space((*body.rows, *stage.axes), arrays, scalars)
             for key, array in results.items():
-                space.known[key] = array.reshape(array.shape + (1,) * len(stage.axes))
+                space.results[key] = array.reshape(array.shape + (1,) * len(stage.axes))
         if isinstance(stage, Reduce):
             first = len(body.rows)
             dimensions = tuple(range(first, first + len(stage.axes)))
             reduced = stage.op.numpy((dimensions,), space.full(stage.value))
-            key = ex.result(stage.number, stage.value.dtype)
-            results[key] = reduced
+            results[stage.number] = reduced
             for axes, other in spaces.items():
-                other.known[key] = reduced.reshape(reduced.shape + (1,) * len(axes))
+                other.results[stage.number] = reduced.reshape(reduced.shape + (1,) * len(axes))
         elif isinstance(stage, Stash):
             raise TypeError("stashes are made by code generation, not by the scheduler")
         else:
@@ -200,8 +204,7 @@ def _run_contract(body: ContractBody, arrays: Arrays, scalars: Mapping[int, Any]
         product = product * np.asarray(repeated, accumulate)
     shape = tuple(a.size if a in first_axes or a in second_axes else 1 for a in output)
     space = Space(output, arrays, scalars)
-    result = ex.result(body.number, body.accumulate)
-    space.known[result] = product.reshape(shape).astype(accumulate, copy=False)
+    space.results[body.number] = product.reshape(shape).astype(accumulate, copy=False)
     computed = [(store, space.value(store.value)) for store in body.epilogue]
     for store, value in computed:
         _store(space, store.target, store.index, value)
