@@ -180,6 +180,8 @@ def _pad_infer(shapes: Shapes, types: Types, attrs: Attrs) -> tuple[Shape, DType
 
 
 def _pad_numpy(attrs: Attrs, array: np.ndarray, fill: np.ndarray) -> np.ndarray:
+    if not attrs[0]:
+        return array  # np.pad refuses arrays without axes
     return np.pad(array, attrs[0], constant_values=fill)
 
 
