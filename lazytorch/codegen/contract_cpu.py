@@ -381,12 +381,9 @@ class _Renderer:
 
     def _declarations(self) -> tuple[str, ...]:
         tiling = self.tiling
-        tile = self.panels.mr * tiling.nv * tiling.width
-        if self.blocks.count > 1:
-            tile *= tiling.row_panels * (tiling.column_groups // tiling.nv)
-        sizes = {self.stage_name: self.stager.stage_size(), self.tile_name: tile}
-        if tiling.scalar_windows:
-            sizes[self.box_name] = self.stager.box_size()
+        sizes = {self.stage_name: tiling.stage_elements, self.tile_name: tiling.tile_elements}
+        if self.stager.box is not None:
+            sizes[self.box_name] = self.stager.box.size
         return tuple(
             f"__local {self.sum_type} {name}[{size}] __attribute__((aligned(64)));"
             for name, size in sizes.items()

@@ -11,14 +11,23 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from lazytorch.codegen import contract_window
+from lazytorch.codegen.contract_box import Box, interior
 from lazytorch.codegen.contract_form import Form, Window, has_unit_stride, windows
-from lazytorch.codegen.contract_tiling import Blocks, Panels, RegisterTile, Tiling, Wish, round_up
+from lazytorch.codegen.contract_tiling import (
+    Blocks,
+    Panels,
+    RegisterTile,
+    Tiling,
+    Wish,
+    round_up,
+    transposing_axis,
+)
 from lazytorch.codegen.target import Target
 from lazytorch.ir.index import Axis
 from lazytorch.ir.kernel import extent
 
 # Cycles that staging one vector of the vector operand takes, by the way it is read.
-STAGE_COPY, STAGE_TRANSPOSE, STAGE_GATHER = 3.0, 8.0, 45.0
+STAGE_COPY, STAGE_TRANSPOSE, STAGE_GATHER = 3.0, 8.0, 130.0
 # Cycles to read one element of the scalar operand from beyond L2, mostly hidden.
 SCALAR_READ = 0.15
 # Cycles to store a finished vector, and to start a work-item.
@@ -47,12 +56,19 @@ def choose_tiling(form: Form, target: Target) -> Tiling:
     """The tiling for a form on a CPU target."""
     wish = wish_for(form, target)
     boxed = usable_scalar_windows(form)
-    panel = _panel_tiling(form, wish, boxed)
     if boxed:
-        return panel[1]
+        box = _panel_tiling(form, wish, boxed)
+        if box is not None:
+            return box[1]
+    panel = _panel_tiling(form, wish, ())
     window = contract_window.choose(form, wish, list(_register_tiles(form.rows, wish.width)))
-    if window is not None and window[0] < panel[0]:
+    if window is not None and (panel is None or window[0] < panel[0]):
         return window[1]
+    if panel is None:
+        raise RuntimeError(
+            f"the device has {target.local_memory} bytes of local memory; a contraction needs "
+            "at least 8192. Use another device, or 'numpy'."
+        )
     return panel[1]
 
 
@@ -73,7 +89,7 @@ def _register_tiles(rows: tuple[Axis, ...], width: int) -> Iterator[RegisterTile
             panels = Panels(tuple(left), axis, chunk, inner)
             mr = panels.mr
             # A row's factor needs a register only where it cannot come straight from memory.
-            if mr * nv + nv + 2 > registers and tiles:
+            if mr * nv + nv + 2 > registers and (tiles or nv > 1):
                 break
             # Two multiply-adds or two loads a cycle; fewer than eight chains wait on latency.
             cycles = max(mr * nv / 2, (mr + nv) / 2 + 0.25, 4.0) + 0.3
@@ -87,16 +103,16 @@ def _register_tiles(rows: tuple[Axis, ...], width: int) -> Iterator[RegisterTile
 # Panels: the vector operand is staged as summed positions x columns -----------------------------
 
 
-def _panel_tiling(form: Form, wish: Wish, boxed: tuple[Window, ...]) -> tuple[float, Tiling]:
+def _panel_tiling(form: Form, wish: Wish, boxed: tuple[Window, ...]) -> tuple[float, Tiling] | None:
     """(cycles, tiling) of the best tiling with a panel of the vector operand."""
     pitch, groups = _column_groups(form, wish.width)
     best: tuple[float, Tiling] | None = None
-    stage = _stage_cycles(form)
     for tile in _register_tiles(form.rows, wish.width):
         if tile.nv > groups:
             continue
         blocks = _box_blocks(form) if boxed else choose_blocks(form.summed, wish, tile.nv)
         step = _row_step(form, tile.panels, boxed)
+        stage = _stage_cycles(form, blocks, pitch, wish.width)
         for column_groups in _column_choices(groups, tile.nv, blocks, wish):
             for row_panels in _row_choices(tile, column_groups, step, blocks, wish):
                 tiling = Tiling(
@@ -107,10 +123,14 @@ def _panel_tiling(form: Form, wish: Wish, boxed: tuple[Window, ...]) -> tuple[fl
                     scalar_windows=boxed,
                 )  # fmt: skip
                 tiling = _split(form, tiling, wish)
+                size = tiling.stage_elements + tiling.tile_elements
+                if boxed:
+                    size += Box(form, tiling).size
+                if size * wish.itemsize > wish.local_bytes:
+                    continue
                 cycles = _cycles(form, tiling, tile.cycles, stage, wish)
                 if best is None or cycles < best[0] * 0.995:
                     best = (cycles, tiling)
-    assert best is not None
     return best
 
 
@@ -126,21 +146,28 @@ def _column_groups(form: Form, width: int) -> tuple[int, int]:
     return pitch, -(-((rest - 1) * pitch + size) // width)
 
 
-def _stage_cycles(form: Form) -> float:
+def _stage_cycles(form: Form, blocks: Blocks, pitch: int, width: int) -> float:
     """Cycles to stage one vector of the vector operand."""
-    if not form.columns:
+    along = transposing_axis(form, blocks, width)
+    if along is not None:
+        return STAGE_TRANSPOSE
+    if not form.columns or not has_unit_stride(form.vector, form.columns[-1]):
         return STAGE_GATHER
     column = form.columns[-1]
-    if has_unit_stride(form.vector, column) and (len(form.columns) == 1 or column.size >= 64):
-        return STAGE_COPY
-    if form.summed and has_unit_stride(form.vector, form.summed[-1]):
-        return STAGE_TRANSPOSE
-    return STAGE_GATHER
+    if column.size < width:
+        return STAGE_GATHER
+    # Vectors across the end of a line, or across a guard's edge, are read lane by lane.
+    broken = 0.0 if pitch % width == 0 or len(form.columns) == 1 else width / column.size
+    low, high, _ = interior(form.vector, column)
+    if high - low < column.size:
+        broken += min(1.0, width / column.size)
+    return STAGE_COPY + min(1.0, broken) * STAGE_GATHER
 
 
 def choose_blocks(summed: tuple[Axis, ...], wish: Wish, nv: int) -> Blocks:
     """Blocks so long that one register tile's part of the staged operand stays in L1."""
-    longest = max(32, min(512, wish.l1_bytes * 2 // 3 // (nv * wish.width * wish.itemsize)))
+    row = nv * wish.width * wish.itemsize
+    longest = max(32, min(512, wish.l1_bytes * 2 // 3 // row, wish.local_bytes // 2 // row))
     inner: tuple[Axis, ...] = ()
     left = list(summed)
     while left and extent((left[-1], *inner)) <= longest:

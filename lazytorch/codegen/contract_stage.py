@@ -11,7 +11,7 @@ from __future__ import annotations
 from lazytorch.codegen import ctypes
 from lazytorch.codegen.contract_box import Box, interior
 from lazytorch.codegen.contract_form import Form, Window, has_unit_stride, through_window
-from lazytorch.codegen.contract_tiling import Tiling
+from lazytorch.codegen.contract_tiling import Tiling, transposing_axis
 from lazytorch.codegen.contract_transpose import transposed
 from lazytorch.codegen.emitter import Emitter
 from lazytorch.ir import index as ix
@@ -36,24 +36,12 @@ class Stager:
 
     # Layout -------------------------------------------------------------------------------------
 
-    def stage_size(self) -> int:
-        """Elements of the vector operand's local array."""
-        width = self.tiling.width
-        if not self.tiling.vector_windows:
-            return self.blocks.length * self.tiling.lanes
-        # Unused lanes of the last vectors reach beyond the box.
-        return self.blocks.chunk * self._plane() + self.tiling.lanes + 2 * width
-
-    def box_size(self) -> int:
-        assert self.box is not None
-        return self.box.size
-
     def vector_steps(self) -> dict[Axis, int]:
         """Distance in the staged vector operand for one step along each summed axis."""
         steps: dict[Axis, int] = {}
         if self.tiling.vector_windows:
             if self.blocks.axis is not None:
-                steps[self.blocks.axis] = self._plane()
+                steps[self.blocks.axis] = self.tiling.plane
             return steps
         step = self.tiling.nv * self.tiling.width
         for axis in reversed(self.blocks.inner):
@@ -89,40 +77,21 @@ class Stager:
 
     # Windows of the vector operand ----------------------------------------------------------------
 
-    def _last(self) -> Window:
-        return self.tiling.vector_windows[-1]
-
-    def _above(self) -> Window | None:
-        return self.tiling.vector_windows[0] if len(self.tiling.vector_windows) > 1 else None
-
-    def _box_rows(self) -> int:
-        above = self._above()
-        if above is None:
-            return 1
-        reach = (above.tap.size - 1) * above.dilation
-        return (self.tiling.window_rows - 1) * above.stride + reach + 1
-
-    def _phase_rows(self) -> int:
-        above = self._above()
-        return -(-self._box_rows() // (above.stride if above is not None else 1))
-
-    def _phase(self) -> int:
-        return self._phase_rows() * self.tiling.pitch
-
-    def _plane(self) -> int:
-        above = self._above()
-        return self._phase() * self._last().stride * (above.stride if above is not None else 1)
-
     def _tap_offset(self, window: Window, position: int) -> int:
         at = position * window.dilation
         phase, step = at % window.stride, at // window.stride
-        if window is self._last():
-            return phase * self._phase() + step
-        return phase * self._last().stride * self._phase() + step * self.tiling.pitch
+        if window is self.tiling.last:
+            return phase * self.tiling.phase + step
+        return phase * self.tiling.last.stride * self.tiling.phase + step * self.tiling.pitch
 
     def stage_box_vector(self, name: str) -> None:
         """Stage the window as [chunk][row phase][column phase][row][column]."""
-        emitter, blocks, above, last = self.emitter, self.blocks, self._above(), self._last()
+        emitter, blocks, above, last = (
+            self.emitter,
+            self.blocks,
+            self.tiling.above,
+            self.tiling.last,
+        )
         across = Axis(last.extent, "w")
         operand = through_window(self.form.vector, last, across)
         down: Axis | None = None
@@ -133,18 +102,18 @@ class Stager:
         if blocks.axis is not None:
             emitter.name_axis(blocks.axis, "(chunk0 + k)")
         emitter.open()
-        place = f"{name} + k * {self._plane()}"
+        place = f"{name} + k * {self.tiling.plane}"
         rows = 1
         if above is not None and down is not None:
-            rows = self._box_rows()
+            rows = self.tiling.box_rows
             emitter.line(f"const int down = row0 * {above.stride} + u;")
             emitter.line(f"if (down >= {above.extent}) break;")
             emitter.name_axis(down, "down")
-            phase = last.stride * self._phase()
+            phase = last.stride * self.tiling.phase
             place += f" + u % {above.stride} * {phase} + u / {above.stride} * {self.tiling.pitch}"
         emitter.line(f"__local {self.sum_type} *d = {place};")
         for phase in range(last.stride):
-            self._box_line(operand, across, last.stride, phase, f"d + {phase * self._phase()}")
+            self._box_line(operand, across, last.stride, phase, f"d + {phase * self.tiling.phase}")
         emitter.close(f"for (int u = 0; u < {rows}; u++) {{")
         emitter.close("for (int k = 0; k < chunk; k++) {")
 
@@ -214,20 +183,13 @@ class Stager:
 
     def stage_panel(self, name: str) -> None:
         """Stage the vector operand as [register tile][summed position][lane]."""
-        form, blocks = self.form, self.blocks
-        unit = form.columns and has_unit_stride(form.vector, form.columns[-1])
-        along = blocks.inner[-1] if blocks.inner else blocks.axis
-        if (
-            form.columns
-            and not unit
-            and along is not None
-            and min(along.size, blocks.chunk if along is blocks.axis else along.size)
-            >= self.tiling.width
-            and has_unit_stride(form.vector, along)
-        ):
+        along = transposing_axis(self.form, self.blocks, self.tiling.width)
+        if along is not None:
             self._panel_by_transposing(name, along)
             return
-        self._panel_by_lanes(name, bool(unit))
+        columns = self.form.columns
+        unit = bool(columns) and has_unit_stride(self.form.vector, columns[-1])
+        self._panel_by_lanes(name, unit)
 
     def _open_summed(self, leave: Axis | None = None) -> list[str]:
         """Open a loop for each summed axis of the block; the heads to close them with."""
@@ -384,7 +346,7 @@ class Stager:
         line(f"const int lane = {q} % {tiling.pitch}, upper = {q} / {tiling.pitch};")
         if not tiling.vector_windows:
             return f"lane + {reach} <= {size} && upper < {extent(form.columns[:-1])}"
-        above = self._above()
+        above = self.tiling.above
         height = above.free.size if above is not None else 1
         rows = tiling.window_rows
         return f"lane + {reach} <= {size} && upper < {rows} && row0 + upper < {height}"
@@ -396,7 +358,7 @@ class Stager:
             return
         emitter.name_axis(form.columns[-1], f"(lane + {lane})" if lane else "lane")
         if self.tiling.vector_windows:
-            above = self._above()
+            above = self.tiling.above
             if above is not None:
                 emitter.name_axis(above.free, "(row0 + upper)")
             return

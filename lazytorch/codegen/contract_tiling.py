@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from lazytorch.codegen.contract_form import Window
+from lazytorch.codegen.contract_form import Form, Window, has_unit_stride
 from lazytorch.ir.index import Axis
 from lazytorch.ir.kernel import extent
 
@@ -98,6 +98,51 @@ class Tiling:
         """Columns of one work-item, unused lanes included."""
         return self.column_groups * self.width
 
+    @property
+    def last(self) -> Window:
+        """The window along the axis that vectors run along."""
+        return self.vector_windows[-1]
+
+    @property
+    def above(self) -> Window | None:
+        """The window along the column axis outside that one, if there is one."""
+        return self.vector_windows[0] if len(self.vector_windows) > 1 else None
+
+    @property
+    def box_rows(self) -> int:
+        """Lines of the vector operand that a work-item's columns touch."""
+        if self.above is None:
+            return 1
+        reach = (self.above.tap.size - 1) * self.above.dilation
+        return (self.window_rows - 1) * self.above.stride + reach + 1
+
+    @property
+    def phase(self) -> int:
+        """Elements of a staged line's part with one remainder by the strides."""
+        stride = self.above.stride if self.above is not None else 1
+        return -(-self.box_rows // stride) * self.pitch
+
+    @property
+    def plane(self) -> int:
+        """Elements staged for one position of the summed axis that blocks are cut from."""
+        return self.phase * self.last.stride * (self.above.stride if self.above is not None else 1)
+
+    @property
+    def stage_elements(self) -> int:
+        """Elements of the vector operand's local array."""
+        if not self.vector_windows:
+            return self.blocks.length * self.lanes
+        # Unused lanes of the last vectors reach beyond the box.
+        return self.blocks.chunk * self.plane + self.lanes + 2 * self.width
+
+    @property
+    def tile_elements(self) -> int:
+        """Elements of the local array of finished, or unfinished, sums."""
+        tile = self.panels.mr * self.nv * self.width
+        if self.blocks.count > 1:
+            tile *= self.row_panels * (self.column_groups // self.nv)
+        return tile
+
     def changed(self, **fields: object) -> Tiling:
         """The tiling with some fields replaced."""
         return replace(self, **fields)  # type: ignore[arg-type]
@@ -119,3 +164,12 @@ class Wish:
 def round_up(value: int, step: int) -> int:
     """The smallest multiple of ``step`` that is not below ``value``."""
     return -(-value // step) * step
+
+
+def transposing_axis(form: Form, blocks: Blocks, width: int) -> Axis | None:
+    """The summed axis along which the vector operand is read and turned around, if it is."""
+    along = blocks.inner[-1] if blocks.inner else blocks.axis
+    if along is None or not form.columns or has_unit_stride(form.vector, form.columns[-1]):
+        return None
+    length = blocks.chunk if along is blocks.axis else along.size
+    return along if length >= width and has_unit_stride(form.vector, along) else None

@@ -88,9 +88,6 @@ def _tiling(
     best: tuple[float, Tiling] | None = None
     for pieces in (1, 2, 4, 8):
         row_panels = -(-panels.count // pieces)
-        sums = column_groups * wish.width * wish.itemsize * panels.mr * row_panels
-        if blocks.count > 1 and sums > wish.local_bytes * 2 // 5 and row_panels > 1:
-            continue
         if pieces > 1 and row_panels * panels.mr < 16:
             break
         block = row_panels * panels.mr * blocks.length * wish.itemsize
@@ -105,11 +102,13 @@ def _tiling(
         item += row_panels * panels.mr * groups * STORE * passes + START
         items = others * -(-panels.count // row_panels)
         cycles = (-(-items // wish.cores) + 0.3 * (items > 1)) * item
-        if best is None or cycles < best[0] * 0.995:
-            best = (cycles, Tiling(
-                width=wish.width, nv=tile.nv, panels=panels, blocks=blocks, pitch=pitch,
-                column_groups=column_groups, column_tiles=tiles, row_panels=row_panels,
-                row_tiles=-(-panels.count // row_panels), splits=1, panels_outside=outside,
-                window_rows=rows, vector_windows=tuple(w for w in pair if w is not None),
-            ))  # fmt: skip
+        tiling = Tiling(
+            width=wish.width, nv=tile.nv, panels=panels, blocks=blocks, pitch=pitch,
+            column_groups=column_groups, column_tiles=tiles, row_panels=row_panels,
+            row_tiles=-(-panels.count // row_panels), splits=1, panels_outside=outside,
+            window_rows=rows, vector_windows=tuple(w for w in pair if w is not None),
+        )  # fmt: skip
+        size = (tiling.stage_elements + tiling.tile_elements) * wish.itemsize
+        if size <= wish.local_bytes and (best is None or cycles < best[0] * 0.995):
+            best = (cycles, tiling)
     return best
