@@ -32,7 +32,7 @@ from lazytorch.ops import leaves
 from lazytorch.runtime import counters, get_device, resolve
 from lazytorch.runtime.device import Device
 from lazytorch.runtime.replay import NumpyReplay, OpenCLReplay, Replay
-from lazytorch.schedule import estimate
+from lazytorch.schedule import estimate, verify
 from lazytorch.schedule.fuse import Fuser, HostStep, Step
 from lazytorch.schedule.graph import Graph, Numbering, build_graph, number_graph
 from lazytorch.schedule.memory import Access, plan_memory, replaceable_inputs
@@ -232,7 +232,7 @@ def _execute(numbering: Numbering, device_name: str) -> None:
 
 
 def _flags() -> tuple[Any, ...]:
-    return (config.get("FUSION"), config.get("BOUNDS"))
+    return (config.get("FUSION"), config.get("BOUNDS"), config.get("SCHEDULE_FAMILY"))
 
 
 def _explained(error: OutOfMemoryError, numbering: Numbering) -> OutOfMemoryError:
@@ -266,6 +266,10 @@ def schedule(numbering: Numbering, device: Device) -> Scheduled:
     stored = choose_stored(graph, config.get("FUSION"))
     fuser = Fuser(graph, stored)
     steps = fuser.run(merge=config.get("FUSION"))
+    checked = config.get("VERIFY")
+    if checked:
+        verify.verify_graph(graph)
+        verify.verify_steps(steps, graph)
     if log.enabled("fuse"):
         log.write("fuse", lambda: "\n".join(map(_describe, steps)))
     sizes = {number: graph.nbytes(number) for number in range(len(graph))}
@@ -282,9 +286,10 @@ def schedule(numbering: Numbering, device: Device) -> Scheduled:
         report = _BoundsReport(new_value(dtypes.int32, 2), sizes, kinds)
     launches = _lower(steps, device, graph, new_value, report)
     outputs = graph.outputs if report is None else [*graph.outputs, report.number]
-    layout = plan_memory(
-        [_access(step) for step in launches], sizes, graph.leaves, outputs, numbering.key[2]
-    )
+    accesses = [_access(step) for step in launches]
+    layout = plan_memory(accesses, sizes, graph.leaves, outputs, numbering.key[2])
+    if checked:
+        verify.verify_layout(accesses, sizes, graph, layout)
     sources = {s.name: s.text for s in (step.source for step in launches) if s is not None}  # type: ignore[union-attr]
     text = program([s for s in (step.source for step in launches) if s is not None]) if sources else ""  # type: ignore[union-attr]
     plan_steps = tuple(step.step for step in launches)
