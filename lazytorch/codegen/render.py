@@ -64,7 +64,7 @@ def render(kernel: Kernel, target: Target, name: str, bounds: Bounds | None = No
     arrays = tuple(dict.fromkeys((*written, *kernel.reads())))
     scalars = _scalars(kernel)
     names = {number: f"a{position}" for position, number in enumerate(arrays)}
-    names.update({number: f"s{position}" for position, number in enumerate(scalars)})
+    names.update({number: f"scalar{position}" for position, number in enumerate(scalars)})
     helpers: dict[str, str] = {}
     local = max(_local_size(body, target) for body in kernel.bodies)
     if bounds is not None and target.family == "cpu":
@@ -155,7 +155,7 @@ def _function(
         constness = "" if number in written else "const "
         parameters.append(f"__global {constness}{ctypes.storage_type(values[number])}* a{position}")
     for position, number in enumerate(scalars):
-        parameters.append(f"const {ctypes.value_type(values[number])} s{position}")
+        parameters.append(f"const {ctypes.value_type(values[number])} scalar{position}")
     head = f"__kernel __attribute__((reqd_work_group_size({local}, 1, 1)))"
     body = "\n".join("  " + line for line in lines)
     return (
