@@ -59,6 +59,9 @@ class GradientFunction:
         """The name shown by ``print(tensor)``."""
         return type(self).__name__
 
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} object at {id(self):#x}>"
+
     def run(self, gradients: list[Any], needs: tuple[bool, ...]) -> tuple[Any, ...]:
         """The gradients for each edge from those of the results."""
         raise NotImplementedError

@@ -127,3 +127,303 @@ def mean(
     out = functions.div(total, float(size))
     rule = _mean_all_rule if dim is None else _mean_rule
     return attach(out, rule, (values,), (shape, axes, keepdim, float(size)))
+
+
+def _product_gradient(g: Any, x: Any, out: Any, attrs: Any, f: Any) -> Any:
+    """Exact with zeros too: a lone zero's gradient is the product of the others."""
+    shape, axes, keepdim = attrs
+    zero = x == 0
+    safe = f.where(zero, 1, x)
+    zeros = f.sum(zero, axes, keepdim=True) if axes else zero.to(dtypes.int64)
+    others = f.prod_over(safe, axes)
+    without_zero = spread(out, shape, axes, keepdim) / safe
+    lone = f.where(f.logical_and(zero, zeros == 1), others, 0)
+    return spread(g, shape, axes, keepdim) * f.where(zeros == 0, without_zero, lone)
+
+
+def prod_over(input: Tensor, axes: tuple[int, ...]) -> Tensor:
+    """The product over several dimensions, kept as 1."""
+    shape = shape_of(input)
+    out = reduce_value(ops.PROD, input, axes, True)
+    return attach(out, _prod_rule, (input,), (shape, axes, True))
+
+
+_prod_all_rule = Rule("ProdBackward0", (_product_gradient,))
+_prod_rule = Rule("ProdBackward1", (_product_gradient,))
+functions.prod_over = prod_over
+functions.product_gradient = lambda g, x, out, axes: _product_gradient(
+    g, x, out, (shape_of(x), axes, False), functions
+)
+
+
+@public()
+def prod(
+    input: Tensor, dim: int | None = None, keepdim: bool = False, *, dtype: DType | None = None
+) -> Tensor:
+    """The product over one dimension, or over all; integers and bools give int64."""
+    values = _accumulation_dtype(input, dtype)
+    shape = shape_of(values)
+    axes = axes_of(dim, len(shape))
+    out = reduce_value(ops.PROD, values, axes, keepdim)
+    rule = _prod_all_rule if dim is None else _prod_rule
+    return attach(out, rule, (values,), (shape, axes, keepdim))
+
+
+@public()
+def nansum(
+    input: Tensor, dim: Dims = None, keepdim: bool = False, *, dtype: DType | None = None
+) -> Tensor:
+    """``sum`` with NaN counted as zero."""
+    kept = functions.where(functions.isnan(input), 0, input)
+    return sum(kept, dim, keepdim, dtype=dtype)
+
+
+@public()
+def nanmean(
+    input: Tensor, dim: Dims = None, keepdim: bool = False, *, dtype: DType | None = None
+) -> Tensor:
+    """``mean`` of what is not NaN."""
+    here = functions.logical_not(functions.isnan(input))
+    total = nansum(input, dim, keepdim, dtype=dtype)
+    return functions.div(total, sum(here, dim, keepdim))  # type: ignore[no-any-return]
+
+
+@public()
+def count_nonzero(input: Tensor, dim: Dims = None) -> Tensor:
+    """How many elements are not zero."""
+    return sum(cast(functions.ne(input, 0), dtypes.int64), dim)
+
+
+# any, all -------------------------------------------------------------------------------------------
+
+
+def _truth_reduction(name: str, op: Any) -> None:
+    def reduce(input: Tensor, dim: Dims = None, keepdim: bool = False) -> Tensor:
+        axes = axes_of(dim, len(shape_of(input)))
+        out = reduce_value(op, cast(input, dtypes.bool_), axes, keepdim)
+        # PyTorch keeps bytes as bytes.
+        return cast(out, dtypes.uint8) if dtype_of(input) is dtypes.uint8 else out
+
+    reduce.__name__ = reduce.__qualname__ = name
+    reduce.__doc__ = f"Whether {name} element over the dimensions is not zero."
+    public()(reduce)
+
+
+_truth_reduction("any", ops.MAX)
+_truth_reduction("all", ops.MIN)
+
+
+# Moments ----------------------------------------------------------------------------------------------
+
+
+def _variance_gradient(g: Any, x: Any, attrs: Any, f: Any) -> Any:
+    shape, axes, keepdim, divisor = attrs
+    centred = x - f.mean(x, axes, keepdim=True)
+    return spread(g, shape, axes, keepdim) * (centred * (2.0 / divisor))
+
+
+def _deviation_gradient(g: Any, x: Any, out: Any, attrs: Any, f: Any) -> Any:
+    scaled = f.where(out == 0, 0, g / (out * 2))
+    return _variance_gradient(scaled, x, attrs, f)
+
+
+_variance_rule = Rule("VarBackward0", (_variance_gradient,))
+_deviation_rule = Rule("StdBackward0", (_deviation_gradient,))
+
+
+def _moment_arguments(
+    input: Tensor, dim: Any, unbiased: Any, correction: Any, name: str
+) -> tuple[tuple[int, ...], float]:
+    if isinstance(dim, bool):
+        dim, unbiased = None, dim
+    if dtype_of(input).kind != "f":
+        raise RuntimeError(f"{name} only support floating point and complex dtypes")
+    if unbiased is not None and correction is None:
+        correction = int(unbiased)
+    amount = 1 if correction is None else correction
+    axes = axes_of(dim, len(shape_of(input)))
+    size = count(tuple(shape_of(input)[axis] for axis in axes))
+    return axes, float(max(size - amount, 0))
+
+
+def _variance(input: Tensor, axes: tuple[int, ...], keepdim: bool, divisor: float) -> Tensor:
+    values = fresh(node_of(input), input._device)
+    centred = functions.sub(values, mean(values, axes, keepdim=True))
+    squares = functions.mul(centred, centred)
+    total = reduce_value(ops.SUM, squares, axes, keepdim)
+    return functions.div(total, divisor)  # type: ignore[no-any-return]
+
+
+@public()
+def var(
+    input: Tensor, dim: Any = None, unbiased: Any = None, keepdim: bool = False, *,
+    correction: Any = None,
+) -> Tensor:  # fmt: skip
+    """The variance over dimensions; divides by ``n - correction`` (1 if not given)."""
+    axes, divisor = _moment_arguments(input, dim, unbiased, correction, "var")
+    out = _variance(input, axes, keepdim, divisor)
+    attrs = (shape_of(input), axes, keepdim, divisor or float("nan"))
+    return attach(out, _variance_rule, (input,), attrs)
+
+
+@public()
+def std(
+    input: Tensor, dim: Any = None, unbiased: Any = None, keepdim: bool = False, *,
+    correction: Any = None,
+) -> Tensor:  # fmt: skip
+    """The standard deviation over dimensions; divides by ``n - correction`` (1 if not given)."""
+    axes, divisor = _moment_arguments(input, dim, unbiased, correction, "std")
+    out = functions.sqrt(_variance(input, axes, keepdim, divisor))
+    attrs = (shape_of(input), axes, keepdim, divisor or float("nan"))
+    return attach(out, _deviation_rule, (input,), attrs)
+
+
+@public(method=False, out=False)
+def var_mean(
+    input: Tensor, dim: Any = None, unbiased: Any = None, keepdim: bool = False, *,
+    correction: Any = None,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """(variance, mean) over dimensions."""
+    variance = var(input, dim, unbiased, keepdim, correction=correction)
+    return variance, mean(input, None if isinstance(dim, bool) else dim, keepdim)
+
+
+@public(method=False, out=False)
+def std_mean(
+    input: Tensor, dim: Any = None, unbiased: Any = None, keepdim: bool = False, *,
+    correction: Any = None,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """(standard deviation, mean) over dimensions."""
+    deviation = std(input, dim, unbiased, keepdim, correction=correction)
+    return deviation, mean(input, None if isinstance(dim, bool) else dim, keepdim)
+
+
+# logsumexp and norms ------------------------------------------------------------------------------------
+
+
+def _logsumexp_gradient(g: Any, x: Any, out: Any, attrs: Any, f: Any) -> Any:
+    return spread(g, *attrs) * f.exp(x - spread(out, *attrs))
+
+
+_logsumexp_rule = Rule("LogsumexpBackward0", (_logsumexp_gradient,))
+
+
+@public()
+def logsumexp(input: Tensor, dim: Dims, keepdim: bool = False) -> Tensor:
+    """``log(sum(exp(input)))`` over dimensions without overflow."""
+    values = input if dtype_of(input).kind == "f" else cast(input, dtypes.float32)
+    shape = shape_of(values)
+    axes = axes_of(dim, len(shape))
+    plain = fresh(node_of(values), values._device)
+    peak = reduce_value(ops.MAX, plain, axes, True)
+    peak = functions.where(functions.isfinite(peak), peak, 0)
+    total = reduce_value(ops.SUM, functions.exp(functions.sub(plain, peak)), axes, True)
+    out = functions.add(functions.log(total), peak)
+    if not keepdim:
+        out = fresh(node_of(out.reshape(_dropped(shape, axes))), out._device)
+    return attach(out, _logsumexp_rule, (values,), (shape, axes, keepdim))
+
+
+def _dropped(shape: tuple[int, ...], axes: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(extent for axis, extent in enumerate(shape) if axis not in axes)
+
+
+def _euclidean_gradient(g: Any, x: Any, out: Any, attrs: Any, f: Any) -> Any:
+    length = spread(out, *attrs)
+    return f.where(length == 0, 0, spread(g, *attrs) * (x / length))
+
+
+_norm_rule = Rule("LinalgVectorNormBackward0", (_euclidean_gradient,))
+
+
+def vector_norm(
+    input: Tensor, ord: Any = 2, dim: Dims = None, keepdim: bool = False, *,
+    dtype: DType | None = None,
+) -> Tensor:  # fmt: skip
+    """The norm of the elements over dimensions: any order, infinities and 0 included."""
+    values = input if dtype is None else cast(input, dtype)
+    if dtype_of(values).kind != "f":
+        raise RuntimeError(
+            "linalg.vector_norm: Expected a floating point or complex tensor as input. Got "
+            f"{scalar_name(dtype_of(values))}"
+        )
+    shape = shape_of(values)
+    axes = axes_of(dim, len(shape))
+    if ord == 2:
+        plain = fresh(node_of(values), values._device)
+        total = reduce_value(ops.SUM, functions.mul(plain, plain), axes, keepdim)
+        out = functions.sqrt(total)
+        return attach(out, _norm_rule, (values,), (shape, axes, keepdim))
+    if ord == 0:
+        return sum(cast(functions.ne(values, 0), dtype_of(values)), axes, keepdim)
+    magnitudes = functions.abs(values)
+    if ord == float("inf"):
+        return amax(magnitudes, axes, keepdim)
+    if ord == float("-inf"):
+        return amin(magnitudes, axes, keepdim)
+    if ord == 1:
+        return sum(magnitudes, axes, keepdim)
+    return functions.pow(sum(functions.pow(magnitudes, ord), axes, keepdim), 1.0 / ord)  # type: ignore[no-any-return]
+
+
+@public()
+def norm(
+    input: Tensor, p: Any = "fro", dim: Dims = None, keepdim: bool = False,
+    dtype: DType | None = None,
+) -> Tensor:  # fmt: skip
+    """The p-norm over dimensions; 'fro' (and ``None``) is the Euclidean one."""
+    if p == "nuc":
+        raise NotImplementedError("norm: the nuclear norm needs singular values")
+    order = 2 if p in ("fro", None) else p
+    return vector_norm(input, order, dim, keepdim, dtype=dtype)
+
+
+@public()
+def dist(input: Tensor, other: Tensor, p: float = 2) -> Tensor:
+    """The p-norm of the difference of two tensors."""
+    return vector_norm(functions.sub(input, other), p)
+
+
+def _no_empty(input: Tensor, axes: tuple[int, ...], name: str) -> None:
+    shape = shape_of(input)
+    if any(shape[axis] == 0 for axis in axes):
+        raise IndexError(
+            f"{name}(): Expected reduction dim to have non-zero size, but the shape is "
+            f"{list(shape)}"
+        )
+
+
+def _extreme_gradient(g: Any, x: Any, out: Any, attrs: Any, f: Any) -> Any:
+    """Shared evenly between equal elements, as in PyTorch."""
+    chosen = (x == spread(out, *attrs)).to(g.dtype)
+    shared = chosen / f.sum(chosen, attrs[1], keepdim=True) if attrs[1] else chosen
+    return shared * spread(g, *attrs)
+
+
+_amax_rule = Rule("AmaxBackward0", (_extreme_gradient,))
+_amin_rule = Rule("AminBackward0", (_extreme_gradient,))
+_max_rule = Rule("MaxBackward1", (_extreme_gradient,))
+_min_rule = Rule("MinBackward1", (_extreme_gradient,))
+
+
+@public()
+def amax(input: Tensor, dim: Dims = None, keepdim: bool = False) -> Tensor:
+    """The largest element over dimensions; the gradient is shared between equal ones."""
+    return extreme_over(ops.MAX, input, dim, keepdim, _amax_rule, "amax")
+
+
+@public()
+def amin(input: Tensor, dim: Dims = None, keepdim: bool = False) -> Tensor:
+    """The smallest element over dimensions; the gradient is shared between equal ones."""
+    return extreme_over(ops.MIN, input, dim, keepdim, _amin_rule, "amin")
+
+
+def extreme_over(
+    op: Any, input: Tensor, dim: Dims, keepdim: bool, rule: Rule, name: str
+) -> Tensor:
+    """``amax`` or ``amin`` under the name of a function."""
+    shape = shape_of(input)
+    axes = axes_of(dim, len(shape))
+    _no_empty(input, axes, name)
+    out = reduce_value(op, input, axes, keepdim)
+    return attach(out, rule, (input,), (shape, axes, keepdim))

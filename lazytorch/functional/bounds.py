@@ -1,0 +1,102 @@
+"""The range of integer values: what index checks need to know before an operation is recorded.
+
+Often it follows from how the value was made (a range, a sort); otherwise the value is computed
+once, here, so that a wrong index is reported at the line that uses it. Answers are remembered
+as long as the node lives.
+"""
+
+from __future__ import annotations
+
+import weakref
+from typing import Any
+
+import numpy as np
+
+from lazytorch.ir.node import Node
+from lazytorch.ops import leaves
+from lazytorch.ops.shapes import count
+from lazytorch.tensor.attach import functions
+from lazytorch.tensor.storage import node_of, shape_of
+from lazytorch.tensor.tensor import Tensor
+
+Range = tuple[int, int]
+_known: weakref.WeakKeyDictionary[Node, Range] = weakref.WeakKeyDictionary()
+_STEPS = 12
+
+
+def remember_range(tensor: Tensor, low: int, high: int) -> Tensor:
+    """Note that a tensor's values lie in [low, high]; returns the tensor."""
+    _known[node_of(tensor)] = (low, high)
+    return tensor
+
+
+def value_range(tensor: Tensor) -> Range:
+    """Bounds of an integer tensor's values; (0, -1) when it is empty."""
+    if not count(shape_of(tensor)):
+        return (0, -1)
+    shared = tensor._storage is not None and tensor._storage.host_shared
+    if not shared:
+        node = node_of(tensor)
+        found = _known.get(node) or _derived(node)
+        if found is not None:
+            return found
+    array = functions.peek(tensor)
+    found = (int(array.min()), int(array.max()))
+    if not shared:
+        _known[node_of(tensor)] = found
+    return found
+
+
+def _derived(node: Node) -> Range | None:
+    """What follows from how the node was made: moves keep ranges, ranges and sorts give them."""
+    for _ in range(_STEPS):
+        if node.op is leaves.IOTA:
+            return (0, node.shape[0] - 1)
+        if node.op is leaves.CONSTANT:
+            return (int(node.attrs[0]), int(node.attrs[0]))
+        if node.op is leaves.SCALAR:
+            return (int(node.buffer), int(node.buffer))
+        if node.op.kind == "sort":
+            return (0, node.shape[node.attrs[0]] - 1)
+        if node.op.kind == "move" and len(node.src) == 1:
+            node = node.src[0]
+            known = _known.get(node)
+            if known is not None:
+                return known
+            continue
+        return None
+    return None
+
+
+def check_index(tensor: Tensor, extent: int, axis: int) -> Tensor:
+    """Positions along an axis of ``extent``, negative ones counted from the front.
+
+    ``IndexError`` as PyTorch's when one lies outside.
+    """
+    low, high = value_range(tensor)
+    if low > high:
+        return tensor
+    if low < -extent or high >= extent:
+        wrong = low if low < -extent else high
+        raise IndexError(
+            f"index {wrong} is out of bounds for dimension {axis} with size {extent}"
+        )
+    if low >= 0:
+        return tensor
+    wrapped: Any = functions.where(tensor < 0, tensor + extent, tensor)  # type: ignore[operator]
+    return remember_range(wrapped, 0, extent - 1)
+
+
+def check_positions(tensor: Tensor, extent: int, function: str, axis: int) -> None:
+    """``RuntimeError`` when a position lies outside [0, extent), as gather and scatter give."""
+    low, high = value_range(tensor)
+    if low <= high and (low < 0 or high >= extent):
+        wrong = low if low < 0 else high
+        raise RuntimeError(
+            f"index {wrong} is out of bounds for dimension {axis} with size {extent} ({function})"
+        )
+
+
+def as_array(values: Any) -> np.ndarray:
+    """Indices of any kind as an integer array on the host."""
+    return np.asarray(functions.peek(values) if isinstance(values, Tensor) else values)
