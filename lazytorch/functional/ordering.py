@@ -1,0 +1,316 @@
+"""Sorting and what rests on it: topk, unique, median, counting."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from lazytorch import dtypes, engine
+from lazytorch.autograd.tape import named
+from lazytorch.functional import results
+from lazytorch.functional.shape import reshape, sliced
+from lazytorch.ops import indexing, reduction
+from lazytorch.ops.shapes import normalize_axis
+from lazytorch.tensor.apply import apply, cast
+from lazytorch.tensor.attach import functions, public
+from lazytorch.tensor.creation import tensor as make_tensor
+from lazytorch.tensor.storage import dtype_of, node_of, shape_of
+from lazytorch.tensor.tensor import Tensor, fresh
+
+_sort_rule = named(indexing.GATHER, "SortBackward0")
+_topk_rule = named(indexing.GATHER, "TopkBackward0")
+
+
+def _order(input: Tensor, axis: int, descending: bool) -> Tensor:
+    """The stable order of a dimension; NaN counts as the largest."""
+    plain = fresh(node_of(input), input._device)
+    if dtype_of(input) is dtypes.bool_:
+        plain = cast(plain, dtypes.uint8)
+    return apply(reduction.ARGSORT, (plain,), (axis, descending))
+
+
+@public()
+def sort(input: Tensor, dim: int = -1, descending: bool = False, stable: bool = False) -> Any:
+    """(values, indices) in order along a dimension; equal elements keep theirs."""
+    shape = shape_of(input)
+    axis = normalize_axis(dim, len(shape))
+    if not shape:
+        return results.Sort(functions.clone(input), functions.zeros((), dtype=dtypes.int64))
+    order = _order(input, axis, descending)
+    return results.Sort(apply(indexing.GATHER, (input, order), (axis,), _sort_rule), order)
+
+
+@public()
+def argsort(
+    input: Tensor, dim: int = -1, descending: bool = False, stable: bool = False
+) -> Tensor:
+    """The places of the elements in order along a dimension."""
+    return sort(input, dim, descending, stable).indices  # type: ignore[no-any-return]
+
+
+@public()
+def msort(input: Tensor) -> Tensor:
+    """Sorted along the first dimension."""
+    return sort(input, 0).values  # type: ignore[no-any-return]
+
+
+@public()
+def topk(
+    input: Tensor, k: int, dim: int = -1, largest: bool = True, sorted: bool = True
+) -> Any:
+    """(values, indices) of the ``k`` largest or smallest along a dimension, in order."""
+    shape = shape_of(input)
+    axis = normalize_axis(dim, len(shape))
+    if not 0 <= k <= (shape[axis] if shape else 1):
+        raise RuntimeError("selected index k out of range")
+    if not shape:
+        return results.TopK(functions.clone(input), functions.zeros((), dtype=dtypes.int64))
+    order = functions.contiguous_value(sliced(_order(input, axis, largest), axis, 0, k))
+    return results.TopK(apply(indexing.GATHER, (input, order), (axis,), _topk_rule), order)
+
+
+@public()
+def kthvalue(input: Tensor, k: int, dim: int = -1, keepdim: bool = False) -> Any:
+    """(value, index) of the k-th smallest element along a dimension, counted from 1."""
+    shape = shape_of(input)
+    axis = normalize_axis(dim, len(shape))
+    if not 1 <= k <= (shape[axis] if shape else 1):
+        raise RuntimeError(f"kthvalue(): selected number k out of range for dimension {axis}")
+    ordered = sort(input, axis)
+    if not shape:
+        return results.KthValue(*ordered)
+    return results.KthValue(*(_picked(part, axis, k - 1, keepdim) for part in ordered))
+
+
+def _picked(tensor: Tensor, axis: int, place: int, keepdim: bool) -> Tensor:
+    part = sliced(tensor, axis, place, place + 1)
+    picked = part if keepdim else functions.squeeze(part, axis)
+    return functions.clone(picked)  # type: ignore[no-any-return]
+
+
+@public()
+def median(input: Tensor, dim: int | None = None, keepdim: bool = False) -> Any:
+    """The (lower) median of all elements, or (values, indices) along a dimension."""
+    if dim is None:
+        flat = reshape(input, (-1,))
+        if not input.numel():
+            return functions.full((), float("nan"))
+        return median(flat, 0).values
+    shape = shape_of(input)
+    axis = normalize_axis(dim, len(shape))
+    if not shape:
+        return results.Median(functions.clone(input), functions.zeros((), dtype=dtypes.int64))
+    ordered = sort(input, axis)
+    middle = (shape[axis] - 1) // 2
+    values, indices = (_picked(part, axis, middle, True) for part in ordered)
+    if dtype_of(input).kind == "f":
+        # NaN sorts last, but one of them makes the median NaN.
+        last = [_picked(part, axis, shape[axis] - 1, True) for part in ordered]
+        spoiled = functions.isnan(last[0])
+        values = functions.where(spoiled, last[0], values)
+        indices = functions.where(spoiled, last[1], indices)
+    if not keepdim:
+        values, indices = functions.squeeze(values, axis), functions.squeeze(indices, axis)
+    return results.Median(values, indices)
+
+
+@public()
+def quantile(
+    input: Tensor, q: Any, dim: int | None = None, keepdim: bool = False, *,
+    interpolation: str = "linear",
+) -> Tensor:  # fmt: skip
+    """Quantiles along a dimension (all elements without one), as NumPy defines them."""
+    if interpolation not in ("linear", "lower", "higher", "midpoint", "nearest"):
+        raise RuntimeError(
+            "quantile() interpolation must be one of linear, lower, higher, midpoint or nearest, "
+            f"but got {interpolation}"
+        )
+    values = reshape(input, (-1,)) if dim is None else input
+    axis = normalize_axis(0 if dim is None else dim, len(shape_of(values)))
+    ordered = functions.movedim(sort(values, axis).values, axis, -1)
+    points = np.atleast_1d(np.asarray(functions.peek(q) if isinstance(q, Tensor) else q, np.float64))
+    if ((points < 0) | (points > 1)).any():
+        raise RuntimeError("quantile() q values must be in the range [0, 1]")
+    extent = shape_of(values)[axis]
+    parts = [_between(ordered, point * (extent - 1), interpolation) for point in points]
+    single = not (isinstance(q, Tensor) and shape_of(q)) and np.ndim(functions.peek(q) if isinstance(q, Tensor) else q) == 0
+    if keepdim:
+        if dim is None:
+            parts = [reshape(part, (1,) * len(shape_of(input))) for part in parts]
+        else:
+            parts = [functions.unsqueeze(part, axis) for part in parts]
+    return parts[0] if single else functions.stack(parts, 0)  # type: ignore[no-any-return]
+
+
+def _between(ordered: Tensor, rank: float, interpolation: str) -> Tensor:
+    low, high = int(np.floor(rank)), int(np.ceil(rank))
+    first, second = ordered[..., low], ordered[..., high]  # type: ignore[index]
+    if interpolation == "lower":
+        return first  # type: ignore[no-any-return]
+    if interpolation == "higher":
+        return second  # type: ignore[no-any-return]
+    if interpolation == "nearest":
+        return ordered[..., int(np.rint(rank))]  # type: ignore[index, no-any-return]
+    weight = 0.5 if interpolation == "midpoint" else rank - low
+    return functions.lerp(first, second, float(weight))  # type: ignore[no-any-return]
+
+
+# What depends on the values --------------------------------------------------------------------------
+
+
+def _leaf(array: np.ndarray, like: Tensor) -> Tensor:
+    values = np.ascontiguousarray(array)
+    return fresh(engine.leaf_from_array(values, like._device.runtime), like._device)
+
+
+@public(out=False)
+def unique(
+    input: Tensor, sorted: bool = True, return_inverse: bool = False, return_counts: bool = False,
+    dim: int | None = None,
+) -> Any:  # fmt: skip
+    """The different elements in order, with where each went and how often it occurs.
+
+    The number of results depends on the values, so this computes them.
+    """
+    array = functions.peek(input)
+    axis = None if dim is None else normalize_axis(dim, array.ndim)
+    found, inverse, counts = np.unique(
+        array, return_inverse=True, return_counts=True, axis=axis, equal_nan=False
+    )
+    parts = [_leaf(found, input)]
+    if return_inverse:
+        shape = array.shape if axis is None else (-1,)
+        parts.append(_leaf(inverse.reshape(shape).astype(np.int64), input))
+    if return_counts:
+        parts.append(_leaf(counts.astype(np.int64), input))
+    return parts[0] if len(parts) == 1 else tuple(parts)
+
+
+@public(out=False)
+def unique_consecutive(
+    input: Tensor, return_inverse: bool = False, return_counts: bool = False, dim: int | None = None
+) -> Any:
+    """Neighbouring equal elements taken together."""
+    array = functions.peek(input)
+    if dim is None:
+        array = array.reshape(-1)
+        axis = 0
+    else:
+        axis = normalize_axis(dim, array.ndim)
+    rows = np.moveaxis(array, axis, 0).reshape(array.shape[axis], -1)
+    starts = np.ones(rows.shape[0], bool)
+    starts[1:] = (rows[1:] != rows[:-1]).any(1)
+    places = np.flatnonzero(starts)
+    parts = [_leaf(np.take(array, places, axis), input)]
+    if return_inverse:
+        inverse = np.cumsum(starts) - 1
+        shape = shape_of(input) if dim is None else (-1,)
+        parts.append(_leaf(inverse.astype(np.int64).reshape(shape), input))
+    if return_counts:
+        counts = np.diff(np.append(places, rows.shape[0]))
+        parts.append(_leaf(counts.astype(np.int64), input))
+    return parts[0] if len(parts) == 1 else tuple(parts)
+
+
+@public(out=False)
+def bincount(input: Tensor, weights: Tensor | None = None, minlength: int = 0) -> Tensor:
+    """How often (or with which weight) each non-negative integer occurs in a vector."""
+    if len(shape_of(input)) != 1 or dtype_of(input).kind not in "iu":
+        raise RuntimeError("bincount only supports 1-d non-negative integral inputs.")
+    if minlength < 0:
+        raise RuntimeError("minlength should be >= 0")
+    array = functions.peek(input)
+    if array.size and array.min() < 0:
+        raise RuntimeError("bincount only supports 1-d non-negative integral inputs.")
+    if weights is None:
+        return _leaf(np.bincount(array, minlength=minlength).astype(np.int64), input)
+    if shape_of(weights) != shape_of(input):
+        raise RuntimeError("weights should be 1-d and have the same length as input")
+    heavy = functions.peek(weights)
+    total = np.bincount(array, heavy, minlength)
+    wanted = np.float32 if dtype_of(weights) is dtypes.float32 else np.float64
+    return _leaf(total.astype(wanted), input)
+
+
+@public()
+def histc(input: Tensor, bins: int = 100, min: float = 0, max: float = 0) -> Tensor:
+    """How many elements fall in each of ``bins`` equal intervals between two bounds."""
+    array = functions.peek(input).reshape(-1)
+    low, high = float(min), float(max)
+    if low == high:
+        low, high = (float(array.min()), float(array.max())) if array.size else (0.0, 1.0)
+    if low == high:
+        low, high = low - 1, high + 1
+    counts, _ = np.histogram(array, bins, (low, high))
+    return _leaf(counts.astype(dtype_of(input).numpy), input)
+
+
+@public()
+def isin(elements: Any, test_elements: Any, *, assume_unique: bool = False, invert: bool = False) -> Tensor:
+    """Where elements are among ``test_elements``."""
+    left = elements if isinstance(elements, Tensor) else make_tensor(elements)
+    right = test_elements if isinstance(test_elements, Tensor) else make_tensor(test_elements)
+    apart = functions.eq(functions.unsqueeze(left, -1), reshape(right, (-1,)))
+    found = functions.any(apart, -1)
+    return functions.logical_not(found) if invert else found  # type: ignore[no-any-return]
+
+
+@public()
+def searchsorted(
+    sorted_sequence: Tensor, input: Any, *, out_int32: bool = False, right: bool = False,
+    side: str | None = None,
+) -> Tensor:  # fmt: skip
+    """Where each value would be inserted to keep an ordered sequence ordered."""
+    values = input if isinstance(input, Tensor) else make_tensor(input)
+    after = right or side == "right"
+    ordered = functions.unsqueeze(sorted_sequence, -2)
+    wanted = functions.unsqueeze(values, -1)
+    if len(shape_of(sorted_sequence)) == 1:
+        ordered = sorted_sequence
+    below = functions.le(ordered, wanted) if after else functions.lt(ordered, wanted)
+    return functions.sum(below, -1, dtype=dtypes.int32 if out_int32 else dtypes.int64)  # type: ignore[no-any-return]
+
+
+@public()
+def bucketize(input: Any, boundaries: Tensor, *, out_int32: bool = False, right: bool = False) -> Tensor:
+    """The number of the interval between boundaries in which each value lies."""
+    return searchsorted(boundaries, input, out_int32=out_int32, right=right)
+
+
+# Comparison of whole tensors ----------------------------------------------------------------------------
+
+
+@public(out=False)
+def equal(input: Tensor, other: Tensor) -> bool:
+    """Whether two tensors have the same shape and elements."""
+    if shape_of(input) != shape_of(other):
+        return False
+    return bool(np.array_equal(functions.peek(input), functions.peek(other)))
+
+
+@public(out=False)
+def isclose(
+    input: Tensor, other: Tensor, rtol: float = 1e-05, atol: float = 1e-08, equal_nan: bool = False
+) -> Tensor:
+    """Where ``|input - other| <= atol + rtol * |other|``."""
+    same = functions.eq(input, other)
+    if equal_nan and dtype_of(input).kind == "f":
+        both = functions.logical_and(functions.isnan(input), functions.isnan(other))
+        same = functions.logical_or(same, both)
+    if dtype_of(input) is dtypes.bool_:
+        return same  # type: ignore[no-any-return]
+    gap = functions.abs(functions.sub(input, other))
+    allowed = functions.add(functions.mul(functions.abs(other), rtol), atol)
+    near = functions.logical_and(functions.isfinite(gap), functions.le(gap, allowed))
+    return functions.logical_or(same, near)  # type: ignore[no-any-return]
+
+
+@public(out=False)
+def allclose(
+    input: Tensor, other: Tensor, rtol: float = 1e-05, atol: float = 1e-08, equal_nan: bool = False
+) -> bool:
+    """Whether all elements are close."""
+    return bool(functions.all(isclose(input, other, rtol, atol, equal_nan)))
+
+

@@ -1,0 +1,424 @@
+"""Reading and writing at positions given by tensors: gather, scatter and their relatives."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from lazytorch import dtypes, engine
+from lazytorch.autograd.tape import named
+from lazytorch.functional.bounds import check_index, check_positions, remember_range
+from lazytorch.functional.shape import reshape
+from lazytorch.ops import indexing, movement
+from lazytorch.ops.shapes import count, normalize_axis
+from lazytorch.tensor.apply import apply, cast, to_operand
+from lazytorch.tensor.attach import functions, public
+from lazytorch.tensor.inplace import store
+from lazytorch.tensor.promotion import scalar_name
+from lazytorch.tensor.storage import dtype_of, node_of, shape_of
+from lazytorch.tensor.tensor import Tensor, fresh
+
+Shape = tuple[int, ...]
+
+
+def _long_index(index: Tensor, name: str) -> Tensor:
+    if dtype_of(index) not in (dtypes.int64, dtypes.int32):
+        raise RuntimeError(f"{name}(): Expected dtype int64 for index, but got {dtype_of(index)!r}")
+    return index
+
+
+def _cut(tensor: Tensor, shape: Shape) -> Tensor:
+    """The leading part of a tensor, where its shape is larger."""
+    if shape_of(tensor) == shape:
+        return tensor
+    starts, steps = (0,) * len(shape), (1,) * len(shape)
+    return apply(movement.SLICE, (tensor,), (starts, shape, steps))
+
+
+_gather_rule = named(indexing.GATHER, "GatherBackward0")
+
+
+@public()
+def gather(input: Tensor, dim: int, index: Tensor, *, sparse_grad: bool = False) -> Tensor:
+    """``out[i][j] = input[index[i][j]][j]`` along dimension 0, likewise along others.
+
+    ``index`` has the input's number of dimensions and is nowhere larger except along ``dim``.
+    """
+    shape, wanted = shape_of(input), shape_of(index)
+    _long_index(index, "gather")
+    if not shape or not wanted:
+        return reshape(gather(_row(input), 0, _row(index)), wanted)
+    axis = normalize_axis(dim, len(shape))
+    if len(shape) != len(wanted):
+        raise RuntimeError(
+            "Index tensor must have the same number of dimensions as input tensor"
+        )
+    for place, (have, want) in enumerate(zip(shape, wanted)):
+        if place != axis and want > have:
+            raise RuntimeError(
+                f"Size does not match at dimension {place} expected index {list(wanted)} to be no "
+                f"larger than self {list(shape)} apart from dimension {axis}"
+            )
+    check_positions(index, shape[axis], "gather", axis)
+    part = tuple(have if place == axis else want for place, (have, want) in enumerate(zip(shape, wanted)))
+    return apply(indexing.GATHER, (_cut(input, part), index), (axis,), _gather_rule)
+
+
+def _row(tensor: Tensor) -> Tensor:
+    return tensor if shape_of(tensor) else reshape(tensor, (1,))
+
+
+@public()
+def take_along_dim(input: Tensor, indices: Tensor, dim: int | None = None) -> Tensor:
+    """``gather`` with broadcasting; over all elements without ``dim``."""
+    if dim is None:
+        return gather(reshape(input, (-1,)), 0, reshape(indices, (-1,)))
+    rank = len(shape_of(input))
+    axis = normalize_axis(dim, rank)
+    checked = check_index(cast(indices, dtypes.int64), shape_of(input)[axis], axis)
+    shape, wanted = shape_of(input), shape_of(indices)
+    common = tuple(max(a, b) for a, b in zip(shape, wanted))
+    data = tuple(shape[axis] if place == axis else common[place] for place in range(rank))
+    where = tuple(wanted[axis] if place == axis else common[place] for place in range(rank))
+    return gather(
+        functions.broadcast_to(input, data), axis, functions.broadcast_to(checked, where)
+    )
+
+
+_index_select_rule = named(indexing.GATHER, "IndexSelectBackward0")
+
+
+@public()
+def index_select(input: Tensor, dim: int, index: Tensor) -> Tensor:
+    """The positions ``index`` (a vector) of a dimension."""
+    if len(shape_of(index)) > 1:
+        raise IndexError("index_select(): Index is supposed to be a vector")
+    _long_index(index, "index_select")
+    if not shape_of(input):
+        return functions.clone(input)  # type: ignore[no-any-return]
+    axis = normalize_axis(dim, len(shape_of(input)))
+    low_high_checked = _row(index)
+    try:
+        check_positions(low_high_checked, shape_of(input)[axis], "index_select", axis)
+    except RuntimeError as error:
+        raise IndexError(f"index out of range in self: {error}") from None
+    positions = _along(low_high_checked, axis, len(shape_of(input)))
+    return apply(indexing.GATHER, (input, positions), (axis,), _index_select_rule)
+
+
+def _along(index: Tensor, axis: int, rank: int) -> Tensor:
+    """A vector of positions in the shape in which the primitives take it."""
+    shape = tuple(shape_of(index)[0] if place == axis else 1 for place in range(rank))
+    if shape == shape_of(index):
+        return index
+    return fresh(
+        node_of(apply(movement.RESHAPE, (fresh(node_of(index), index._device),), (shape,))),
+        index._device,
+    )
+
+
+# Scatter ------------------------------------------------------------------------------------------
+
+_MODES = {"sum": "add", "prod": "prod", "amax": "max", "amin": "min"}
+_rules = {
+    "set": named(indexing.SCATTER, "ScatterBackward0"),
+    "add": named(indexing.SCATTER, "ScatterAddBackward0"),
+    "prod": named(indexing.SCATTER, "ScatterReduceBackward0"),
+    "max": named(indexing.SCATTER, "ScatterReduceBackward0"),
+    "min": named(indexing.SCATTER, "ScatterReduceBackward0"),
+}
+
+
+def _scattered(
+    input: Tensor, dim: int, index: Tensor, src: Any, mode: str, name: str
+) -> Tensor:
+    shape, wanted = shape_of(input), shape_of(index)
+    if dtype_of(index) is not dtypes.int64:
+        raise RuntimeError(f"{name}(): Expected dtype int64 for index")
+    if isinstance(src, Tensor) and dtype_of(src) is not dtype_of(input):
+        raise RuntimeError(f"{name}(): Expected self.dtype to be equal to src.dtype")
+    if not shape:
+        return reshape(_scattered(_row(input), 0, _row(index), src if not isinstance(src, Tensor) else _row(src), mode, name), ())
+    axis = normalize_axis(dim, len(shape))
+    if len(wanted) != len(shape) and count(wanted):
+        raise RuntimeError(
+            "Index tensor must have the same number of dimensions as self tensor"
+        )
+    if not count(wanted):
+        return functions.clone(input)  # type: ignore[no-any-return]
+    for place, (have, want) in enumerate(zip(shape, wanted)):
+        if place != axis and want > have:
+            raise RuntimeError(
+                f"Expected index {list(wanted)} to be no larger than self {list(shape)} apart from "
+                f"dimension {axis}"
+            )
+    check_positions(index, shape[axis], name, axis)
+    values = _source_values(input, src, wanted, name)
+    part = tuple(have if place == axis else want for place, (have, want) in enumerate(zip(shape, wanted)))
+    if part == shape:
+        return apply(indexing.SCATTER, (input, index, values), (axis, mode), _rules[mode])
+    inside = apply(indexing.SCATTER, (_cut(input, part), index, values), (axis, mode), _rules[mode])
+    strides: list[int] = []
+    step = 1
+    for extent in reversed(shape):
+        strides.insert(0, step)
+        step *= extent
+    return functions.insert_strided(input, inside, tuple(strides), 0)  # type: ignore[no-any-return]
+
+
+def _source_values(input: Tensor, src: Any, wanted: Shape, name: str) -> Tensor:
+    if not isinstance(src, Tensor):
+        number = to_operand(src, dtype_of(input), input._device)
+        return apply(movement.EXPAND, (number,), (wanted,))
+    if any(want > have for want, have in zip(wanted, shape_of(src))):
+        raise RuntimeError(
+            f"Expected index {list(wanted)} to be no larger than src {list(shape_of(src))} "
+            f"({name})"
+        )
+    return _cut(src, wanted)
+
+
+@public(inplace=True)
+def scatter(
+    input: Tensor, dim: int, index: Tensor, src: Any = None, *, value: Any = None, reduce: Any = None
+) -> Tensor:
+    """``input`` with ``src`` (tensor or number) written at positions along ``dim``."""
+    source = value if src is None else src
+    if reduce is not None:
+        if reduce not in ("add", "multiply"):
+            raise RuntimeError("reduce argument must be either add or multiply.")
+        return _scattered(input, dim, index, source, {"add": "add", "multiply": "prod"}[reduce], "scatter")
+    return _scattered(input, dim, index, source, "set", "scatter")
+
+
+@public(inplace=True)
+def scatter_add(input: Tensor, dim: int, index: Tensor, src: Tensor) -> Tensor:
+    """``input`` with ``src`` added at positions along ``dim``."""
+    return _scattered(input, dim, index, src, "add", "scatter_add")
+
+
+@public(inplace=True)
+def scatter_reduce(
+    input: Tensor, dim: int, index: Tensor, src: Tensor, reduce: str, *, include_self: bool = True
+) -> Tensor:
+    """``input`` with ``src`` combined at positions along ``dim``: sum, prod, mean, amax, amin."""
+    if reduce not in (*_MODES, "mean"):
+        raise RuntimeError(
+            f"reduce argument must be either sum, prod, mean, amax or amin, got {reduce}"
+        )
+    base = input
+    ones = functions.ones_like(src)
+    if not include_self:
+        hit = _scattered(functions.zeros_like(input), dim, index, ones, "add", "scatter_reduce")
+        neutral = {"sum": 0, "mean": 0, "prod": 1, "amax": _lowest(input), "amin": _highest(input)}
+        base = functions.where(functions.ne(hit, 0), neutral[reduce], input)
+        base = cast(base, dtype_of(input))
+    mode = _MODES.get(reduce, "add")
+    out = _scattered(base, dim, index, src, mode, "scatter_reduce")
+    if reduce == "mean":
+        start = functions.ones_like(input) if include_self else functions.zeros_like(input)
+        counts = _scattered(start, dim, index, ones, "add", "scatter_reduce")
+        counts = functions.clamp(counts, min=1)
+        rounded = None if dtype_of(input).kind == "f" else "floor"
+        out = functions.div(out, counts, rounding_mode=rounded)
+    return out
+
+
+def _lowest(like: Tensor) -> Any:
+    dtype = dtype_of(like)
+    return -float("inf") if dtype.kind == "f" else int(np.iinfo(dtype.numpy).min)
+
+
+def _highest(like: Tensor) -> Any:
+    dtype = dtype_of(like)
+    return float("inf") if dtype.kind == "f" else int(np.iinfo(dtype.numpy).max)
+
+
+def scatter_base_gradient(
+    g: Tensor, x: Tensor, y: Tensor, z: Tensor, out: Tensor, axis: int, mode: str
+) -> Tensor:
+    """The gradient of the base of a scatter."""
+    if mode == "add":
+        return g
+    if mode == "set":
+        zeros = functions.zeros(shape_of(z), dtype=g.dtype, device=g.device)
+        return functions.scatter_primitive(g, y, zeros, axis, "set")  # type: ignore[no-any-return]
+    if mode == "prod":
+        return functions.where(x == 0, 0, g * out / x)  # type: ignore[operator, no-any-return]
+    return functions.where(x == out, g / _winners(x, y, z, out, axis), 0)  # type: ignore[operator, no-any-return]
+
+
+def scatter_value_gradient(
+    g: Tensor, x: Tensor, y: Tensor, z: Tensor, out: Tensor, axis: int, mode: str
+) -> Tensor:
+    """The gradient of the values of a scatter."""
+    taken = functions.gather_primitive(g, y, axis)
+    if mode in ("add", "set"):
+        return taken  # type: ignore[no-any-return]
+    result = functions.gather_primitive(out, y, axis)
+    if mode == "prod":
+        return functions.where(z == 0, 0, taken * result / z)  # type: ignore[no-any-return]
+    shares = functions.gather_primitive(g / _winners(x, y, z, out, axis), y, axis)  # type: ignore[operator]
+    return functions.where(z == result, shares, 0)  # type: ignore[no-any-return]
+
+
+def _winners(x: Tensor, y: Tensor, z: Tensor, out: Tensor, axis: int) -> Tensor:
+    """How many values share the place of an extreme one."""
+    hits = cast(functions.eq(z, functions.gather_primitive(out, y, axis)), dtype_of(z))
+    own = cast(functions.eq(x, out), dtype_of(z))
+    return functions.scatter_primitive(own, y, hits, axis, "add")  # type: ignore[no-any-return]
+
+
+functions.scatter_base_gradient = scatter_base_gradient
+functions.scatter_value_gradient = scatter_value_gradient
+
+
+# Whole slices ---------------------------------------------------------------------------------------
+
+
+def _slices(input: Tensor, dim: int, index: Tensor, source: Tensor, mode: str, name: str) -> Tensor:
+    _long_index(index, name)
+    if len(shape_of(index)) > 1:
+        raise IndexError(f"{name}(): Index is supposed to be a vector")
+    row = not shape_of(input)
+    base, values = _row(input), _row(source)
+    axis = normalize_axis(dim, len(shape_of(base)))
+    vector = _row(index)
+    try:
+        check_positions(vector, shape_of(base)[axis], name, axis)
+    except RuntimeError as error:
+        raise IndexError(f"index out of range in self: {error}") from None
+    expected = tuple(
+        shape_of(vector)[0] if place == axis else extent
+        for place, extent in enumerate(shape_of(base))
+    )
+    if shape_of(values) != expected:
+        raise RuntimeError(
+            f"{name}(): Number of indices ({shape_of(vector)[0]}) and source {list(shape_of(values))} "
+            f"do not fit self {list(shape_of(base))} along dimension {axis}"
+        )
+    if dtype_of(values) is not dtype_of(base):
+        raise RuntimeError(
+            f"{name}(): self ({scalar_name(dtype_of(base))}) and source "
+            f"({scalar_name(dtype_of(values))}) expected to have the same dtype"
+        )
+    positions = _along(vector, axis, len(shape_of(base)))
+    out = apply(indexing.SCATTER, (base, positions, values), (axis, mode))
+    return reshape(out, ()) if row else out
+
+
+@public(inplace=True)
+def index_add(input: Tensor, dim: int, index: Tensor, source: Tensor, *, alpha: Any = 1) -> Tensor:
+    """``input`` with slices of ``source`` added at positions of a dimension."""
+    scaled = source if alpha == 1 else functions.mul(source, alpha)
+    return _slices(input, dim, index, scaled, "add", "index_add")
+
+
+@public(inplace=True)
+def index_copy(input: Tensor, dim: int, index: Tensor, source: Tensor) -> Tensor:
+    """``input`` with slices of ``source`` written at positions of a dimension."""
+    return _slices(input, dim, index, source, "set", "index_copy")
+
+
+@public(inplace=True)
+def index_fill(input: Tensor, dim: int, index: Tensor, value: Any) -> Tensor:
+    """``input`` with one value at positions of a dimension."""
+    base = _row(input)
+    axis = normalize_axis(dim, len(shape_of(base)))
+    vector = check_index(_row(index), shape_of(base)[axis], axis)
+    shape = tuple(
+        shape_of(vector)[0] if place == axis else extent
+        for place, extent in enumerate(shape_of(base))
+    )
+    number = to_operand(value, dtype_of(base), base._device)
+    values = apply(movement.EXPAND, (number,), (shape,))
+    out = _slices(base, axis, vector, values, "set", "index_fill")
+    return out if shape_of(input) else reshape(out, ())
+
+
+# By mask and by flat position -------------------------------------------------------------------------
+
+
+@public(out=False)
+def nonzero(input: Tensor, *, as_tuple: bool = False) -> Any:
+    """The positions of elements that are not zero: (n, rank), or one vector a dimension.
+
+    The number of results depends on the values, so this computes them.
+    """
+    array = functions.peek(input)
+    if as_tuple:
+        parts = np.nonzero(np.atleast_1d(array))
+        extents = np.atleast_1d(array).shape
+        return tuple(
+            remember_range(_host(part, input), 0, max(extent - 1, 0))
+            for part, extent in zip(parts, extents)
+        )
+    found = np.argwhere(array)
+    return _host(found, input)
+
+
+def _host(array: np.ndarray, like: Tensor) -> Tensor:
+    values = np.ascontiguousarray(array, np.int64)
+    return fresh(engine.leaf_from_array(values, like._device.runtime), like._device)
+
+
+@public()
+def argwhere(input: Tensor) -> Tensor:
+    """The positions of elements that are not zero, (n, rank)."""
+    return nonzero(input)  # type: ignore[no-any-return]
+
+
+
+
+@public()
+def masked_select(input: Tensor, mask: Tensor) -> Tensor:
+    """The elements where ``mask`` holds, in one dimension; both broadcast."""
+    if dtype_of(mask) is not dtypes.bool_:
+        raise RuntimeError("masked_select: expected BoolTensor for mask")
+    wide, chosen = functions.broadcast_tensors(input, mask)
+    return wide[chosen]  # type: ignore[no-any-return]
+
+
+@public(inplace=True)
+def masked_scatter(input: Tensor, mask: Tensor, source: Tensor) -> Tensor:
+    """``input`` with the elements of ``source``, in order, where ``mask`` holds."""
+    if dtype_of(mask) is not dtypes.bool_:
+        raise RuntimeError("masked_scatter_ only supports boolean masks, but got mask with dtype "
+                           f"{dtype_of(mask)!r}")  # fmt: skip
+    if dtype_of(source) is not dtype_of(input):
+        raise RuntimeError(
+            "masked_scatter_: expected self and source to have same dtypes but got "
+            f"{scalar_name(dtype_of(input))} and {scalar_name(dtype_of(source))}"
+        )
+    chosen = functions.broadcast_to(mask, shape_of(input))
+    needed = int(functions.peek(chosen).sum())
+    if source.numel() < needed:
+        raise RuntimeError(
+            f"masked_scatter: expected number of elements in source ({source.numel()}) to be at "
+            f"least the number of true elements in mask ({needed})"
+        )
+    result = functions.clone(input)
+    result[chosen] = reshape(source, (-1,))[:needed]  # type: ignore[index]
+    return result  # type: ignore[no-any-return]
+
+
+@public()
+def take(input: Tensor, index: Tensor) -> Tensor:
+    """Elements at flat positions, in the shape of ``index``."""
+    checked = check_index(_long_index(index, "take"), input.numel(), 0)
+    flat = reshape(input, (-1,))
+    out = apply(indexing.GATHER, (flat, reshape(checked, (-1,))), (0,))
+    return reshape(out, shape_of(index))
+
+
+@public(function=False)
+def put_(self: Tensor, index: Tensor, source: Tensor, accumulate: bool = False) -> Tensor:
+    """Write at flat positions."""
+    checked = reshape(check_index(index, self.numel(), 0), (-1,))
+    flat = reshape(functions.snapshot(self), (-1,))
+    mode = "add" if accumulate else "set"
+    written = apply(indexing.SCATTER, (flat, checked, reshape(source, (-1,))), (0, mode))
+    return store(self, functions.clone(reshape(written, shape_of(self))))
+
+
