@@ -44,8 +44,6 @@ from lazytorch.nn.batchnorm import (
 from lazytorch.nn.container import (
     ModuleDict,
     ModuleList,
-    ParameterDict,
-    ParameterList,
     Sequential,
 )
 from lazytorch.nn.convolution import (
@@ -93,6 +91,7 @@ from lazytorch.nn.loss import (
 from lazytorch.nn.module import Module
 from lazytorch.nn.normalization import GroupNorm, LayerNorm, LocalResponseNorm, RMSNorm
 from lazytorch.nn.parameter import Buffer, Parameter
+from lazytorch.nn.parameter_container import ParameterDict, ParameterList
 from lazytorch.nn.pooling import (
     AdaptiveAvgPool1d,
     AdaptiveAvgPool2d,

@@ -1,18 +1,20 @@
 """Module: a tree of parameters, buffers and submodules with a forward function.
 
-Knows the tree, how it is called and how it prints. How it is saved stands in ``module_state``,
-how it is moved and cast in ``module_conversion``, how hooks are registered in ``module_hooks``.
+Knows what is registered, how a module is called and how it prints. How the tree is walked stands
+in ``module_tree``, how it is saved in ``module_state``, how it is moved and cast in
+``module_conversion``, how hooks are registered in ``module_hooks``.
 It must not know any particular layer.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 from lazytorch.nn.module_conversion import ConversionMethods
 from lazytorch.nn.module_hooks import BackwardHookPass, HookMethods
 from lazytorch.nn.module_state import StateMethods
+from lazytorch.nn.module_tree import TreeMethods
 from lazytorch.nn.parameter import Buffer, Parameter
 from lazytorch.tensor.tensor import Tensor
 
@@ -21,7 +23,7 @@ Self = TypeVar("Self", bound="Module")
 _TABLES = ("_parameters", "_buffers", "_modules")
 
 
-class Module(ConversionMethods, HookMethods, StateMethods):
+class Module(ConversionMethods, HookMethods, StateMethods, TreeMethods):
     """Base class of all networks and layers; subclass it and define ``forward``.
 
     Parameters, buffers and modules assigned as attributes are registered, so that
@@ -234,134 +236,6 @@ class Module(ConversionMethods, HookMethods, StateMethods):
         for name, empty in self._hook_table_defaults().items():
             self.__dict__.setdefault(name, empty)
         self.__dict__.setdefault("_non_persistent_buffers_set", set())
-
-    # Walking the tree -------------------------------------------------------------------------
-
-    def _named_members(
-        self,
-        members: Callable[[Module], Any],
-        prefix: str = "",
-        recurse: bool = True,
-        remove_duplicate: bool = True,
-    ) -> Iterator[tuple[str, Any]]:
-        seen: set[int] = set()
-        modules: Any = [(prefix, self)]
-        if recurse:
-            modules = self.named_modules(prefix=prefix, remove_duplicate=remove_duplicate)
-        for module_prefix, module in modules:
-            for name, value in members(module):
-                if value is None or id(value) in seen:
-                    continue
-                if remove_duplicate:
-                    seen.add(id(value))
-                yield (module_prefix + "." if module_prefix else "") + name, value
-
-    def parameters(self, recurse: bool = True) -> Iterator[Parameter]:
-        """All parameters, each once."""
-        for _, parameter in self.named_parameters(recurse=recurse):
-            yield parameter
-
-    def named_parameters(
-        self, prefix: str = "", recurse: bool = True, remove_duplicate: bool = True
-    ) -> Iterator[tuple[str, Parameter]]:
-        """Pairs of dotted name and parameter."""
-        return self._named_members(
-            lambda module: module._parameters.items(), prefix, recurse, remove_duplicate
-        )
-
-    def buffers(self, recurse: bool = True) -> Iterator[Tensor]:
-        """All buffers, each once."""
-        for _, buffer in self.named_buffers(recurse=recurse):
-            yield buffer
-
-    def named_buffers(
-        self, prefix: str = "", recurse: bool = True, remove_duplicate: bool = True
-    ) -> Iterator[tuple[str, Tensor]]:
-        """Pairs of dotted name and buffer."""
-        return self._named_members(
-            lambda module: module._buffers.items(), prefix, recurse, remove_duplicate
-        )
-
-    def children(self) -> Iterator[Module]:
-        """Direct submodules, each once."""
-        for _, module in self.named_children():
-            yield module
-
-    def named_children(self) -> Iterator[tuple[str, Module]]:
-        """Pairs of name and direct submodule."""
-        seen: set[int] = set()
-        for name, module in self._modules.items():
-            if module is not None and id(module) not in seen:
-                seen.add(id(module))
-                yield name, module
-
-    def modules(self, remove_duplicate: bool = True) -> Iterator[Module]:
-        """This module and everything below it."""
-        for _, module in self.named_modules(remove_duplicate=remove_duplicate):
-            yield module
-
-    def named_modules(
-        self, memo: set[Module] | None = None, prefix: str = "", remove_duplicate: bool = True
-    ) -> Iterator[tuple[str, Module]]:
-        """Pairs of dotted name and module, this one first under ``prefix``."""
-        memo = set() if memo is None else memo
-        if self in memo:
-            return
-        if remove_duplicate:
-            memo.add(self)
-        yield prefix, self
-        for name, module in self._modules.items():
-            if module is not None:
-                below = (prefix + "." if prefix else "") + name
-                yield from module.named_modules(memo, below, remove_duplicate)
-
-    def get_submodule(self, target: str) -> Module:
-        """The module at a dotted path; ``AttributeError`` where there is none."""
-        module: Module = self
-        for atom in target.split(".") if target else ():
-            if not hasattr(module, atom):
-                raise AttributeError(f"{type(module).__name__} has no attribute `{atom}`")
-            found = getattr(module, atom)
-            if not isinstance(found, Module):
-                raise AttributeError(f"`{atom}` is not an nn.Module")
-            module = found
-        return module
-
-    def set_submodule(self, target: str, module: Module, strict: bool = False) -> None:
-        """Replace the module at a dotted path; with ``strict`` it must exist already."""
-        if not target:
-            raise ValueError("Cannot set the submodule without a target name!")
-        if not isinstance(module, Module):
-            raise ValueError(f"`module` is not an nn.Module, found {type(module)}")
-        path, _, name = target.rpartition(".")
-        parent = self.get_submodule(path)
-        if strict and not hasattr(parent, name):
-            raise AttributeError(f"{type(parent).__name__} has no attribute `{name}`")
-        if hasattr(parent, name) and not isinstance(getattr(parent, name), Module):
-            raise AttributeError(f"`{name}` is not an nn.Module")
-        setattr(parent, name, module)
-
-    def get_parameter(self, target: str) -> Parameter:
-        """The parameter at a dotted path; ``AttributeError`` where there is none."""
-        found = self._get_member(target)
-        if not isinstance(found, Parameter):
-            raise AttributeError(f"`{target.rpartition('.')[2]}` is not an nn.Parameter")
-        return found
-
-    def get_buffer(self, target: str) -> Tensor:
-        """The buffer at a dotted path; ``AttributeError`` where there is none."""
-        path, _, name = target.rpartition(".")
-        found = self._get_member(target)
-        if name not in self.get_submodule(path)._buffers:
-            raise AttributeError(f"`{name}` is not a buffer")
-        return found  # type: ignore[no-any-return]
-
-    def _get_member(self, target: str) -> Any:
-        path, _, name = target.rpartition(".")
-        module = self.get_submodule(path)
-        if not hasattr(module, name):
-            raise AttributeError(f"{type(module).__name__} has no attribute `{name}`")
-        return getattr(module, name)
 
     # Modes ------------------------------------------------------------------------------------
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-import lazytorch as torch
 from lazytorch.optim.optimizer import (
     Optimizer,
     check_at_least_zero,
     check_flags,
     check_learning_rate,
 )
-from lazytorch.optim.scalars import StepScalars, zero_count
+from lazytorch.optim.scalars import StepScalars, state_like, zero_count
 from lazytorch.tensor.tensor import Tensor
 
 
@@ -60,7 +59,7 @@ class Adagrad(Optimizer):
             for parameter in group["params"]:
                 state = self.state[parameter]
                 state["step"] = zero_count()
-                state["sum"] = torch.full_like(parameter.detach(), initial_accumulator_value)
+                state["sum"] = state_like(parameter, initial_accumulator_value)
 
     def share_memory(self) -> None:
         """Refused: tensors of lazytorch are not shared between processes."""
@@ -76,9 +75,12 @@ class Adagrad(Optimizer):
             if group["maximize"]:
                 gradient = -gradient
             if group["weight_decay"] != 0:
-                gradient = gradient + parameter * scalars(group["weight_decay"], parameter)
+                gradient = gradient + parameter * scalars(
+                    "weight_decay", group["weight_decay"], parameter
+                )
             total = state["sum"]
             total.copy_(total + gradient * gradient)
-            rate = scalars(group["lr"] / (1 + (count - 1) * group["lr_decay"]), parameter)
-            deviation = total.sqrt() + scalars(group["eps"], parameter)
+            decayed = group["lr"] / (1 + (count - 1) * group["lr_decay"])
+            rate = scalars("rate", decayed, parameter)
+            deviation = total.sqrt() + scalars("eps", group["eps"], parameter)
             parameter.copy_(parameter - rate * gradient / deviation)

@@ -12,7 +12,7 @@ from lazytorch.optim.optimizer import (
     check_flags,
     check_learning_rate,
 )
-from lazytorch.optim.scalars import StepScalars, zero_count
+from lazytorch.optim.scalars import StepScalars, state_like, zero_count
 from lazytorch.tensor.tensor import Tensor
 
 
@@ -76,10 +76,10 @@ class Adam(Optimizer):
             state = self.state[parameter]
             if not state:
                 state["step"] = zero_count()
-                state["exp_avg"] = torch.zeros_like(parameter)
-                state["exp_avg_sq"] = torch.zeros_like(parameter)
+                state["exp_avg"] = state_like(parameter)
+                state["exp_avg_sq"] = state_like(parameter)
                 if group["amsgrad"]:
-                    state["max_exp_avg_sq"] = torch.zeros_like(parameter)
+                    state["max_exp_avg_sq"] = state_like(parameter)
             count = self._counts.advance(state)
             _update(parameter, state, count, group, scalars)
 
@@ -94,28 +94,29 @@ def _update(
     beta1, beta2 = (float(beta) for beta in group["betas"])
     lr, decay = group["lr"], group["weight_decay"]
 
-    def scalar(value: Any) -> Tensor:
-        return scalars(value, parameter)
+    def scalar(name: str, value: Any) -> Tensor:
+        return scalars(name, value, parameter)
 
     value: Any = parameter
     gradient: Any = parameter.grad
     if group["maximize"]:
         gradient = -gradient
     if decay != 0 and group["decoupled_weight_decay"]:
-        value = value * scalar(1 - lr * decay)
+        value = value * scalar("shrink", 1 - lr * decay)
     elif decay != 0:
-        gradient = gradient + value * scalar(decay)
+        gradient = gradient + value * scalar("weight_decay", decay)
 
     mean, square = state["exp_avg"], state["exp_avg_sq"]
-    mean.copy_(mean + (gradient - mean) * scalar(1 - beta1))
-    square.copy_(square * scalar(beta2) + gradient * gradient * scalar(1 - beta2))
+    mean.copy_(mean + (gradient - mean) * scalar("1 - beta1", 1 - beta1))
+    kept, new = scalar("beta2", beta2), scalar("1 - beta2", 1 - beta2)
+    square.copy_(square * kept + gradient * gradient * new)
     if group["amsgrad"]:
         largest = state["max_exp_avg_sq"]
         largest.copy_(torch.maximum(largest, square))
         square = largest
-    deviation = square.sqrt() / scalar((1 - beta2**count) ** 0.5)
-    rate = scalar(lr / (1 - beta1**count))
-    parameter.copy_(value - rate * mean / (deviation + scalar(group["eps"])))
+    deviation = square.sqrt() / scalar("correction", (1 - beta2**count) ** 0.5)
+    rate = scalar("rate", lr / (1 - beta1**count))
+    parameter.copy_(value - rate * mean / (deviation + scalar("eps", group["eps"])))
 
 
 class AdamW(Adam):

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from lazytorch import engine
 from lazytorch.autograd.grad_mode import enable_grad, no_grad
-from lazytorch.optim.scalars import StepCounts, StepScalars
+from lazytorch.optim.scalars import StepCounts, StepScalars, settle
 from lazytorch.tensor.tensor import Tensor
 from lazytorch.utils.hooks import RemovableHandle
 
@@ -65,6 +65,7 @@ class Optimizer:
             groups = [{"params": groups}]
         for group in groups:
             self.add_param_group(group)
+        settle(parameter for group in self.param_groups for parameter in group["params"])
 
     def _create_hook_tables(self) -> None:
         for name in _HOOK_TABLES:
@@ -152,11 +153,10 @@ class Optimizer:
         with no_grad():
             # Scalars are made once a step and shared, so one kernel can take them for all
             # parameters; values that change (lr, bias corrections) are never compiled in.
-            scalars = StepScalars()
             for group in self.param_groups:
                 parameters = [p for p in group["params"] if p.grad is not None]
                 if parameters:
-                    self._update_group(group, parameters, scalars)
+                    self._update_group(group, parameters, StepScalars())
         self._counts.end_step()
         engine.flush()
         for hook in self._optimizer_step_post_hooks.values():
@@ -340,6 +340,17 @@ def check_betas(betas: Any) -> None:
     for place, beta in enumerate(betas):
         if not 0.0 <= beta < 1.0:
             raise ValueError(f"Invalid beta parameter at index {place}: {beta}")
+
+
+def effective_gradient(parameter: Tensor, group: dict[str, Any], scalars: StepScalars) -> Any:
+    """The gradient with ``maximize`` and ``weight_decay`` of the group applied."""
+    gradient: Any = parameter.grad  # type: ignore[attr-defined]
+    if group["maximize"]:
+        gradient = -gradient
+    decay = group["weight_decay"]
+    if decay != 0:
+        gradient = gradient + parameter * scalars("weight_decay", decay, parameter)
+    return gradient
 
 
 def _split_names(given: list[Any]) -> tuple[list[Any], list[str]]:

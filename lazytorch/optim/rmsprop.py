@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-import lazytorch as torch
 from lazytorch.optim.optimizer import (
     Optimizer,
     check_at_least_zero,
     check_flags,
     check_learning_rate,
 )
-from lazytorch.optim.scalars import StepScalars, zero_count
+from lazytorch.optim.scalars import StepScalars, state_like, zero_count
 from lazytorch.tensor.tensor import Tensor
 
 
@@ -66,28 +65,33 @@ class RMSprop(Optimizer):
             state = self.state[parameter]
             if not state:
                 state["step"] = zero_count()
-                state["square_avg"] = torch.zeros_like(parameter)
+                state["square_avg"] = state_like(parameter)
                 if group["momentum"] > 0:
-                    state["momentum_buffer"] = torch.zeros_like(parameter)
+                    state["momentum_buffer"] = state_like(parameter)
                 if group["centered"]:
-                    state["grad_avg"] = torch.zeros_like(parameter)
+                    state["grad_avg"] = state_like(parameter)
             self._counts.advance(state)
             gradient: Any = parameter.grad
             if group["maximize"]:
                 gradient = -gradient
             if group["weight_decay"] != 0:
-                gradient = gradient + parameter * scalars(group["weight_decay"], parameter)
+                gradient = gradient + parameter * scalars(
+                    "weight_decay", group["weight_decay"], parameter
+                )
             square = state["square_avg"]
-            kept, new = scalars(alpha, parameter), scalars(1 - alpha, parameter)
+            kept = scalars("alpha", alpha, parameter)
+            new = scalars("1 - alpha", 1 - alpha, parameter)
             square.copy_(square * kept + gradient * gradient * new)
             variance = square
             if group["centered"]:
                 mean = state["grad_avg"]
                 mean.copy_(mean + (gradient - mean) * new)
                 variance = square - mean * mean
-            change = gradient / (variance.sqrt() + scalars(group["eps"], parameter))
+            change = gradient / (variance.sqrt() + scalars("eps", group["eps"], parameter))
             if group["momentum"] > 0:
                 velocity = state["momentum_buffer"]
-                velocity.copy_(velocity * scalars(group["momentum"], parameter) + change)
+                velocity.copy_(
+                    velocity * scalars("momentum", group["momentum"], parameter) + change
+                )
                 change = velocity
-            parameter.copy_(parameter - change * scalars(group["lr"], parameter))
+            parameter.copy_(parameter - change * scalars("lr", group["lr"], parameter))

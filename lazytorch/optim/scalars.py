@@ -6,31 +6,39 @@ ever reading one back from a device. It must not know any update rule.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
+import numpy as np
+
 import lazytorch as torch
-from lazytorch import dtypes
+from lazytorch import dtypes, engine
 from lazytorch.dtypes import DType
 from lazytorch.ir.node import Node
 from lazytorch.ops.leaves import SCALAR
 from lazytorch.tensor.device import device
+from lazytorch.tensor.storage import node_of
 from lazytorch.tensor.tensor import Tensor, fresh
 
 
 class StepScalars:
-    """Makes each number of one step into a 0-d tensor once for each dtype and device."""
+    """The numbers of one group in one step, each made into a 0-d tensor once.
+
+    They are told apart by name, never by value: two numbers that happen to be equal in one step
+    must not become one argument, which would be another kernel.
+    """
 
     def __init__(self) -> None:
-        self._made: dict[tuple[Any, DType, Any], Tensor] = {}
+        self._made: dict[tuple[str, Any, DType, Any], Tensor] = {}
 
-    def __call__(self, value: Any, like: Tensor) -> Tensor:
+    def __call__(self, name: str, value: Any, like: Tensor) -> Tensor:
         """``value`` as a 0-d tensor that combines with ``like`` in the dtype it computes in."""
         if isinstance(value, Tensor):
             return value.detach().reshape(())
         # A 0-d float32 number does not widen 16-bit tensors, unless they are 0-d themselves.
         narrow = like.dim() > 0 and like.dtype != dtypes.float64
         dtype = dtypes.float32 if narrow else like.dtype
-        key = (value, dtype, like.device)
+        key = (name, value, dtype, like.device)
         made = self._made.get(key)
         if made is None:
             made = self._made[key] = _argument(value, dtype, like.device)
@@ -73,6 +81,25 @@ def _argument(value: Any, dtype: DType, place: device) -> Tensor:
     # Numbers such as 0.5 and 1 are baked into kernels elsewhere; a schedule that passes through
     # one of them must not cost a compilation.
     return fresh(Node(SCALAR, (), (), (), dtype, place.runtime, None, float(value)), place)
+
+
+def state_like(parameter: Tensor, value: float = 0.0) -> Tensor:
+    """A value in memory, not a number in the graph: so the first step is the same computation
+    as all others and nothing is compiled for it alone."""
+    values = np.full(tuple(parameter.shape), value, parameter.dtype.numpy)
+    return torch.tensor(values, device=parameter.device)  # type: ignore[no-any-return]
+
+
+def settle(parameters: Iterable[Tensor]) -> None:
+    """Compute the values of parameters that are still pending (their random start), for the same
+    reason: a first step that draws them too would be compiled and used once."""
+    by_device: dict[Any, list[Node]] = {}
+    for parameter in parameters:
+        node = node_of(parameter)
+        if node.buffer is None:
+            by_device.setdefault(node.device, []).append(node)
+    for nodes in by_device.values():
+        engine.realize(nodes)
 
 
 def zero_count() -> Tensor:

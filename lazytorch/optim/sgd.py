@@ -10,7 +10,7 @@ from lazytorch.optim.optimizer import (
     check_flags,
     check_learning_rate,
 )
-from lazytorch.optim.scalars import StepScalars
+from lazytorch.optim.scalars import StepScalars, state_like
 from lazytorch.tensor.tensor import Tensor
 
 
@@ -69,18 +69,22 @@ class SGD(Optimizer):
             if group["maximize"]:
                 gradient = -gradient
             if group["weight_decay"] != 0:
-                gradient = gradient + parameter * scalars(group["weight_decay"], parameter)
+                gradient = gradient + parameter * scalars(
+                    "weight_decay", group["weight_decay"], parameter
+                )
             if momentum != 0:
                 state = self.state[parameter]
                 velocity = state.get("momentum_buffer")
+                share = 1 - group["dampening"]
                 if velocity is None:
-                    velocity = state["momentum_buffer"] = gradient.clone()
-                else:
-                    kept = velocity * scalars(momentum, parameter)
-                    new = gradient * scalars(1 - group["dampening"], parameter)
-                    velocity.copy_(kept + new)
+                    # The first velocity is the gradient: zeros and a share of one give it in
+                    # the same computation as all later steps.
+                    velocity = state["momentum_buffer"] = state_like(parameter)
+                    share = 1.0
+                kept = velocity * scalars("momentum", momentum, parameter)
+                velocity.copy_(kept + gradient * scalars("share", share, parameter))
                 if group["nesterov"]:
-                    gradient = gradient + velocity * scalars(momentum, parameter)
+                    gradient = gradient + velocity * scalars("momentum", momentum, parameter)
                 else:
                     gradient = velocity
-            parameter.copy_(parameter - gradient * scalars(group["lr"], parameter))
+            parameter.copy_(parameter - gradient * scalars("lr", group["lr"], parameter))
