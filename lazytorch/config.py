@@ -62,7 +62,7 @@ _TABLE: dict[str, Setting] = {
         Setting("PROBE", _flag, True, "0 trusts every OpenCL driver without a probe"),
         Setting("SCHEDULE_FAMILY", str, "", "cpu or gpu: overrides the device's kernel family"),
         Setting("FLUSH_NODES", int, 20000, "pending operations before a graph is computed"),
-        Setting("FLUSH_BYTES", _size, 2 << 30, "bytes pinned by pending work before it is computed"),
+        Setting("FLUSH_BYTES", _size, 2 << 30, "bytes pinned by pending work before it runs"),
         Setting("FLUSH_DEPTH", int, 4000, "longest pending chain before it is computed"),
         Setting("PLAN_CACHE", int, 512, "finished plans kept in memory"),
     )
@@ -88,7 +88,7 @@ def get(name: str) -> Any:
     return value
 
 
-def set(name: str, value: Any) -> None:  # noqa: A001 - the pair of get
+def set(name: str, value: Any) -> None:
     """Change a setting for this process."""
     if name not in _TABLE:
         raise KeyError(_unknown(name))

@@ -120,5 +120,8 @@ def promote(first: DType, second: DType) -> DType:
         other = second if first is uint8 else first
         return int16 if other is int8 else other
     if {first.kind, second.kind} == {"u", "i"}:
-        raise RuntimeError(f"Promotion for uint16, uint32, uint64 types is not supported, attempted to promote {first!r} and {second!r}")
+        raise RuntimeError(
+            "Promotion for uint16, uint32, uint64 types is not supported, attempted to promote "
+            f"{first!r} and {second!r}; convert one of them first"
+        )
     return first if first._rank > second._rank else second

@@ -262,7 +262,7 @@ def format_site(site: Any) -> str:
 def schedule(numbering: Numbering, device: Device) -> Scheduled:
     """A plan for a numbered graph; nothing is built or launched."""
     ex.reset()
-    graph, place = simplify(build_graph(numbering))
+    graph = simplify(build_graph(numbering))
     stored = choose_stored(graph, config.get("FUSION"))
     fuser = Fuser(graph, stored)
     steps = fuser.run(merge=config.get("FUSION"))
@@ -290,8 +290,7 @@ def schedule(numbering: Numbering, device: Device) -> Scheduled:
     layout = plan_memory(accesses, sizes, graph.leaves, outputs, numbering.key[2])
     if checked:
         verify.verify_layout(accesses, sizes, graph, layout)
-    sources = {s.name: s.text for s in (step.source for step in launches) if s is not None}  # type: ignore[union-attr]
-    text = program([s for s in (step.source for step in launches) if s is not None]) if sources else ""  # type: ignore[union-attr]
+    rendered = [step.source for step in launches if step.source is not None]
     plan_steps = tuple(step.step for step in launches)
     plan = Plan(
         steps=plan_steps,
@@ -301,8 +300,8 @@ def schedule(numbering: Numbering, device: Device) -> Scheduled:
         outputs=tuple(outputs),
         shapes={number: shape for number, shape in enumerate(graph.shapes)},
         dtypes=kinds,
-        source=text,
-        sources=sources,
+        source=program(rendered) if rendered else "",
+        sources={source.name: source.text for source in rendered},
         flops=sum(s.flops for s in plan_steps if isinstance(s, LaunchStep)),
         nbytes=sum(s.nbytes for s in plan_steps if isinstance(s, LaunchStep)),
         bounds=None if report is None else report.codes,
@@ -361,7 +360,8 @@ def _lower(
         kernels = finish(step, target, new_value)
         for position, kernel in enumerate(kernels):
             name = f"k{len(result)}_{estimate.label(step, graph)}"
-            source = render(kernel, target, name, report and report.for_kernel(kernel, name))
+            checks = None if report is None else report.for_kernel(kernel, name)
+            source = render(kernel, target, name, checks)
             last = position == len(kernels) - 1
             launch = LaunchStep(
                 name, step if last else kernel, source.arrays, source.scalars, source.groups,
@@ -474,7 +474,8 @@ def _located(error: BuildError, scheduled: Scheduled) -> BuildError:
     graph = scheduled.graph
     covered = [n for s in scheduled.plan.steps if isinstance(s, LaunchStep) for n in s.covers]
     lines = [
-        f"  {graph.ops[n].name} of shape {list(graph.shapes[n])} at {format_site(graph.nodes[n].site)}"
+        f"  {graph.ops[n].name} of shape {list(graph.shapes[n])} "
+        f"at {format_site(graph.nodes[n].site)}"
         for n in covered[:12]
     ]
     return BuildError("\n".join([str(error), "it computes:", *lines]), error.log, error.source_path)
@@ -508,5 +509,3 @@ def stats() -> dict[str, int]:
 def clear_plans() -> None:
     """Forget finished plans (compiled programs stay cached on disk)."""
     _plans.clear()
-
-

@@ -60,7 +60,9 @@ def literal(value: Any, dtype: DType) -> str:
         if math.isinf(number):
             name = "INFINITY" if compute is dtypes.float32 else "((double)INFINITY)"
             return name if number > 0 else f"(-{name})"
-        text = float(number).hex() if number else ("-0.0" if math.copysign(1, number) < 0 else "0.0")
+        text = (
+            float(number).hex() if number else ("-0.0" if math.copysign(1, number) < 0 else "0.0")
+        )
         text = text if compute is dtypes.float64 else f"{text}f"
         return f"({text})" if text.startswith("-") else text
     if compute.kind == "b":
@@ -128,7 +130,7 @@ def _bodies(name: str, type_name: str, width: int) -> str | None:
         wrong = f"(r != {zero}) {both} ((r < {zero}) != (b < {zero}))"
         return (
             f"T r = fmod(a, b); T q = (a - r) / b; q = {_choose(wrong, f'q - {one}', 'q', width)};"
-            f" T f = floor(q); f = {_choose(f'q - f > (T)(0.5f)', f'f + {one}', 'f', width)};"
+            f" T f = floor(q); f = {_choose('q - f > (T)(0.5f)', f'f + {one}', 'f', width)};"
             f" f = {_choose(f'q == {zero}', f'copysign({zero}, a / b)', 'f', width)};"
             f" return {_choose(f'b == {zero}', 'a / b', 'f', width)};"
         )

@@ -19,7 +19,7 @@ from lazytorch.codegen import ctypes
 from lazytorch.dtypes import DType
 from lazytorch.ir import expression as ex
 from lazytorch.ir.expression import Condition, Expression, Guard
-from lazytorch.ir.index import Axis, Index, Loaded, Quotient
+from lazytorch.ir.index import Axis, Index, Loaded, Quotient, Remainder
 from lazytorch.ir.kernel import extent
 from lazytorch.ops import elementwise
 
@@ -152,7 +152,7 @@ class Emitter:
             if width == 1:
                 return f"{cast}{name}"
             return f"{cast}{name}.s{_LANES[lane or 0]}"
-        assert hasattr(atom, "dividend")
+        assert isinstance(atom, (Quotient, Remainder))
         symbol = "/" if isinstance(atom, Quotient) else "%"
         dividend = self.index(atom.dividend, lane)
         return f"({dividend} {symbol} {self._integer(atom.divisor)})"

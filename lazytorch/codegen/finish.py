@@ -37,9 +37,7 @@ STASH_COST = 8
 STASH_BYTES = 32 << 10
 
 
-def finish(
-    kernel: Kernel, target: Target, new_value: Callable[[DType, int], int]
-) -> list[Kernel]:
+def finish(kernel: Kernel, target: Target, new_value: Callable[[DType, int], int]) -> list[Kernel]:
     """The kernels to render, in launch order, for one scheduled kernel."""
     before: list[Kernel] = []
     bodies: list[Body] = []
@@ -79,7 +77,8 @@ def _by_work_group(bodies: list[Body], target: Target) -> list[list[Body]]:
         if isinstance(body, RowBody):
             kind = choose_style(body, target).kind
         elif not isinstance(body, (ScanBody, ScatterBody)):
-            kind = "contract"
+            # Each fills local memory as if it were alone.
+            kind = f"contract {len(alike)}"
         alike.setdefault("vectors" if kind in ("inner", "columns") else kind, []).append(body)
     return list(alike.values())
 
@@ -151,9 +150,7 @@ def _indices(body: RowBody) -> Iterable[Index]:
         yield store.index
 
 
-def _stays_simple(
-    index: Index, outer: Axis, inner: Axis, replacements: dict[Axis, Index]
-) -> bool:
+def _stays_simple(index: Index, outer: Axis, inner: Axis, replacements: dict[Axis, Index]) -> bool:
     axes = index.axes()
     if outer not in axes and inner not in axes:
         return True

@@ -85,7 +85,9 @@ def _row_level(stage: Stage, emitter: Emitter, values: dict[int, DType], lanes: 
 
 
 def _store(stage: Store, emitter: Emitter, values: dict[int, DType], lanes: int) -> None:
-    emitter.store(emitter.names(stage.target), stage.index, stage.value, values[stage.target], lanes)
+    emitter.store(
+        emitter.names(stage.target), stage.index, stage.value, values[stage.target], lanes
+    )
 
 
 def _declare(

@@ -94,7 +94,9 @@ def render(kernel: Kernel, target: Target, name: str, bounds: Bounds | None = No
         start += groups
     if bounds is not None:
         arrays = (*arrays, bounds.number)
-    text = _function(name, kernel.values, arrays, scalars, set(written), local, declarations + lines)
+    text = _function(
+        name, kernel.values, arrays, scalars, set(written), local, declarations + lines
+    )
     return Source(name, text, helpers, arrays, scalars, start, local)
 
 

@@ -146,7 +146,9 @@ def _elements(
     emitter.open()
     row = emitter.fresh("row")
     type_name = emitter.index_type
-    emitter.line(f"const {type_name} {row} = ({type_name}){group} * {local} + (int)get_local_id(0);")
+    emitter.line(
+        f"const {type_name} {row} = ({type_name}){group} * {local} + (int)get_local_id(0);"
+    )
     emitter.open()
     bind_rows(emitter, body.rows, row)
     if isinstance(body, ScanBody):
@@ -225,7 +227,9 @@ def _columns(
         start, stop = emitter.fresh("from"), emitter.fresh("to")
         share = f"{group} % {chunks}" if rows > 1 else group
         emitter.line(f"const {type_name} {start} = ({type_name})({share}) * {chunk};")
-        emitter.line(f"const {type_name} {stop} = min(({type_name}){axis.size}, {start} + {chunk});")
+        emitter.line(
+            f"const {type_name} {stop} = min(({type_name}){axis.size}, {start} + {chunk});"
+        )
     bind_rows(emitter, outer, row)
     _column_loops(body, emitter, values, axis, width, chunk, start, stop)
     if block == 1:

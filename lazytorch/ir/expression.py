@@ -110,6 +110,7 @@ def _make(kind: str, operands: tuple[Expression, ...], data: Any, dtype: DType) 
 
 
 def constant(value: Any, dtype: DType) -> Expression:
+    """A number."""
     # The type and text keep 1, 1.0, True and -0.0 apart, which compare equal in Python.
     key = (CONSTANT, type(value), repr(value), dtype)
     known = _table.get(key)
@@ -119,36 +120,44 @@ def constant(value: Any, dtype: DType) -> Expression:
 
 
 def argument(number: int, dtype: DType) -> Expression:
+    """A scalar bound at launch."""
     return _make(ARGUMENT, (), number, dtype)
 
 
 def position(index: Index, dtype: DType) -> Expression:
+    """An index as a number."""
     return _make(POSITION, (), index, dtype)
 
 
 def load(number: int, index: Index, guard: Guard, dtype: DType) -> Expression:
+    """An element of an array; 0 where the guard fails, where nothing is read."""
     return _make(LOAD, (), (number, index, guard), dtype)
 
 
 def apply(op: OpDef, attrs: Any, operands: tuple[Expression, ...], dtype: DType) -> Expression:
+    """A map operation on values."""
     return _make(APPLY, operands, (op, attrs), dtype)
 
 
 def choose(guard: Guard, then: Expression, otherwise: Expression) -> Expression:
+    """One value where a guard holds, another elsewhere."""
     if not guard or then is otherwise:
         return then
     return _make(CHOOSE, (then, otherwise), guard, then.dtype)
 
 
 def random_bits(seed: Expression, offset: Expression, index: Index, dtype: DType) -> Expression:
+    """The random bits of the element at ``index`` of a draw."""
     return _make(RANDOM, (seed, offset), index, dtype)
 
 
 def result(number: int, dtype: DType) -> Expression:
+    """What a reduction or contraction of the same kernel came to."""
     return _make(RESULT, (), number, dtype)
 
 
 def stashed(number: int, index: Index, dtype: DType) -> Expression:
+    """An element of what an earlier stage kept on chip."""
     return _make(STASHED, (), (number, index), dtype)
 
 
@@ -209,12 +218,10 @@ def _rewritten(
     def moved(position_: Index) -> Index:
         return _substitute(position_, axes, loads, memo)
 
-    if kind == LOAD or kind == RESULT or kind == STASHED:
+    if kind in (LOAD, RESULT, STASHED):
         made = expression
         if kind == LOAD:
-            guard = simplify_guard(
-                Condition(moved(c.index), c.low, c.high) for c in data[2]
-            )
+            guard = simplify_guard(Condition(moved(c.index), c.low, c.high) for c in data[2])
             if guard is None:
                 return constant(0, dtype)
             made = load(data[0], moved(data[1]), guard, dtype)

@@ -49,8 +49,8 @@ class Quotient:
     def __init__(self, dividend: Index, divisor: int) -> None:
         self.dividend = dividend
         self.divisor = divisor
-        self.low = dividend.low // divisor
-        self.high = dividend.high // divisor
+        self.low: int = dividend.low // divisor
+        self.high: int = dividend.high // divisor
         self.order = 0
         self.key = ("//", dividend, divisor)
 
@@ -172,7 +172,7 @@ class Index:
         if divisor == 1:
             return self
         quotient, rest = self._split(divisor)
-        if 0 <= rest.low and rest.high < divisor:
+        if rest.low >= 0 and rest.high < divisor:
             return quotient
         return quotient + _quotient(rest, divisor)
 
@@ -180,7 +180,7 @@ class Index:
         if divisor == 1:
             return ZERO
         _, rest = self._split(divisor)
-        if 0 <= rest.low and rest.high < divisor:
+        if rest.low >= 0 and rest.high < divisor:
             return rest
         common = _common_factor(rest, divisor)
         if common > 1:
@@ -246,9 +246,7 @@ class Index:
         return result
 
     def __repr__(self) -> str:
-        parts = [
-            repr(atom) if factor == 1 else f"{factor}*{atom!r}" for atom, factor in self.terms
-        ]
+        parts = [repr(atom) if factor == 1 else f"{factor}*{atom!r}" for atom, factor in self.terms]
         if self.constant or not parts:
             parts.append(str(self.constant))
         return " + ".join(parts)
@@ -278,9 +276,7 @@ def _partner_key(remainder: Remainder) -> tuple[str, Index, int]:
 
 
 def _ordered(factors: dict[Atom, int]) -> tuple[tuple[Atom, int], ...]:
-    return tuple(
-        sorted(((a, f) for a, f in factors.items() if f), key=lambda term: term[0].order)
-    )
+    return tuple(sorted(((a, f) for a, f in factors.items() if f), key=lambda term: term[0].order))
 
 
 def _common_factor(index: Index, divisor: int) -> int:

@@ -214,7 +214,7 @@ def _verify_store(store: Store, axes: Sequence[Axis], sizes: Sizes, where: str) 
 def _verify_bounds(
     index: Index, guard: Guard, axes: Sequence[Axis], size: int, what: str, where: str
 ) -> None:
-    if 0 <= index.low and index.high < size:
+    if index.low >= 0 and index.high < size:
         return
     points = _points(axes)
     inside = _holds(guard, points)
@@ -295,9 +295,7 @@ def _is_injective(index: Index, axes: Sequence[Axis]) -> bool:
 
 def _verify_coverage(body: RowBody | ContractBody, sizes: Sizes, where: str) -> None:
     """Each stored array is written at as many points as it has elements."""
-    outer = (
-        body.rows if isinstance(body, RowBody) else (*body.batch, *body.rows, *body.columns)
-    )
+    outer = body.rows if isinstance(body, RowBody) else (*body.batch, *body.rows, *body.columns)
     for store in body.stores():
         written = extent((*outer, *store.axes))
         if written != sizes[store.target]:

@@ -108,28 +108,47 @@ def _wrapping(symbol: str) -> str:
 # Arithmetic -----------------------------------------------------------------------------------
 
 ADD = _map(
-    "add", 2, np.add, {"f": "({0} + {1})", "i": _wrapping("+"), "u": _wrapping("+"), "b": "({0} | {1})"},
+    "add",
+    2,
+    np.add,
+    {"f": "({0} + {1})", "i": _wrapping("+"), "u": _wrapping("+"), "b": "({0} | {1})"},
     (lambda g: g, lambda g: g),
 )
 SUB = _map(
-    "sub", 2, np.subtract, {"f": "({0} - {1})", "i": _wrapping("-"), "u": _wrapping("-")},
+    "sub",
+    2,
+    np.subtract,
+    {"f": "({0} - {1})", "i": _wrapping("-"), "u": _wrapping("-")},
     (lambda g: g, lambda g: -g),
 )
 MUL = _map(
-    "mul", 2, np.multiply, {"f": "({0} * {1})", "i": _wrapping("*"), "u": _wrapping("*"), "b": "({0} & {1})"},
+    "mul",
+    2,
+    np.multiply,
+    {"f": "({0} * {1})", "i": _wrapping("*"), "u": _wrapping("*"), "b": "({0} & {1})"},
     (lambda g, y: g * y, lambda g, x: g * x),
 )
 DIV = _map(
-    "div", 2, np.true_divide, {"f": "({0} / {1})"},
+    "div",
+    2,
+    np.true_divide,
+    {"f": "({0} / {1})"},
     (lambda g, y: g / y, lambda g, x, y: -g * ((x / y) / y)),
-    cost=4, floating_result=True,
+    cost=4,
+    floating_result=True,
 )
 NEG = _map(
-    "neg", 1, np.negative, {"f": "(-{0})", "i": "{cast}(-{unsigned}({0}))", "u": "{cast}(-{0})"},
+    "neg",
+    1,
+    np.negative,
+    {"f": "(-{0})", "i": "{cast}(-{unsigned}({0}))", "u": "{cast}(-{0})"},
     (lambda g: -g,),
 )
 ABS = _map(
-    "abs", 1, np.abs, {"f": "fabs({0})", "i": "{cast}(abs({0}))", "u": "{0}", "b": "{0}"},
+    "abs",
+    1,
+    np.abs,
+    {"f": "fabs({0})", "i": "{cast}(abs({0}))", "u": "{0}", "b": "{0}"},
     (lambda g, x, f: g * f.sign(x),),
 )
 
@@ -148,7 +167,9 @@ def _floor_divide(x: np.ndarray, y: np.ndarray) -> Any:
 
 # Division by an integer zero is refused before a kernel runs; the kernels only have to survive it.
 FLOOR_DIVIDE = _map(
-    "floor_divide", 2, _floor_divide,
+    "floor_divide",
+    2,
+    _floor_divide,
     {
         "f": "lt_floor_divide({0}, {1})",
         "i": "lt_floor_divide({0}, {1})",
@@ -165,7 +186,9 @@ def _remainder(x: np.ndarray, y: np.ndarray) -> Any:
 
 
 REMAINDER = _map(
-    "remainder", 2, _remainder,
+    "remainder",
+    2,
+    _remainder,
     {
         "f": "lt_remainder({0}, {1})",
         "i": "lt_remainder({0}, {1})",
@@ -183,7 +206,9 @@ def _fmod(x: np.ndarray, y: np.ndarray) -> Any:
 
 
 FMOD = _map(
-    "fmod", 2, _fmod,
+    "fmod",
+    2,
+    _fmod,
     {"f": "fmod({0}, {1})", "i": "lt_fmod({0}, {1})", "u": "lt_fmod({0}, {1})"},
     (lambda g: g, lambda g, x, y, f: -g * f.trunc(x / y)),
     cost=12,
@@ -208,9 +233,12 @@ def _exponent_gradient(g: Any, x: Any, y: Any, out: Any, f: Any) -> Any:
 
 
 POW = _map(
-    "pow", 2, _power,
+    "pow",
+    2,
+    _power,
     {"f": "pow({0}, {1})", "i": "lt_power({0}, {1})", "u": "lt_power({0}, {1})"},
-    (_base_gradient, _exponent_gradient), cost=30,
+    (_base_gradient, _exponent_gradient),
+    cost=30,
 )
 
 
@@ -220,7 +248,9 @@ def _share(f: Any, g: Any, wins: Any, ties: Any) -> Any:
 
 
 MAXIMUM = _map(
-    "maximum", 2, np.maximum,
+    "maximum",
+    2,
+    np.maximum,
     {"f": "lt_maximum({0}, {1})", "i": "max({0}, {1})", "u": "max({0}, {1})", "b": "({0} | {1})"},
     (
         lambda g, x, y, f: _share(f, g, x > y, x == y),
@@ -228,7 +258,9 @@ MAXIMUM = _map(
     ),
 )
 MINIMUM = _map(
-    "minimum", 2, np.minimum,
+    "minimum",
+    2,
+    np.minimum,
     {"f": "lt_minimum({0}, {1})", "i": "min({0}, {1})", "u": "min({0}, {1})", "b": "({0} & {1})"},
     (
         lambda g, x, y, f: _share(f, g, x < y, x == y),
@@ -286,59 +318,54 @@ def _unary(
 
 
 EXP = _unary("exp", np.exp, "exp({0})", (lambda g, out: g * out,), 10)
-EXP2 = _unary(
-    "exp2", np.exp2, "exp2({0})", (lambda g, out: g * out * 0.6931471805599453,), 10
-)
+EXP2 = _unary("exp2", np.exp2, "exp2({0})", (lambda g, out: g * out * 0.6931471805599453,), 10)
 EXPM1 = _unary("expm1", np.expm1, "expm1({0})", (lambda g, out: g * (out + 1),), 12)
 LOG = _unary("log", np.log, "log({0})", (lambda g, x: g / x,), 12)
-LOG2 = _unary(
-    "log2", np.log2, "log2({0})", (lambda g, x: g / (x * 0.6931471805599453),), 12
-)
-LOG10 = _unary(
-    "log10", np.log10, "log10({0})", (lambda g, x: g / (x * 2.302585092994046),), 12
-)
+LOG2 = _unary("log2", np.log2, "log2({0})", (lambda g, x: g / (x * 0.6931471805599453),), 12)
+LOG10 = _unary("log10", np.log10, "log10({0})", (lambda g, x: g / (x * 2.302585092994046),), 12)
 LOG1P = _unary("log1p", np.log1p, "log1p({0})", (lambda g, x: g / (x + 1),), 14)
 SQRT = _unary("sqrt", np.sqrt, "sqrt({0})", (lambda g, out: g / (out * 2),), 6)
 RSQRT = _unary(
-    "rsqrt", lambda x: 1 / np.sqrt(x), "(1.0{f} / sqrt({0}))",
-    (lambda g, out: g * (out * out * out) * -0.5,), 8,
+    "rsqrt",
+    lambda x: 1 / np.sqrt(x),
+    "(1.0{f} / sqrt({0}))",
+    (lambda g, out: g * (out * out * out) * -0.5,),
+    8,
 )
 SIN = _unary("sin", np.sin, "sin({0})", (lambda g, x, f: g * f.cos(x),), 16)
 COS = _unary("cos", np.cos, "cos({0})", (lambda g, x, f: -g * f.sin(x),), 16)
 TAN = _unary("tan", np.tan, "tan({0})", (lambda g, out: g * (out * out + 1),), 20)
-ASIN = _unary(
-    "asin", np.arcsin, "asin({0})", (lambda g, x, f: g * f.rsqrt(1 - x * x),), 20
-)
-ACOS = _unary(
-    "acos", np.arccos, "acos({0})", (lambda g, x, f: -g * f.rsqrt(1 - x * x),), 20
-)
-ATAN = _unary(
-    "atan", np.arctan, "atan({0})", (lambda g, x: g / (x * x + 1),), 20
-)
+ASIN = _unary("asin", np.arcsin, "asin({0})", (lambda g, x, f: g * f.rsqrt(1 - x * x),), 20)
+ACOS = _unary("acos", np.arccos, "acos({0})", (lambda g, x, f: -g * f.rsqrt(1 - x * x),), 20)
+ATAN = _unary("atan", np.arctan, "atan({0})", (lambda g, x: g / (x * x + 1),), 20)
 ATAN2 = _map(
-    "atan2", 2, np.arctan2, {"f": "atan2({0}, {1})"},
+    "atan2",
+    2,
+    np.arctan2,
+    {"f": "atan2({0}, {1})"},
     (lambda g, x, y: g * y / (x * x + y * y), lambda g, x, y: -g * x / (x * x + y * y)),
-    cost=24, floating_result=True,
+    cost=24,
+    floating_result=True,
 )
 SINH = _unary("sinh", np.sinh, "sinh({0})", (lambda g, x, f: g * f.cosh(x),), 20)
 COSH = _unary("cosh", np.cosh, "cosh({0})", (lambda g, x, f: g * f.sinh(x),), 20)
 TANH = _unary("tanh", np.tanh, "tanh({0})", (lambda g, out: g * (1 - out * out),), 16)
-ASINH = _unary(
-    "asinh", np.arcsinh, "asinh({0})", (lambda g, x, f: g * f.rsqrt(x * x + 1),), 20
-)
-ACOSH = _unary(
-    "acosh", np.arccosh, "acosh({0})", (lambda g, x, f: g * f.rsqrt(x * x - 1),), 20
-)
-ATANH = _unary(
-    "atanh", np.arctanh, "atanh({0})", (lambda g, x: g / (1 - x * x),), 20
-)
+ASINH = _unary("asinh", np.arcsinh, "asinh({0})", (lambda g, x, f: g * f.rsqrt(x * x + 1),), 20)
+ACOSH = _unary("acosh", np.arccosh, "acosh({0})", (lambda g, x, f: g * f.rsqrt(x * x - 1),), 20)
+ATANH = _unary("atanh", np.arctanh, "atanh({0})", (lambda g, x: g / (1 - x * x),), 20)
 ERF = _unary(
-    "erf", _special("erf"), "erf({0})",
-    (lambda g, x, f: g * f.exp(-(x * x)) * 1.1283791670955126,), 20,
+    "erf",
+    _special("erf"),
+    "erf({0})",
+    (lambda g, x, f: g * f.exp(-(x * x)) * 1.1283791670955126,),
+    20,
 )
 ERFC = _unary(
-    "erfc", _special("erfc"), "erfc({0})",
-    (lambda g, x, f: g * f.exp(-(x * x)) * -1.1283791670955126,), 24,
+    "erfc",
+    _special("erfc"),
+    "erfc({0})",
+    (lambda g, x, f: g * f.exp(-(x * x)) * -1.1283791670955126,),
+    24,
 )
 
 
@@ -347,9 +374,7 @@ def _lgamma(x: np.ndarray) -> Any:
     return np.where(np.isinf(x), np.asarray(np.inf, x.dtype), _special("gammaln")(x))
 
 
-LGAMMA = _unary(
-    "lgamma", _lgamma, "lgamma({0})", (lambda g, x, f: g * f.digamma(x),), 40
-)
+LGAMMA = _unary("lgamma", _lgamma, "lgamma({0})", (lambda g, x, f: g * f.digamma(x),), 40)
 
 
 _no_slope = (lambda g, f: f.zeros_like(g),)
@@ -384,7 +409,7 @@ WHERE = register(
         kind="map",
         arity=3,
         infer=_infer_where,
-        numpy=lambda attrs, condition, x, y: np.where(condition, x, y),
+        numpy=lambda attrs, condition, x, y: np.asarray(np.where(condition, x, y)),
         c={"*": "({0} ? {1} : {2})"},
         c_vector={"*": "select({2}, {1}, convert_{m}{w}({0}) != ({m}{w})0)"},
         gradient=(

@@ -60,7 +60,7 @@ def _scatter_numpy(
     narrow = base.dtype.itemsize == 2 and base.dtype.kind not in "iu" and mode != "set"
     result = base.astype(np.float32) if narrow else base.copy(order="C")
     where = np.broadcast_to(positions, values.shape)
-    grid = list(np.indices(values.shape, sparse=True))
+    grid: list[np.ndarray] = list(np.indices(values.shape, sparse=True))
     grid[axis] = where
     if mode == "set":
         np.put_along_axis(result, where, values, axis)

@@ -47,7 +47,7 @@ def _same_dtype(shape: Shape, types: Types) -> tuple[Shape, DType]:
     return shape, types[0]
 
 
-# reshape(shape) ---------------------------------------------------------------------------------
+# reshape(shape) ----------------------------------------------------------------------------------
 
 
 def _reshape_infer(shapes: Shapes, types: Types, attrs: Attrs) -> tuple[Shape, DType]:
@@ -73,7 +73,7 @@ RESHAPE = register(
     )
 )  # fmt: skip
 
-# permute(order): output axis i is source axis order[i] ----------------------------------------------
+# permute(order): output axis i is source axis order[i] -------------------------------------------
 
 
 def _permute_route(
@@ -104,7 +104,7 @@ PERMUTE = register(
     )
 )  # fmt: skip
 
-# expand(shape): axes of size 1 repeat; missing leading axes are added ---------------------------------
+# expand(shape): axes of size 1 repeat; missing leading axes are added ----------------------------
 
 
 def _expand_route(
@@ -131,7 +131,7 @@ EXPAND = register(
     )
 )  # fmt: skip
 
-# slice(starts, sizes, steps): steps may be negative, which covers flip -----------------------------------
+# slice(starts, sizes, steps): steps may be negative, which covers flip ---------------------------
 
 
 def _slice_numpy(attrs: Attrs, array: np.ndarray) -> np.ndarray:
@@ -139,7 +139,8 @@ def _slice_numpy(attrs: Attrs, array: np.ndarray) -> np.ndarray:
     strides = tuple(step * stride for step, stride in zip(steps, array.strides))
     if 0 in sizes:
         return np.empty(sizes, array.dtype)
-    return np.lib.stride_tricks.as_strided(array[tuple(slice(s, None) for s in starts)], sizes, strides)
+    first = array[tuple(slice(start, None) for start in starts)]
+    return np.lib.stride_tricks.as_strided(first, sizes, strides)
 
 
 def _slice_route(
@@ -171,7 +172,7 @@ SLICE = register(
     )
 )  # fmt: skip
 
-# pad(((low, high), ...)) with a scalar second source as the fill value --------------------------------------
+# pad(((low, high), ...)) with a scalar second source as the fill value ---------------------------
 
 
 def _pad_infer(shapes: Shapes, types: Types, attrs: Attrs) -> tuple[Shape, DType]:
@@ -189,9 +190,7 @@ def _pad_route(
     attrs: Attrs, shape: Shape, sources: Shapes, index: tuple[Index, ...]
 ) -> tuple[Route, ...]:
     inner = tuple(i - low for i, (low, _) in zip(index, attrs[0]))
-    conditions = tuple(
-        Condition(i, 0, extent - 1) for i, extent in zip(inner, sources[0])
-    )
+    conditions = tuple(Condition(i, 0, extent - 1) for i, extent in zip(inner, sources[0]))
     return (Route(0, inner, conditions), Route(1, ()))
 
 
@@ -206,7 +205,7 @@ PAD = register(
     )
 )  # fmt: skip
 
-# window(axis, size, step, dilation): sliding windows; the position inside one is a new last axis -----------
+# window(axis, size, step, dilation): sliding windows; the position inside one is a new last axis ---
 
 
 def window_count(extent: int, size: int, step: int, dilation: int) -> int:
@@ -263,7 +262,7 @@ WINDOW = register(
     )
 )  # fmt: skip
 
-# as_strided(shape, strides, offset) over the flat source --------------------------------------------------
+# as_strided(shape, strides, offset) over the flat source -----------------------------------------
 
 
 def _strided_position(index: tuple[Index, ...], strides: tuple[int, ...], offset: int) -> Index:
@@ -297,7 +296,7 @@ AS_STRIDED = register(
     )
 )  # fmt: skip
 
-# insert(strides, offset): the first source with the second written over a strided region of it ---------------
+# insert(strides, offset): the first source with the second written over a strided region of it ---
 
 
 def _insert_numpy(attrs: Attrs, base: np.ndarray, value: np.ndarray) -> np.ndarray:
@@ -349,7 +348,7 @@ INSERT = register(
     )
 )  # fmt: skip
 
-# concatenate(axis) ------------------------------------------------------------------------------------------
+# concatenate(axis) -------------------------------------------------------------------------------
 
 
 def _concatenate_infer(shapes: Shapes, types: Types, attrs: Attrs) -> tuple[Shape, DType]:

@@ -100,8 +100,12 @@ PROD = _reduction(
     lambda dtype: 1,
     (lambda g, x, out, attrs, f: f.product_gradient(g, x, out, attrs[0]),),
 )  # fmt: skip
-MAX = _reduction("amax", _extreme(np.maximum, lowest), elementwise.MAXIMUM, lowest, (_extreme_gradient,))
-MIN = _reduction("amin", _extreme(np.minimum, highest), elementwise.MINIMUM, highest, (_extreme_gradient,))
+MAX = _reduction(
+    "amax", _extreme(np.maximum, lowest), elementwise.MAXIMUM, lowest, (_extreme_gradient,)
+)
+MIN = _reduction(
+    "amin", _extreme(np.minimum, highest), elementwise.MINIMUM, highest, (_extreme_gradient,)
+)
 
 
 def _scan_infer(

@@ -131,7 +131,7 @@ def _discover() -> Discovery:
         result.pyopencl_version = str(_module.VERSION_TEXT)
         result.loader = _loader_path()
         platforms = _module.get_platforms()
-    except Exception as error:  # noqa: BLE001 - pyopencl may fail in any way
+    except Exception as error:
         # ImportError without a loader; cl.LogicError (PLATFORM_NOT_FOUND_KHR) without a driver.
         result.error = f"{type(error).__name__}: {error}".strip()
         platforms = []
@@ -201,7 +201,7 @@ def _candidates(platforms: list[Any], result: Discovery) -> list[Candidate]:
     for platform in platforms:
         try:
             devices = platform.get_devices()
-        except Exception:  # noqa: BLE001 - DEVICE_NOT_FOUND is how a driver says "none"
+        except Exception:
             devices = []
         if not devices:
             result.empty_platforms.append(platform.name)
@@ -234,7 +234,7 @@ def _score(platform_name: str, device: Any, is_cpu: bool) -> int:
         return next((rank for word, rank in ranks if word in platform_name), 120)
     try:
         discrete = not device.host_unified_memory
-    except Exception:  # noqa: BLE001 - old drivers do not know the question
+    except Exception:
         discrete = False
     return 50 if discrete else 40
 

@@ -197,7 +197,7 @@ class BoundLaunch:
                 if not counters.kernels_launched % LAUNCHES_BETWEEN_WAITS:
                     device.throttle()
                 return
-            except Exception as error:  # noqa: BLE001 - sorted out by the device
+            except Exception as error:
                 device.launch_failed(self.name, error)
         if not self._empty:
             _enqueue(device, self._cl, self._kernel, self.name, self.global_size, self.local_size)
@@ -214,7 +214,7 @@ def _enqueue(
     """Launch; when the driver is out of memory, once more after cleaning up."""
     try:
         event = cl.enqueue_nd_range_kernel(device.queue, kernel, global_size, local_size)
-    except Exception as error:  # noqa: BLE001 - sorted out by the device
+    except Exception as error:
         device.launch_failed(name, error)
         try:
             event = cl.enqueue_nd_range_kernel(device.queue, kernel, global_size, local_size)

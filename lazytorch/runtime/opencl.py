@@ -339,7 +339,7 @@ def _finish_at_exit() -> None:
             device.usable, device.closing = False, True
             try:
                 queue.finish()
-            except Exception as error:  # noqa: BLE001 - nobody is left to tell
+            except Exception as error:
                 complaint = f"{device.name} at exit: {error}"
                 log.write("build", lambda text=complaint: text)  # type: ignore[misc]
 

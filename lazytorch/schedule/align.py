@@ -133,7 +133,9 @@ def inner_nests(stages: Iterable[Stage]) -> list[tuple[Axis, ...]]:
     return list(dict.fromkeys(stage.axes for stage in stages if stage.axes))
 
 
-def replace_loads(stages: tuple[Stage, ...], values: Mapping[int, Store]) -> tuple[Stage, ...] | None:
+def replace_loads(
+    stages: tuple[Stage, ...], values: Mapping[int, Store]
+) -> tuple[Stage, ...] | None:
     """Read the producer's values instead of its arrays; ``None`` if some load is not aligned."""
     failed = False
 

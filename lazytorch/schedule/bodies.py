@@ -67,8 +67,7 @@ def _contract(graph: Graph, number: int, puller: Puller) -> ContractBody:
     used = []
     for source, terms in zip(graph.sources[number], indices):
         index = tuple(
-            total(of_atom(axes[axis]) * factor for axis, factor in dimension)
-            for dimension in terms
+            total(of_atom(axes[axis]) * factor for axis, factor in dimension) for dimension in terms
         )
         operands.append(puller.element(source, index))
         used.append({axis for dimension in terms for axis, _ in dimension})

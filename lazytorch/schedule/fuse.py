@@ -173,9 +173,7 @@ class Fuser:
         for number in first.reads | second.reads:
             self.readers.get(number, set()).difference_update((producer, key))
         needed = {
-            number
-            for number in joined.writes
-            if number in self.outputs or self.readers.get(number)
+            number for number in joined.writes if number in self.outputs or self.readers.get(number)
         }
         joined.body = keep_stores(body, needed)
         joined.writes = {store.target for store in joined.body.stores()}
@@ -237,7 +235,8 @@ class Fuser:
 
     def _steps(self) -> list[Step]:
         order = self._ordered()
-        late, early = [], []
+        late: list[int] = []
+        early: list[int] = []
         for key in order:
             (late if self._may_wait(key) else early).append(key)
         steps: list[Step] = [self._step([key]) for key in early]
@@ -308,9 +307,7 @@ def keep_stores(body: Body, needed: set[int]) -> Body:
         return replace(body, epilogue=kept)
     if isinstance(body, RowBody):
         kept_stages = tuple(
-            stage
-            for stage in body.stages
-            if not isinstance(stage, Store) or stage.target in needed
+            stage for stage in body.stages if not isinstance(stage, Store) or stage.target in needed
         )
         return RowBody(body.rows, kept_stages)
     return body
@@ -351,7 +348,8 @@ def merge_epilogue(first: ContractBody, second: RowBody, shared: set[int]) -> Bo
     answered = align.replace_loads(stages, {s.target: s for s in first.epilogue})
     if answered is None:
         return "it reads the contraction's result at other positions too"
-    return replace(first, epilogue=(*first.epilogue, *answered))
+    stores = tuple(stage for stage in answered if isinstance(stage, Store))
+    return replace(first, epilogue=(*first.epilogue, *stores))
 
 
 def merge_rows(first: RowBody, second: RowBody, shared: set[int]) -> Body | str:
@@ -402,9 +400,7 @@ def _merge_map(
     inner = image - rows
     if not rows <= image:
         return "its reader repeats it along rows"
-    nest = next(
-        (n for n in align.inner_nests(second.stages) if inner <= set(n)), None
-    )
+    nest = next((n for n in align.inner_nests(second.stages) if inner <= set(n)), None)
     if nest is None:
         return "its reader visits it in another nest"
     axes = tuple(axis for axis in nest if axis in inner)
@@ -416,9 +412,7 @@ def _merge_map(
 
 def _space(body: RowBody) -> tuple[object, ...]:
     rows = tuple(axis.size for axis in body.rows)
-    nests = frozenset(
-        tuple(axis.size for axis in nest) for nest in align.inner_nests(body.stages)
-    )
+    nests = frozenset(tuple(axis.size for axis in nest) for nest in align.inner_nests(body.stages))
     return rows, nests
 
 

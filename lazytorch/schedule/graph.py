@@ -252,9 +252,9 @@ def build_graph(numbering: Numbering) -> Graph:
     for node, number in zip(numbering.order, numbering.numbers):
         if holder[number] is None:
             holder[number] = node
-    for number, row in enumerate(numbering.key[0]):
-        node = holder[number]
-        assert node is not None
+    for row, held in zip(numbering.key[0], holder):
+        assert held is not None
+        node = held
         is_leaf = row[0] in (_BUFFER_ROW, _SCALAR_ROW)
         if row[0] == _BUFFER_ROW:
             op = leaves.BUFFER

@@ -129,8 +129,7 @@ def _donors(
                 if nbytes[leaf] == nbytes[number] > 0
                 and (
                     last_read.get(leaf, -1) < time
-                    or last_read[leaf] == time
-                    and leaf in step.replaceable.get(number, ())
+                    or (last_read[leaf] == time and leaf in step.replaceable.get(number, ()))
                 )
             ]
             if candidates:

@@ -13,8 +13,8 @@ from lazytorch.schedule import choices
 from lazytorch.schedule.graph import Graph
 
 
-def simplify(graph: Graph) -> tuple[Graph, list[int]]:
-    """The rewritten graph and, for each old number, the new one."""
+def simplify(graph: Graph) -> Graph:
+    """The rewritten graph; outputs, leaves and scalars keep their order."""
     made = Graph(leaves=[], scalars=[], outputs=[])
     place: list[int] = []
     for number, op in enumerate(graph.ops):
@@ -28,7 +28,7 @@ def simplify(graph: Graph) -> tuple[Graph, list[int]]:
     made.leaves = [place[number] for number in graph.leaves]
     made.scalars = [place[number] for number in graph.scalars]
     made.outputs = [place[number] for number in graph.outputs]
-    return made, place
+    return made
 
 
 def _copy(graph: Graph, made: Graph, number: int, sources: tuple[int, ...]) -> int:
@@ -103,5 +103,3 @@ def _concatenation(graph: Graph, made: Graph, number: int, sources: tuple[int, .
             joined.append(part)
         level = joined
     return level[0]
-
-
