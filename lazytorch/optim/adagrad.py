@@ -9,6 +9,7 @@ from lazytorch.optim.optimizer import (
     check_at_least_zero,
     check_flags,
     check_learning_rate,
+    effective_gradient,
 )
 from lazytorch.optim.scalars import StepScalars, state_like, zero_count
 from lazytorch.tensor.tensor import Tensor
@@ -71,13 +72,7 @@ class Adagrad(Optimizer):
         for parameter in parameters:
             state = self.state[parameter]
             count = self._counts.advance(state)
-            gradient: Any = parameter.grad
-            if group["maximize"]:
-                gradient = -gradient
-            if group["weight_decay"] != 0:
-                gradient = gradient + parameter * scalars(
-                    "weight_decay", group["weight_decay"], parameter
-                )
+            gradient = effective_gradient(parameter, group, scalars)
             total = state["sum"]
             total.copy_(total + gradient * gradient)
             decayed = group["lr"] / (1 + (count - 1) * group["lr_decay"])

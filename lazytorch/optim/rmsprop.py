@@ -9,6 +9,7 @@ from lazytorch.optim.optimizer import (
     check_at_least_zero,
     check_flags,
     check_learning_rate,
+    effective_gradient,
 )
 from lazytorch.optim.scalars import StepScalars, state_like, zero_count
 from lazytorch.tensor.tensor import Tensor
@@ -71,17 +72,11 @@ class RMSprop(Optimizer):
                 if group["centered"]:
                     state["grad_avg"] = state_like(parameter)
             self._counts.advance(state)
-            gradient: Any = parameter.grad
-            if group["maximize"]:
-                gradient = -gradient
-            if group["weight_decay"] != 0:
-                gradient = gradient + parameter * scalars(
-                    "weight_decay", group["weight_decay"], parameter
-                )
+            gradient = effective_gradient(parameter, group, scalars)
             square = state["square_avg"]
-            kept = scalars("alpha", alpha, parameter)
+            old = scalars("alpha", alpha, parameter)
             new = scalars("1 - alpha", 1 - alpha, parameter)
-            square.copy_(square * kept + gradient * gradient * new)
+            square.copy_(square * old + gradient * gradient * new)
             variance = square
             if group["centered"]:
                 mean = state["grad_avg"]
@@ -90,8 +85,7 @@ class RMSprop(Optimizer):
             change = gradient / (variance.sqrt() + scalars("eps", group["eps"], parameter))
             if group["momentum"] > 0:
                 velocity = state["momentum_buffer"]
-                velocity.copy_(
-                    velocity * scalars("momentum", group["momentum"], parameter) + change
-                )
+                kept = velocity * scalars("momentum", group["momentum"], parameter)
+                velocity.copy_(kept + change)
                 change = velocity
             parameter.copy_(parameter - change * scalars("lr", group["lr"], parameter))

@@ -9,6 +9,7 @@ from lazytorch.optim.optimizer import (
     check_at_least_zero,
     check_flags,
     check_learning_rate,
+    effective_gradient,
 )
 from lazytorch.optim.scalars import StepScalars, state_like
 from lazytorch.tensor.tensor import Tensor
@@ -65,13 +66,7 @@ class SGD(Optimizer):
     ) -> None:
         momentum = group["momentum"]
         for parameter in parameters:
-            gradient: Any = parameter.grad
-            if group["maximize"]:
-                gradient = -gradient
-            if group["weight_decay"] != 0:
-                gradient = gradient + parameter * scalars(
-                    "weight_decay", group["weight_decay"], parameter
-                )
+            gradient = effective_gradient(parameter, group, scalars)
             if momentum != 0:
                 state = self.state[parameter]
                 velocity = state.get("momentum_buffer")
