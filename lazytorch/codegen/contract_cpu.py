@@ -178,9 +178,9 @@ class _Renderer:
         names = ", ".join(f"c{i}_{j} = 0" for i, j in accumulators)
         emitter.line(f"{self.vector_type} {names};")
         offsets, space = self._scalar_pointer()
-        step = tiling.width * (1 if tiling.vector_windows else self.blocks.length)
         emitter.line(
-            f"__local const {self.sum_type} *restrict right0 = {self.stage_name} + v0 * {step};"
+            f"__local const {self.sum_type} *restrict right0 = {self.stage_name} + "
+            f"{tiling.tile_place('v0')};"
         )
         self._loops(offsets, space)
         self._finish(accumulators)
@@ -273,8 +273,8 @@ class _Renderer:
         width, line, vector = self.tiling.width, self.emitter.line, self.vector_type
         floating = self.form.accumulate.kind == "f"
         line("{")
-        for j in range(self.tiling.nv):
-            line(f"  const {vector} w{j} = vload{width}(0, {b} + {vector_tap + j * width});")
+        for j, at in enumerate(self.tiling.vector_offsets()):
+            line(f"  const {vector} w{j} = vload{width}(0, {b} + {vector_tap + at});")
         for i, offset in enumerate(offsets):
             terms = [f"const {vector} s = ({vector})({a}[{offset + scalar_tap}]);"]
             for j in range(self.tiling.nv):
@@ -345,25 +345,53 @@ class _Renderer:
             self._stores(result, "total", 1)
             emitter.close("if (q == 0) {")
             return
-        column = form.columns[-1]
-        fits = self.stager.lane_numbers("q")
-        emitter.line("int done = 0;")
-        if column.size >= width:
-            emitter.open(column, width)
-            self.stager.bind_lanes()
-            loaded = self._as_value(f"vload{width}(0, {place})", width)
-            emitter.line(f"const {self.value_type}{width} total = {loaded};")
-            self._stores(result, "total", width)
-            emitter.line(f"done = {width};")
-            emitter.close(f"if ({fits}) {{")
+        self.stager.declare_lanes("q")
+        size = form.columns[-1].size
+        if size >= width:
+            self._lanes(place, 0, width)
+            emitter.close(f"if ({self.stager.lanes_exist(width)}) {{")
+        else:
+            emitter.line("if (0) {}")
+        if tiling.is_aligned or (len(form.columns) == 1 and not tiling.vector_windows):
+            self._partial_lanes(place, size % width)
+            return
         emitter.open()
-        valid = self.stager.lane_numbers("(q + l)", single=True)
         emitter.open()
-        self.stager.bind_lanes()
-        emitter.line(f"const {self.value_type} total = {self._as_value(f'({place})[l]', 1)};")
-        self._stores(result, "total", 1)
-        emitter.close(f"if ({valid}) {{")
-        emitter.close(f"for (int l = done; l < {width}; l++) {{")
+        self.stager.declare_lanes("(q + l)")
+        self._lanes(place, 0, 1, " + l")
+        emitter.close(f"if ({self.stager.lanes_exist(1)}) {{")
+        emitter.close(f"for (int l = 0; l < {width}; l++) {{")
+        emitter.close("else {")
+
+    def _partial_lanes(self, place: str, count: int) -> None:
+        """The last ``count`` lanes of a line, in ever smaller vectors."""
+        if count == 0:
+            return
+        emitter = self.emitter
+        emitter.open()
+        start = 0
+        piece = self.tiling.width
+        while piece > 1:
+            piece //= 2
+            if count & piece:
+                self._lanes(place, start, piece)
+                emitter.close("{")
+                start += piece
+        emitter.close(f"else if ({self.stager.lanes_exist(count)}) {{")
+
+    def _lanes(self, place: str, start: int, width: int, more: str = "") -> None:
+        """Open a block and store ``width`` lanes of a vector in it."""
+        emitter, form = self.emitter, self.form
+        at = f"{place}{more}" + (f" + {start}" if start else "")
+        if width > 1:
+            emitter.open(form.columns[-1], width)
+            loaded = self._as_value(f"vload{width}(0, {at})", width)
+        else:
+            emitter.open()
+            loaded = self._as_value(f"({at})[0]", 1)
+        self.stager.bind_lanes(start)
+        emitter.line(f"const {ctypes.vector(self.value_type, width)} total = {loaded};")
+        self._stores(ex.result(form.number, form.accumulate), "total", width)
 
     def _as_value(self, text: str, width: int) -> str:
         if self.sum_type == self.value_type:

@@ -27,11 +27,13 @@ from lazytorch.ir.index import Axis
 from lazytorch.ir.kernel import extent
 
 # Cycles that staging one vector of the vector operand takes, by the way it is read.
-STAGE_COPY, STAGE_TRANSPOSE, STAGE_GATHER = 3.0, 8.0, 130.0
+STAGE_COPY, STAGE_TRANSPOSE, STAGE_GATHER = 3.0, 8.0, 70.0
 # Cycles to read one element of the scalar operand from beyond L2, mostly hidden.
 SCALAR_READ = 0.15
 # Cycles to store a finished vector, and to start a work-item.
 STORE, START = 4.0, 3000.0
+# Cycles that one more launch takes.
+LAUNCH = 25000.0
 # Below this many multiply-adds a work-item costs more to start than it computes.
 SMALLEST_ITEM = 1 << 18
 
@@ -91,8 +93,10 @@ def _register_tiles(rows: tuple[Axis, ...], width: int) -> Iterator[RegisterTile
             # A row's factor needs a register only where it cannot come straight from memory.
             if mr * nv + nv + 2 > registers and (tiles or nv > 1):
                 break
-            # Two multiply-adds or two loads a cycle; fewer than eight chains wait on latency.
-            cycles = max(mr * nv / 2, (mr + nv) / 2 + 0.25, 4.0) + 0.3
+            # Two multiply-adds or two loads a cycle, the lesser partly in the way of the other;
+            # fewer than eight chains wait on latency.
+            sums, loads = mr * nv / 2, (mr + nv) / 2
+            cycles = max(sums, loads, 4.0) + 0.3 * min(sums, loads)
             tiles.append(RegisterTile(panels, nv, cycles))
             if mr > 28:
                 break
@@ -230,13 +234,13 @@ def _cycles(form: Form, tiling: Tiling, step: float, stage: float, wish: Wish) -
         tiling.column_groups * stage + tiling.row_panels * tiles * step + rows * SCALAR_READ
     )
     passes = tiling.blocks.count / tiling.splits
-    item += rows * tiling.column_groups * STORE * (1 + 0.5 * (passes - 1)) + START
+    item += rows * tiling.column_groups * STORE * (1 + 1.5 * (passes - 1)) + START
     if tiling.splits > 1:
         item += rows * tiling.column_groups * STORE * 2
     items = form.batch_count * tiling.column_tiles * tiling.row_tiles * tiling.splits
     # The last round is seldom full, and cores are seldom equally fast.
     rounds = -(-items // wish.cores) + 0.3 * (items > 1)
-    return rounds * item
+    return rounds * item + (LAUNCH if tiling.splits > 1 else 0.0)
 
 
 def _split(form: Form, tiling: Tiling, wish: Wish) -> Tiling:

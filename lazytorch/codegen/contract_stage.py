@@ -82,7 +82,7 @@ class Stager:
         phase, step = at % window.stride, at // window.stride
         if window is self.tiling.last:
             return phase * self.tiling.phase + step
-        return phase * self.tiling.last.stride * self.tiling.phase + step * self.tiling.pitch
+        return phase * self.tiling.last.stride * self.tiling.phase + step * self.tiling.line_pitch
 
     def stage_box_vector(self, name: str) -> None:
         """Stage the window as [chunk][row phase][column phase][row][column]."""
@@ -110,7 +110,9 @@ class Stager:
             emitter.line(f"if (down >= {above.extent}) break;")
             emitter.name_axis(down, "down")
             phase = last.stride * self.tiling.phase
-            place += f" + u % {above.stride} * {phase} + u / {above.stride} * {self.tiling.pitch}"
+            place += (
+                f" + u % {above.stride} * {phase} + u / {above.stride} * {self.tiling.line_pitch}"
+            )
         emitter.line(f"__local {self.sum_type} *d = {place};")
         for phase in range(last.stride):
             self._box_line(operand, across, last.stride, phase, f"d + {phase * self.tiling.phase}")
@@ -187,9 +189,11 @@ class Stager:
         if along is not None:
             self._panel_by_transposing(name, along)
             return
-        columns = self.form.columns
-        unit = bool(columns) and has_unit_stride(self.form.vector, columns[-1])
-        self._panel_by_lanes(name, unit)
+        columns, width = self.form.columns, self.tiling.width
+        if columns and columns[-1].size >= width and has_unit_stride(self.form.vector, columns[-1]):
+            self._panel_by_vectors(name)
+        else:
+            self._panel_by_lanes(name)
 
     def _open_summed(self, leave: Axis | None = None) -> list[str]:
         """Open a loop for each summed axis of the block; the heads to close them with."""
@@ -221,54 +225,59 @@ class Stager:
             step *= axis.size
         return " + ".join(reversed(terms)) or "0"
 
-    def _panel_by_lanes(self, name: str, unit: bool) -> None:
+    def _panel_by_vectors(self, name: str) -> None:
+        """Read vectors along the last column axis; those that are broken lane by lane."""
         emitter, tiling = self.emitter, self.tiling
         width = tiling.width
+        column = self.form.columns[-1]
         heads = self._open_summed()
-        flat = self._flat_summed()
         emitter.open()
         emitter.line(f"const int q = lane0 + v * {width};")
-        emitter.line(f"__local {self.sum_type} *d = {self._panel_place(name, flat)};")
-        column = self.form.columns[-1] if self.form.columns else None
-        opened = False
-        if unit and column is not None and column.size >= width:
-            fits = self.lane_numbers("q")
-            low, high, rest = interior(self.form.vector, column)
-            conditions, rest = self._uniform(column, rest, low, high)
-            emitter.open(column, width)
-            self.bind_lanes()
-            text = self._as_sum(emitter.wide(rest, width), width)
-            emitter.line(f"vstore{width}({text}, 0, d);")
-            emitter.close(f"if ({fits}{conditions}) {{")
-            opened = True
+        place = self._panel_place(name, self._flat_summed())
+        emitter.line(f"__local {self.sum_type} *d = {place};")
+        self.declare_lanes("q")
+        fits = self.lanes_exist(width)
+        low, high, rest = interior(self.form.vector, column)
+        if low > 0 or high < column.size:
+            fits += f" && lane >= {low} && lane + {width} <= {high}"
+        emitter.open(column, width)
+        self.bind_lanes()
+        text = self._as_sum(emitter.wide(rest, width), width)
+        emitter.line(f"vstore{width}({text}, 0, d);")
+        emitter.close(f"if ({fits}) {{")
         emitter.open()
-        self._scalar_lanes("d[l]")
-        emitter.close("else {" if opened else "{")
+        emitter.open()
+        self.declare_lanes("(q + l)")
+        self._one_lane("d[l]")
+        emitter.close(f"for (int l = 0; l < {width}; l++) {{")
+        emitter.close("else {")
         emitter.close(f"for (int v = 0; v < {tiling.column_groups}; v++) {{")
         for head in reversed(heads):
             emitter.close(head)
 
-    def _uniform(
-        self, column: Axis, rest: Expression, low: int, high: int
-    ) -> tuple[str, Expression]:
-        """Conditions under which no guard differs between the lanes, beyond fitting."""
-        if low == 0 and high == column.size:
-            return "", rest
-        width = self.tiling.width
-        return f" && lane >= {low} && lane + {width} <= {high}", rest
-
-    def _scalar_lanes(self, target: str) -> None:
-        """Stage one vector lane by lane, with zeros where there is no column."""
-        emitter, width = self.emitter, self.tiling.width
+    def _panel_by_lanes(self, name: str) -> None:
+        """Read element by element; which column a lane stands for is worked out once."""
+        emitter, tiling = self.emitter, self.tiling
         emitter.open()
+        emitter.open()
+        emitter.line(f"const int q = lane0 + v * {tiling.width} + l;")
+        self.declare_lanes("q")
+        heads = self._open_summed()
+        self._one_lane(f"({self._panel_place(name, self._flat_summed())})[l]")
+        for head in reversed(heads):
+            emitter.close(head)
+        emitter.close(f"for (int l = 0; l < {tiling.width}; l++) {{")
+        emitter.close(f"for (int v = 0; v < {tiling.column_groups}; v++) {{")
+
+    def _one_lane(self, target: str) -> None:
+        """Stage one element of the declared lane, zero where there is no column."""
+        emitter = self.emitter
         emitter.line(f"{self.sum_type} x = 0;")
-        valid = self.lane_numbers("(q + l)", single=True)
         emitter.open()
         self.bind_lanes()
         emitter.line(f"x = {self._as_sum(emitter.value(self.form.vector)[0], 1)};")
-        emitter.close(f"if ({valid}) {{")
+        emitter.close(f"if ({self.lanes_exist(1)}) {{")
         emitter.line(f"{target} = x;")
-        emitter.close(f"for (int l = 0; l < {width}; l++) {{")
 
     def _panel_by_transposing(self, name: str, along: Axis) -> None:
         """Read vectors along a summed axis and turn squares of them around in registers."""
@@ -279,7 +288,8 @@ class Stager:
         count, base = ("chunk", "chunk0") if first else (str(along.size), "0")
         emitter.open()
         emitter.line(f"const int q = lane0 + v * {width};")
-        fits = self.lane_numbers("q")
+        self.declare_lanes("q")
+        fits = self.lanes_exist(width)
         # Squares: the last one is moved back over positions that are staged already.
         emitter.open()
         emitter.open()
@@ -305,7 +315,10 @@ class Stager:
         emitter.open()
         emitter.name_axis(along, f"({base} + k)")
         flat = self._flat_summed(along, "k")
-        self._scalar_lanes(f"({self._panel_place(name, flat)})[l]")
+        emitter.open()
+        self.declare_lanes("(q + l)")
+        self._one_lane(f"({self._panel_place(name, flat)})[l]")
+        emitter.close(f"for (int l = 0; l < {width}; l++) {{")
         emitter.close(f"for (int k = 0; k < {count}; k++) {{")
         emitter.close("else {")
         emitter.close(f"for (int v = 0; v < {tiling.column_groups}; v++) {{")
@@ -328,31 +341,29 @@ class Stager:
 
     # Lanes --------------------------------------------------------------------------------------
 
-    def lane_numbers(self, q: str, single: bool = False) -> str:
-        """Declare ``lane`` (position along the last column axis) and ``upper`` (of the others).
-
-        The answer is the condition that the lane, or with ``single`` false the whole vector
-        that starts there, stands for columns that exist.
-        """
+    def declare_lanes(self, q: str) -> None:
+        """Declare ``lane`` (position along the last column axis) and ``upper`` (of the others)."""
         form, tiling, line = self.form, self.tiling, self.emitter.line
-        if not form.columns:
-            return f"{q} == 0"
-        size = form.columns[-1].size
-        reach = 1 if single else tiling.width
-        lonely = len(form.columns) == 1 and not tiling.vector_windows
-        if lonely:
+        if len(form.columns) == 1 and not tiling.vector_windows:
             line(f"const int lane = {q};")
-            return f"lane + {reach} <= {size}"
-        line(f"const int lane = {q} % {tiling.pitch}, upper = {q} / {tiling.pitch};")
+        elif form.columns:
+            line(f"const int lane = {q} % {tiling.pitch}, upper = {q} / {tiling.pitch};")
+
+    def lanes_exist(self, reach: int) -> str:
+        """The condition that ``reach`` lanes from the declared one stand for columns."""
+        form, tiling = self.form, self.tiling
+        if not form.columns:
+            return "q == 0"
+        fits = f"lane + {reach} <= {form.columns[-1].size}"
+        if len(form.columns) == 1 and not tiling.vector_windows:
+            return fits
         if not tiling.vector_windows:
-            return f"lane + {reach} <= {size} && upper < {extent(form.columns[:-1])}"
-        above = self.tiling.above
-        height = above.free.size if above is not None else 1
-        rows = tiling.window_rows
-        return f"lane + {reach} <= {size} && upper < {rows} && row0 + upper < {height}"
+            return f"{fits} && upper < {extent(form.columns[:-1])}"
+        height = tiling.above.free.size if tiling.above is not None else 1
+        return f"{fits} && upper < {tiling.window_rows} && row0 + upper < {height}"
 
     def bind_lanes(self, lane: int = 0) -> None:
-        """Name the column axes after the numbers of :meth:`lane_numbers`, ``lane`` lanes on."""
+        """Name the column axes after the numbers of :meth:`declare_lanes`, ``lane`` lanes on."""
         form, emitter = self.form, self.emitter
         if not form.columns:
             return

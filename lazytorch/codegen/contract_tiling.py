@@ -90,6 +90,7 @@ class Tiling:
     panels_outside: bool = False
     packed_panels: bool = False
     window_rows: int = 0
+    line_pitch: int = 0
     vector_windows: tuple[Window, ...] = ()
     scalar_windows: tuple[Window, ...] = ()
 
@@ -120,7 +121,7 @@ class Tiling:
     def phase(self) -> int:
         """Elements of a staged line's part with one remainder by the strides."""
         stride = self.above.stride if self.above is not None else 1
-        return -(-self.box_rows // stride) * self.pitch
+        return -(-self.box_rows // stride) * self.line_pitch
 
     @property
     def plane(self) -> int:
@@ -132,8 +133,39 @@ class Tiling:
         """Elements of the vector operand's local array."""
         if not self.vector_windows:
             return self.blocks.length * self.lanes
-        # Unused lanes of the last vectors reach beyond the box.
-        return self.blocks.chunk * self.plane + self.lanes + 2 * self.width
+        # Unused lanes of the last vectors, and unused vectors, reach beyond the box.
+        beyond = self.lanes + 2 * self.width
+        if self.is_aligned:
+            beyond = 2 * self.width + (self.nv // self.groups_per_line + 1) * self.line_pitch
+        return self.blocks.chunk * self.plane + beyond
+
+    @property
+    def is_aligned(self) -> bool:
+        """Whether no vector crosses the end of a line."""
+        return self.pitch % self.width == 0
+
+    @property
+    def groups_per_line(self) -> int:
+        """Vectors of one line, where they are aligned."""
+        return self.pitch // self.width
+
+    def vector_offsets(self) -> list[int]:
+        """Where the vectors of a register tile lie in the staged operand, from its first."""
+        if self.vector_windows and self.is_aligned:
+            per_line = self.groups_per_line
+            return [
+                j // per_line * self.line_pitch + j % per_line * self.width for j in range(self.nv)
+            ]
+        return [j * self.width for j in range(self.nv)]
+
+    def tile_place(self, first: str) -> str:
+        """C text of where the register tile that begins with vector ``first`` is staged."""
+        if not self.vector_windows:
+            return f"{first} * {self.width * self.blocks.length}"
+        if not self.is_aligned:
+            return f"{first} * {self.width}"
+        per_line = self.groups_per_line
+        return f"{first} / {per_line} * {self.line_pitch} + {first} % {per_line} * {self.width}"
 
     @property
     def tile_elements(self) -> int:

@@ -18,7 +18,7 @@ from lazytorch.ir.kernel import extent
 MOST_TAPS = 49
 # Cycles to read one element of the scalar operand from L2, and from beyond it.
 NEAR_READ, FAR_READ = 0.05, 0.35
-STAGE, STORE, START = 5.0, 6.0, 3000.0
+STAGE, STORE, BROKEN, START = 5.0, 6.0, 80.0, 3000.0
 
 
 def even_chunk(size: int, most: int, step: int) -> int:
@@ -48,9 +48,10 @@ def choose(form: Form, wish: Wish, tiles: Sequence[RegisterTile]) -> tuple[float
         if rows > 4 and -(-height // rows) == -(-height // (rows - 1)):
             continue
         for tile in tiles:
-            option = _tiling(form, wish, tile, (above, last), (plain, taps), rows)
-            if option is not None and (best is None or option[0] < best[0] * 0.995):
-                best = option
+            for aligned in (True, False):
+                option = _tiling(form, wish, tile, (above, last), (plain, taps), rows, aligned)
+                if option is not None and (best is None or option[0] < best[0] * 0.995):
+                    best = option
     return best
 
 
@@ -61,12 +62,24 @@ def _tiling(
     pair: tuple[Window | None, Window],
     summed: tuple[tuple[Axis, ...], tuple[Axis, ...]],
     rows: int,
+    aligned: bool,
 ) -> tuple[float, Tiling] | None:
     above, last = pair
     plain, taps = summed
     width = last.free.size
-    pitch = width + (last.tap.size - 1) * last.dilation // last.stride
-    groups = -(-((rows - 1) * pitch + width) // wish.width)
+    line = width + (last.tap.size - 1) * last.dilation // last.stride
+    broken = 0.0
+    if aligned:
+        pitch = round_up(width, wish.width)
+        per_line = pitch // wish.width
+        if tile.nv % per_line and per_line % tile.nv:
+            return None
+        groups = rows * per_line
+    else:
+        # Vectors that cross the end of a line are stored lane by lane.
+        pitch = line
+        groups = -(-((rows - 1) * pitch + width) // wish.width)
+        broken = min(1.0, wish.width / width)
     if tile.nv > groups or groups > 96:
         return None
     column_groups = round_up(groups, tile.nv)
@@ -74,7 +87,7 @@ def _tiling(
     if above is not None:
         reach = (above.tap.size - 1) * above.dilation
         box_rows = round_up((rows - 1) * above.stride + reach + 1, above.stride)
-    plane = box_rows * pitch * last.stride
+    plane = box_rows * line * last.stride
     size = plain[-1].size if plain else 1
     most = wish.local_bytes * 11 // 20 // (plane * wish.itemsize)
     if most == 0:
@@ -85,6 +98,9 @@ def _tiling(
     tiles = -(-height // rows)
     others = form.batch_count * (extent(form.columns) // (width * height)) * tiles
     panels = tile.panels
+    # Vectors at shifted positions straddle cache lines: each is two loads.
+    sums, loads = panels.mr * tile.nv / 2, panels.mr / 2 + tile.nv
+    step = max(sums, loads, 4.0) + 0.4 * min(sums, loads)
     best: tuple[float, Tiling] | None = None
     for pieces in (1, 2, 4, 8):
         row_panels = -(-panels.count // pieces)
@@ -96,17 +112,18 @@ def _tiling(
         reads = 1 if outside else column_groups // tile.nv
         read = FAR_READ + NEAR_READ * (reads - 1)
         terms = form.summed_count
-        item = terms * row_panels * (column_groups // tile.nv * tile.cycles + panels.mr * read)
+        item = terms * row_panels * (column_groups // tile.nv * step + panels.mr * read)
         item += terms / extent(taps) * plane / wish.width * STAGE
         passes = 1 + 0.5 * (blocks.count - 1)
-        item += row_panels * panels.mr * groups * STORE * passes + START
+        item += row_panels * panels.mr * groups * (STORE * passes + broken * BROKEN) + START
         items = others * -(-panels.count // row_panels)
         cycles = (-(-items // wish.cores) + 0.3 * (items > 1)) * item
         tiling = Tiling(
             width=wish.width, nv=tile.nv, panels=panels, blocks=blocks, pitch=pitch,
             column_groups=column_groups, column_tiles=tiles, row_panels=row_panels,
             row_tiles=-(-panels.count // row_panels), splits=1, panels_outside=outside,
-            window_rows=rows, vector_windows=tuple(w for w in pair if w is not None),
+            window_rows=rows, line_pitch=line,
+            vector_windows=tuple(window for window in pair if window is not None),
         )  # fmt: skip
         size = (tiling.stage_elements + tiling.tile_elements) * wish.itemsize
         if size <= wish.local_bytes and (best is None or cycles < best[0] * 0.995):

@@ -14,6 +14,7 @@ import numpy as np
 
 from lazytorch import dtypes
 from lazytorch.dtypes import DType
+from lazytorch.functional.bounds import value_range
 from lazytorch.ir.node import Node
 from lazytorch.ops import contraction, elementwise, indexing, leaves, movement, reduction
 from lazytorch.ops.shapes import normalize_axis
@@ -235,25 +236,19 @@ def known_values(positions: Tensor) -> np.ndarray | None:
 def checked_positions(
     positions: Tensor, extent: int, complain: Callable[[int], Exception], ignored: int | None = None
 ) -> Tensor:
-    """``positions`` after a check that all lie in [0, extent) or equal ``ignored``.
-
-    Values that are not computed yet are not computed for the check: they are limited to the
-    axis instead, so that a kernel never reads outside of it.
-    """
-    known = known_values(positions)
-    if known is None:
-        return smaller(larger(positions, 0), max(extent - 1, 0))
-    if known.size and (known.min() < 0 or known.max() >= extent):
+    """``positions`` after a check that all lie in [0, extent) or equal ``ignored``."""
+    low, high = value_range(positions)
+    if low < 0 or high >= extent > 0:
         exact = functions.peek(positions)
         outside = (exact < 0) | (exact >= extent)
         if ignored is not None:
             outside &= exact != ignored
         if outside.any():
             raise complain(int(exact[outside][0]))
-    if ignored is not None:
-        # The plan must not depend on which values a batch happens to hold.
-        return smaller(larger(positions, 0), max(extent - 1, 0))
-    return positions
+    if ignored is None:
+        return positions
+    # The plan must not depend on which values a batch happens to hold.
+    return smaller(larger(positions, 0), max(extent - 1, 0))
 
 
 # Arguments ------------------------------------------------------------------------------------

@@ -205,7 +205,7 @@ PAD = register(
     )
 )  # fmt: skip
 
-# window(axis, size, step, dilation): sliding windows; the position inside one is a new last axis ---
+# window(axis, size, step, dilation): sliding windows; the position inside one is a new last axis
 
 
 def window_count(extent: int, size: int, step: int, dilation: int) -> int:

@@ -35,6 +35,12 @@ TARGETS = {
 }
 
 
+def only_on_first(device: Device, target: str) -> None:
+    """The cuts for other processors need checking once, not on every driver."""
+    if target in ("avx2", "neon", "small") and device is not get_device("opencl:0"):
+        pytest.skip("checked on the first device")
+
+
 @pytest.fixture(params=[item.index for item in discover().candidates] or [None], scope="module")
 def device(request: pytest.FixtureRequest) -> Device:
     if request.param is None:
@@ -187,6 +193,7 @@ BOTH = [(False, False), (True, False), (False, True), (True, True)]
 @pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize("shape", [(1, 40, 100), (33, 47, 600), (100, 99, 101)], ids=str)
 def test_every_target(device: Device, target: str, shape: tuple[int, int, int]) -> None:
+    only_on_first(device, target)
     for transposed in BOTH:
         matmul(device, TARGETS[target], *shape, transposed=transposed, epilogue=True)
 
@@ -197,14 +204,9 @@ def test_shapes_and_layouts(device: Device, shape: tuple[int, int, int]) -> None
         matmul(device, CPU, *shape, transposed=transposed)
 
 
-@pytest.mark.parametrize("shape", [(0, 3, 4), (3, 4, 0)], ids=str)
 @pytest.mark.parametrize("target", ["cpu", "gpu"])
-def test_nothing_to_sum_or_to_store(
-    device: Device, target: str, shape: tuple[int, int, int]
-) -> None:
-    if 0 in shape[:2]:
-        pytest.skip("empty outputs are not scheduled")
-    matmul(device, TARGETS[target], *shape, epilogue=True)
+def test_nothing_to_sum(device: Device, target: str) -> None:
+    matmul(device, TARGETS[target], 3, 4, 0, epilogue=True)
 
 
 @pytest.mark.parametrize("target", ["cpu", "small", "gpu"])
@@ -212,6 +214,7 @@ def test_nothing_to_sum_or_to_store(
 def test_batches_prologues_and_transposed_outputs(
     device: Device, target: str, transposed: tuple[bool, bool]
 ) -> None:
+    only_on_first(device, target)
     chosen = TARGETS[target]
     matmul(device, chosen, 20, 35, 30, batch=3, transposed=transposed, epilogue=True)
     matmul(device, chosen, 45, 70, 90, transposed=transposed, prologue=True)
@@ -343,6 +346,7 @@ CONVOLUTIONS: dict[str, tuple[Any, ...]] = {
 @pytest.mark.parametrize("name", CONVOLUTIONS)
 @pytest.mark.parametrize("target", ["cpu", "avx2", "small", "gpu"])
 def test_convolution(device: Device, name: str, target: str) -> None:
+    only_on_first(device, target)
     convolution = Convolution(*CONVOLUTIONS[name])
     convolution.forward(device, TARGETS[target], epilogue=target != "avx2")
     convolution.weight_gradient(device, TARGETS[target])
