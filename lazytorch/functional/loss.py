@@ -14,6 +14,7 @@ from typing import Any
 from lazytorch.autograd.grad_mode import no_grad
 from lazytorch.autograd.rules import Rule
 from lazytorch.autograd.tape import attach
+from lazytorch.functional.activation import logsigmoid
 from lazytorch.functional.composite import (
     exp,
     known_values,
@@ -285,7 +286,7 @@ def _logits_slope(x: Any, t: Any, weight: Any = None) -> Any:
 def _logits_target_slope(x: Any, t: Any, weight: Any = None) -> Any:
     if weight is None:
         return -x
-    return (weight - 1) * -functions.log_sigmoid(x) - x
+    return (weight - 1) * -logsigmoid(x) - x
 
 
 _bce_with_logits = _elementwise_loss(

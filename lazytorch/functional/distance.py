@@ -1,0 +1,163 @@
+"""Distances and similarities of vectors, and the losses made of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from lazytorch.functional.activation import logsigmoid
+from lazytorch.functional.composite import axis_of, larger, require_floating, reshaped, sum_over
+from lazytorch.functional.elementwise import where
+from lazytorch.functional.loss import reduced, reduction_of
+from lazytorch.tensor.attach import functions, public
+from lazytorch.tensor.promotion import result_type
+from lazytorch.tensor.storage import shape_of
+from lazytorch.tensor.tensor import Tensor
+
+
+@public(method=False)
+def cosine_similarity(x1: Tensor, x2: Tensor, dim: int = 1, eps: float = 1e-8) -> Tensor:
+    """The cosine of the angle between vectors along ``dim``; lengths are at least ``eps``."""
+    dtype = result_type(x1, x2)
+    if dtype.kind != "f":
+        raise RuntimeError(
+            f"expected common dtype to be floating point, yet common dtype is {dtype!r}"
+        )
+    a: Any = functions.converted(x1, x1._device, dtype)
+    b: Any = functions.converted(x2, x1._device, dtype)
+    rank = max(len(shape_of(a)), len(shape_of(b)))
+    a, b = (reshaped(t, (1,) * (rank - len(shape_of(t))) + shape_of(t)) for t in (a, b))
+    axis = axis_of(a, dim)
+    first = a / larger(functions.norm(a, 2, axis, keepdim=True), eps)
+    second = b / larger(functions.norm(b, 2, axis, keepdim=True), eps)
+    return sum_over(first * second, (axis,), keep=False)
+
+
+@public(method=False)
+def pairwise_distance(
+    x1: Tensor, x2: Tensor, p: float = 2.0, eps: float = 1e-6, keepdim: bool = False
+) -> Tensor:
+    """The p-norm of ``x1 - x2 + eps`` along the last dimension."""
+    gap: Any = x1 - x2  # type: ignore[operator]
+    return functions.norm(gap + eps, p, -1, keepdim=keepdim)  # type: ignore[no-any-return]
+
+
+def cosine_embedding_loss(
+    input1: Tensor, input2: Tensor, target: Tensor, margin: float = 0,
+    size_average: bool | None = None, reduce: bool | None = None, reduction: str = "mean",
+) -> Tensor:  # fmt: skip
+    """1 - cosine for targets 1, the cosine above ``margin`` for targets -1."""
+    reduction = reduction_of(size_average, reduce, reduction)
+    if len(shape_of(target)) not in (0, 1) or len(shape_of(input1)) != len(shape_of(target)) + 1:
+        raise RuntimeError(
+            f"{len(shape_of(target))}D target tensor expects {len(shape_of(target)) + 1}D input "
+            f"tensors, but found inputs with sizes {list(shape_of(input1))} and "
+            f"{list(shape_of(input2))}."
+        )
+    axis = len(shape_of(target))
+    a: Any = input1
+    b: Any = input2
+    tiny = 1e-12
+    product = sum_over(a * b, (axis,), keep=False)
+    lengths = (sum_over(a * a, (axis,), keep=False) + tiny) * (  # type: ignore[operator]
+        sum_over(b * b, (axis,), keep=False) + tiny  # type: ignore[operator]
+    )
+    cosine = product / functions.sqrt(lengths)
+    far = functions.clamp_min(cosine - margin, 0)
+    values = where(target == 1, 1 - cosine, where(target == -1, far, 0))  # type: ignore[arg-type]
+    return reduced(values, reduction)
+
+
+def margin_ranking_loss(
+    input1: Tensor, input2: Tensor, target: Tensor, margin: float = 0,
+    size_average: bool | None = None, reduce: bool | None = None, reduction: str = "mean",
+) -> Tensor:  # fmt: skip
+    """``max(0, -target * (input1 - input2) + margin)``."""
+    reduction = reduction_of(size_average, reduce, reduction)
+    ranks = {len(shape_of(tensor)) for tensor in (input1, input2, target)}
+    if len(ranks) != 1:
+        raise RuntimeError(
+            "margin_ranking_loss : All input tensors should have same dimension but got sizes: "
+            f"input1: {input1.shape}, input2: {input2.shape}, target: {target.shape} "
+        )
+    a: Any = input1
+    return reduced(functions.clamp_min(-target * (a - input2) + margin, 0), reduction)  # type: ignore[operator]
+
+
+def hinge_embedding_loss(
+    input: Tensor, target: Tensor, margin: float = 1.0, size_average: bool | None = None,
+    reduce: bool | None = None, reduction: str = "mean",
+) -> Tensor:  # fmt: skip
+    """The input for targets 1, ``max(0, margin - input)`` for targets -1."""
+    reduction = reduction_of(size_average, reduce, reduction)
+    x: Any = input
+    apart = where(target == 1, 0, functions.clamp_min(margin - x, 0))  # type: ignore[arg-type]
+    together = where(target == -1, 0, x)  # type: ignore[arg-type]
+    return reduced(apart + together, reduction)  # type: ignore[operator]
+
+
+def soft_margin_loss(
+    input: Tensor, target: Tensor, size_average: bool | None = None, reduce: bool | None = None,
+    reduction: str = "mean",
+) -> Tensor:  # fmt: skip
+    """``log(1 + exp(-target * input))``."""
+    reduction = reduction_of(size_average, reduce, reduction)
+    x: Any = input
+    return reduced(-logsigmoid(target * x), reduction)
+
+
+def multilabel_soft_margin_loss(
+    input: Tensor, target: Tensor, weight: Tensor | None = None, size_average: bool | None = None,
+    reduce: bool | None = None, reduction: str = "mean",
+) -> Tensor:  # fmt: skip
+    """The mean over classes of binary cross entropy with logits."""
+    reduction = reduction_of(size_average, reduce, reduction)
+    x: Any = input
+    t: Any = target
+    values = -(t * logsigmoid(x) + (1 - t) * functions.log_sigmoid(-x))
+    if weight is not None:
+        values = values * weight
+    axis = len(shape_of(values)) - 1
+    rows = sum_over(values, (axis,), keep=False) / shape_of(input)[axis]  # type: ignore[operator]
+    return reduced(rows, reduction)
+
+
+def triplet_margin_loss(
+    anchor: Tensor, positive: Tensor, negative: Tensor, margin: float = 1.0, p: float = 2,
+    eps: float = 1e-6, swap: bool = False, size_average: bool | None = None,
+    reduce: bool | None = None, reduction: str = "mean",
+) -> Tensor:  # fmt: skip
+    """``max(0, d(anchor, positive) - d(anchor, negative) + margin)``."""
+    reduction = reduction_of(size_average, reduce, reduction)
+    if margin <= 0:
+        raise ValueError(f"margin must be greater than 0, got {margin}")
+
+    def distance(a: Tensor, b: Tensor) -> Tensor:
+        return pairwise_distance(a, b, p, eps)
+
+    return _triplet(anchor, positive, negative, distance, margin, swap, reduction)
+
+
+def triplet_margin_with_distance_loss(
+    anchor: Tensor, positive: Tensor, negative: Tensor, *,
+    distance_function: Callable[[Tensor, Tensor], Tensor] | None = None, margin: float = 1.0,
+    swap: bool = False, reduction: str = "mean",
+) -> Tensor:  # fmt: skip
+    """``triplet_margin_loss`` with any distance."""
+    reduction = reduction_of(None, None, reduction)
+    if margin <= 0:
+        raise ValueError(f"margin must be greater than 0, got {margin}")
+    distance = distance_function or pairwise_distance
+    return _triplet(anchor, positive, negative, distance, margin, swap, reduction)
+
+
+def _triplet(
+    anchor: Tensor, positive: Tensor, negative: Tensor, distance: Callable[..., Tensor],
+    margin: float, swap: bool, reduction: str,
+) -> Tensor:  # fmt: skip
+    require_floating(anchor, "triplet_margin_loss")
+    near: Any = distance(anchor, positive)
+    far: Any = distance(anchor, negative)
+    if swap:
+        far = functions.minimum(far, distance(positive, negative))
+    return reduced(functions.clamp_min(near - far + margin, 0), reduction)
