@@ -26,7 +26,8 @@ def _load() -> None:
     for name in (*_FIRST, *found):
         if name != "namespace":
             importlib.import_module(f"lazytorch.functional.{name}")
-    importlib.import_module("lazytorch.autograd.backward")
+    for name in ("autograd.backward", "tensor.printing", "tensor.info"):
+        importlib.import_module(f"lazytorch.{name}")
 
 
 _INTERNAL = {

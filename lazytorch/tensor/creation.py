@@ -57,8 +57,8 @@ def _array_of(data: Any, dtype: DType | None) -> np.ndarray:
         )
     if dtype is not None:
         return elementwise.cast_array(array, dtype)
-    if isinstance(data, (np.ndarray, np.generic)):
-        return np.asarray(data, dtypes.from_numpy(data.dtype).numpy)
+    if isinstance(data, (np.ndarray, np.generic)) or _holds_numpy(data):
+        return np.asarray(data, dtypes.from_numpy(array.dtype).numpy)
     if array.dtype.kind == "f":
         return array.astype(get_default_dtype().numpy)
     if array.dtype.kind in "iu":
@@ -66,6 +66,13 @@ def _array_of(data: Any, dtype: DType | None) -> np.ndarray:
     if array.size == 0:
         return array.astype(get_default_dtype().numpy)
     return array
+
+
+def _holds_numpy(data: Any) -> bool:
+    """Whether the first number of nested sequences is NumPy's, which keeps its dtype."""
+    while isinstance(data, (list, tuple)) and data:
+        data = data[0]
+    return isinstance(data, (np.generic, np.ndarray))
 
 
 def _holds_tensor(data: Any) -> bool:
@@ -111,22 +118,18 @@ def tensor(
         chosen = dtype or _dtype_of_number(data)
         # A scalar argument, never a constant: data must not enter the key of a plan.
         number = _python_number(data, chosen)
+        if chosen.itemsize == 2 and chosen.kind == "f":
+            # Operands keep their digits, but a tensor's value is what its dtype can hold.
+            number = float(np.asarray(number, chosen.numpy))
         node = Node(leaves.SCALAR, (), (), (), chosen, place.runtime, None, number)
         return wants_grad(fresh(node, place), requires_grad)
     if isinstance(data, np.ndarray):
         array = np.array(_array_of(data, dtype), order="C")
     else:
-        array = np.ascontiguousarray(_array_of(data, dtype)).reshape(_shape_of_data(data, dtype))
+        array = _array_of(data, dtype)
+        array = np.ascontiguousarray(array).reshape(array.shape)
     node = engine.leaf_from_array(array, place.runtime, share=False)
     return wants_grad(fresh(node, place), requires_grad)
-
-
-def _shape_of_data(data: Any, dtype: DType | None) -> tuple[int, ...]:
-    return _array_of(data, dtype).shape if np.isscalar(data) else np.shape(_plain(data))
-
-
-def _plain(data: Any) -> Any:
-    return _without_tensors(data) if _holds_tensor(data) else data
 
 
 def _dtype_of_number(value: Any) -> DType:

@@ -6,11 +6,13 @@ object. What a name stands for is the engine's business; it is asked once, at fi
 
 from __future__ import annotations
 
+import os
 import threading
 from typing import Any
 
 from lazytorch import config, engine
 
+ACCELERATORS = ("cuda", "mps", "xpu")
 KINDS = ("cpu", "cuda", "mps", "xpu", "opencl", "ocl", "numpy", "meta")
 _interned: dict[tuple[str, int | None], device] = {}
 
@@ -56,7 +58,7 @@ class device:  # noqa: N801 - PyTorch's spelling
         """The engine's name of the device."""
         name = self._runtime
         if name is None:
-            name = self._runtime = engine.resolve_device(str(self))
+            name = self._runtime = engine.resolve_device(_stand_in(self))
         return name
 
     def __str__(self) -> str:
@@ -82,6 +84,25 @@ class device:  # noqa: N801 - PyTorch's spelling
 
     def __reduce__(self) -> Any:
         return (device, (self.type, self.index))
+
+
+def _stand_in(place: device) -> str:
+    """The name to resolve: LAZYTORCH_DEVICE may put another computing device behind ``cpu``, so
+    that a script that names no device, or ``cpu``, runs on it as it is."""
+    chosen: str = config.get("DEVICE")
+    if place.type == "cpu" and chosen and device(chosen).type not in ACCELERATORS:
+        return chosen
+    return str(place)
+
+
+def _forget_runtime() -> None:
+    for place in _interned.values():
+        place._runtime = None
+
+
+# A forked child may not use the parent's devices; names are resolved again there.
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_runtime)
 
 
 def _parse(text: str) -> tuple[str, int | None]:
@@ -110,7 +131,8 @@ def get_default_device() -> device:
     if chosen is not None:
         return chosen
     if _process_default is None:
-        _process_default = device(config.get("DEVICE") or "cpu")
+        named = device(config.get("DEVICE") or "cpu")
+        _process_default = named if named.type in ACCELERATORS else device("cpu")
     return _process_default
 
 
