@@ -15,7 +15,9 @@ from lazytorch.functional import namespace as _namespace
 globals().update(_namespace.public_names())
 
 _LAZY = ("nn", "optim", "utils", "serialization", "compat", "viz")
-_FROM = {"save": "serialization", "load": "serialization"}
+_FROM = {
+    "save": "serialization", "load": "serialization", "graph": "viz", "explain": "viz",
+}  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:
