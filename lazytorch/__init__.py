@@ -14,7 +14,10 @@ from lazytorch.functional import namespace as _namespace
 
 globals().update(_namespace.public_names())
 
-_LAZY = ("nn", "optim", "utils", "serialization", "compat", "viz")
+_LAZY = (
+    "compat", "cuda", "linalg", "mps", "nn", "optim", "serialization", "special", "utils", "viz",
+    "xpu",
+)  # fmt: skip
 _FROM = {
     "save": "serialization", "load": "serialization", "graph": "viz", "explain": "viz",
 }  # fmt: skip

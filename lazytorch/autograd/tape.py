@@ -247,6 +247,21 @@ def _camel(name: str) -> str:
     return "".join(part.capitalize() for part in name.split("_"))
 
 
+_labels: dict[tuple[type, str], type] = {}
+
+
+def label(out: Tensor, name: str) -> Tensor:
+    """Show a composite's last entry under the composite's own name, as PyTorch does."""
+    entry = out._grad_fn
+    if entry is not None:
+        key = (entry.__class__, name)
+        cls = _labels.get(key)
+        if cls is None:
+            cls = _labels[key] = type(name, (entry.__class__,), {"__slots__": ()})
+        entry.__class__ = cls
+    return out
+
+
 _rules: dict[OpDef, Rule] = {}
 
 

@@ -14,6 +14,7 @@ from lazytorch.dtypes import DType
 from lazytorch.functional.shape import as_shape
 from lazytorch.ops import elementwise
 from lazytorch.ops.shapes import count
+from lazytorch.runtime import counters
 from lazytorch.tensor import creation
 from lazytorch.tensor.apply import CAST_RULE, apply, cast, to_device_node
 from lazytorch.tensor.attach import functions, public
@@ -572,3 +573,93 @@ def _reduce(self: Tensor, protocol: int) -> Any:
 
 members.__deepcopy__ = _deepcopy
 members.__reduce_ex__ = _reduce
+
+
+# Questions about tensors --------------------------------------------------------------------------------
+
+
+def is_tensor(obj: Any) -> bool:
+    """Whether an object is a tensor."""
+    return isinstance(obj, Tensor)
+
+
+def typename(obj: Any) -> str:
+    """The name of an object's type, of a tensor's kind of tensor."""
+    if isinstance(obj, Tensor):
+        return str(type_(obj))
+    kind = obj if isinstance(obj, type) else type(obj)
+    return f"{kind.__module__}.{kind.__qualname__}"
+
+
+functions.is_tensor = is_tensor
+functions.typename = typename
+functions.numel = Tensor.numel
+functions.is_floating_point = Tensor.is_floating_point
+functions.is_complex = Tensor.is_complex
+functions.is_signed = Tensor.is_signed
+functions.synchronize = engine.synchronize
+
+
+def stats() -> dict[str, int]:
+    """Counts since the process started: operations recorded, plans, programs, launches, bytes.
+
+    >>> sorted(stats())[0]
+    'bytes_moved'
+    """
+    found = counters.snapshot()
+    found["nodes_recorded"] += engine.pending.nodes
+    return found
+
+
+functions.stats = stats
+
+
+@public(function=False)
+def is_same_size(self: Tensor, other: Tensor) -> bool:
+    """Whether two tensors have one shape."""
+    return shape_of(self) == shape_of(other)
+
+
+@public(function=False)
+def dim_order(self: Tensor) -> tuple[int, ...]:
+    """Dimensions from the outermost in memory to the innermost."""
+    strides = self.stride()
+    return tuple(sorted(range(len(strides)), key=lambda axis: -strides[axis]))
+
+
+@public(function=False)
+def squeeze_(self: Tensor, dim: Any = None) -> Tensor:
+    """``squeeze`` in place: the tensor itself gets another shape."""
+    return _become(self, functions.squeeze(self) if dim is None else functions.squeeze(self, dim))
+
+
+@public(function=False)
+def unsqueeze_(self: Tensor, dim: int) -> Tensor:
+    """``unsqueeze`` in place: the tensor itself gets another shape."""
+    return _become(self, functions.unsqueeze(self, dim))
+
+
+@public(function=False)
+def transpose_(self: Tensor, dim0: int, dim1: int) -> Tensor:
+    """``transpose`` in place: the tensor itself gets another shape."""
+    return _become(self, functions.transpose(self, dim0, dim1))
+
+
+@public(function=False)
+def t_(self: Tensor) -> Tensor:
+    """``t`` in place: the tensor itself gets another shape."""
+    return _become(self, functions.t(self))
+
+
+def _become(target: Tensor, view: Tensor) -> Tensor:
+    """Make a tensor show what a view of it shows, history included."""
+    if target._requires_grad and target._grad_fn is None and mode.enabled:
+        raise RuntimeError(
+            "a leaf Variable that requires grad is being used in an in-place operation."
+        )
+    target._node, target._view = view._node, view._view
+    if target._view is not None and target._view.base is target:
+        # A base cannot be its own view: what was the base goes on as an unnamed tensor.
+        target._view.base = None
+    target._grad_fn, target._output_number = view._grad_fn, view._output_number
+    return target

@@ -14,7 +14,7 @@ import numpy as np
 from lazytorch import dtypes
 from lazytorch.autograd.grad_mode import mode, no_grad
 from lazytorch.autograd.rules import Rule
-from lazytorch.autograd.tape import attach, named
+from lazytorch.autograd.tape import attach, label, named
 from lazytorch.dtypes import DType
 from lazytorch.ops import elementwise as ops
 from lazytorch.tensor.apply import (
@@ -85,7 +85,7 @@ def sub(input: Any, other: Any, *, alpha: Any = 1) -> Tensor:
 @public()
 def rsub(input: Tensor, other: Any, *, alpha: Any = 1) -> Tensor:
     """``other - alpha * input``."""
-    return sub(other, input, alpha=alpha)
+    return label(sub(other, input, alpha=alpha), "RsubBackward1")
 
 
 @public(inplace=True, aliases=("multiply",))
@@ -452,13 +452,15 @@ _min_with = binary(ops.MINIMUM, None)
 @public()
 def fmax(input: Tensor, other: Tensor) -> Tensor:
     """The elementwise maximum that ignores NaN."""
-    return where(isnan(input), other, where(isnan(other), input, maximum(input, other)))
+    best = where(isnan(other), input, maximum(input, other))
+    return label(where(isnan(input), other, best), "FmaxBackward0")
 
 
 @public()
 def fmin(input: Tensor, other: Tensor) -> Tensor:
     """The elementwise minimum that ignores NaN."""
-    return where(isnan(input), other, where(isnan(other), input, minimum(input, other)))
+    best = where(isnan(other), input, minimum(input, other))
+    return label(where(isnan(input), other, best), "FminBackward0")
 
 
 def _clamp_gradient(g: Any, x: Any, f: Any, attrs: Any) -> Any:
@@ -503,7 +505,7 @@ def _clamp_to_tensors(input: Tensor, min: Any, max: Any) -> Tensor:
         high = to_operand(max, dtype_of(input), input._device)
         out = where(logical_or(plain_le(out, high), isnan(out)), out, high)
         out = where(isnan(high), high, out)
-    return out
+    return label(out, "ClampBackward0")
 
 
 @public(inplace=True)
@@ -533,10 +535,12 @@ def lerp(input: Tensor, end: Tensor, weight: Any) -> Tensor:
         difference = plain_sub(end, input)
         from_start = plain_add(input, plain_mul(weight, difference))
         from_end = plain_sub(end, plain_mul(difference, plain_sub(1, weight)))
-        return where(near_start, from_start, from_end)
+        return label(where(near_start, from_start, from_end), "LerpBackward1")
     if math.fabs(weight) < 0.5:
-        return plain_add(input, plain_mul(plain_sub(end, input), weight))
-    return plain_sub(end, plain_mul(plain_sub(end, input), 1 - weight))
+        out = plain_add(input, plain_mul(plain_sub(end, input), weight))
+    else:
+        out = plain_sub(end, plain_mul(plain_sub(end, input), 1 - weight))
+    return label(out, "LerpBackward0")
 
 
 @public(inplace=True)
@@ -545,7 +549,7 @@ def addcmul(input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: Any = 1) 
     product = plain_mul(tensor1, tensor2)
     if not _is_one(value):
         product = plain_mul(product, value)
-    return plain_add(input, product)
+    return label(plain_add(input, product), "AddcmulBackward0")
 
 
 @public(inplace=True)
@@ -559,7 +563,7 @@ def addcdiv(input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: Any = 1) 
     quotient = plain_div(tensor1, tensor2)
     if not _is_one(value):
         quotient = plain_mul(quotient, value)
-    return plain_add(input, quotient)
+    return label(plain_add(input, quotient), "AddcdivBackward0")
 
 
 def _is_one(value: Any) -> bool:
@@ -719,6 +723,33 @@ def sigmoid(input: Tensor) -> Tensor:
     return attach(out, _sigmoid_rule, (input,))
 
 
+@public(inplace=True, aliases=("special_logit",))
+def logit(input: Tensor, eps: float | None = None) -> Tensor:
+    """``log(input / (1 - input))``, with ``input`` limited to [eps, 1 - eps] if given."""
+    values = _floating(input)
+    if eps is not None:
+        values = clamp(values, eps, 1 - eps)
+    odds = plain_div(values, plain_sub(1, values))
+    return label(functions.log(odds), "LogitBackward0")
+
+
+@public(aliases=("special_xlogy",), inplace=True)
+def xlogy(input: Any, other: Any) -> Tensor:
+    """``input * log(other)``, 0 where ``input`` is 0 and ``other`` is no NaN."""
+    (first, second), _ = combined((input, other), floating=True)
+    product = plain_mul(first, functions.log(second))
+    silent = logical_and(plain_eq(first, 0), logical_not(isnan(second)))
+    return label(where(silent, 0.0, product), "XlogyBackward0")
+
+
+@public()
+def positive(input: Tensor) -> Tensor:
+    """The tensor itself; bools are refused."""
+    if dtype_of(input) is dtypes.bool_:
+        raise RuntimeError("The `+` operator, on a bool tensor is not supported.")
+    return input
+
+
 def _floating(input: Tensor) -> Tensor:
     return input if dtype_of(input).kind == "f" else cast(input, get_default_dtype())
 
@@ -764,7 +795,7 @@ def atan2(input: Tensor, other: Tensor) -> Tensor:
 @public(inplace=True)
 def hypot(input: Tensor, other: Tensor) -> Tensor:
     """``sqrt(input ** 2 + other ** 2)``."""
-    return functions.sqrt(plain_add(square(input), square(other)))  # type: ignore[no-any-return]
+    return label(functions.sqrt(plain_add(square(input), square(other))), "HypotBackward0")
 
 
 @public()
@@ -773,7 +804,7 @@ def logaddexp(input: Tensor, other: Tensor) -> Tensor:
     largest = maximum(input, other)
     same = plain_eq(input, other)
     gap = where(same, functions.zeros_like(largest), _neg(abs(plain_sub(input, other))))
-    return plain_add(largest, functions.log1p(_exp(gap)))
+    return label(plain_add(largest, functions.log1p(_exp(gap))), "LogaddexpBackward0")
 
 
 @public(inplace=True)
@@ -787,6 +818,7 @@ def nan_to_num(
     limit = functions.finfo(dtype).max
     out = where(isnan(input), 0.0 if nan is None else nan, input)
     out = where(plain_eq(input, math.inf), limit if posinf is None else posinf, out)
-    return where(plain_eq(input, -math.inf), -limit if neginf is None else neginf, out)  # type: ignore[no-any-return]
+    out = where(plain_eq(input, -math.inf), -limit if neginf is None else neginf, out)
+    return label(out, "NanToNumBackward0")
 
 

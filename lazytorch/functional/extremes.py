@@ -6,7 +6,7 @@ from typing import Any
 
 from lazytorch import dtypes
 from lazytorch.autograd.rules import Rule
-from lazytorch.autograd.tape import attach
+from lazytorch.autograd.tape import attach, label
 from lazytorch.dtypes import DType
 from lazytorch.functional import results
 from lazytorch.functional.bounds import remember_range
@@ -253,9 +253,8 @@ def logcumsumexp(input: Tensor, dim: int) -> Tensor:
     axis = normalize_axis(dim, len(shape_of(input)))
     peak = reduce_value(reduction.MAX, fresh(node_of(input), input._device), (axis,), True)
     peak = functions.where(functions.isfinite(peak), peak, 0)
-    return functions.add(  # type: ignore[no-any-return]
-        functions.log(cumsum(functions.exp(functions.sub(input, peak)), axis)), peak
-    )
+    out = functions.log(cumsum(functions.exp(functions.sub(input, peak)), axis))
+    return label(functions.add(out, peak), "LogcumsumexpBackward0")
 
 
 @public()

@@ -25,7 +25,7 @@ from lazytorch.tensor.attach import functions, public
 from lazytorch.tensor.inplace import copied, store
 from lazytorch.tensor.storage import dtype_of, node_of, shape_of, strides_of
 from lazytorch.tensor.tensor import Tensor, fresh
-from lazytorch.autograd.tape import attach
+from lazytorch.autograd.tape import attach, label
 
 _INTEGERS = (dtypes.int64, dtypes.int32, dtypes.int16, dtypes.int8)
 
@@ -36,8 +36,9 @@ _INTEGERS = (dtypes.int64, dtypes.int32, dtypes.int16, dtypes.int8)
 def _as_tuple(index: Any) -> tuple[Any, ...]:
     if isinstance(index, tuple):
         return index
-    if isinstance(index, list) and any(
-        item is None or item is Ellipsis or isinstance(item, (slice, Tensor)) for item in index
+    if isinstance(index, list) and len(index) <= 32 and any(
+        item is None or item is Ellipsis or isinstance(item, (slice, Tensor, list, tuple))
+        for item in index
     ):
         return tuple(index)
     return (index,)
@@ -98,6 +99,12 @@ def _item(item: Any) -> Any:
         "only integers, slices (`:`), ellipsis (`...`), None and long or byte Variables are valid "
         f"indices (got {kind.__name__})"
     )
+
+
+def _as_number(item: Any) -> Any:
+    if isinstance(item, Tensor) and not shape_of(item) and dtype_of(item).kind in "iu":
+        return int(item)
+    return item
 
 
 def _plain(item: Any) -> Any:
@@ -198,6 +205,8 @@ def _get_item(self: Tensor, index: Any) -> Tensor:
             "`tensor.item<T>()` in C++ to convert a 0-dim tensor to a number"
         )
     items = _normalized(index, len(shape))
+    # A 0-d integer tensor selects, as a number would.
+    items = [_as_number(item) for item in items]
     if not any(isinstance(item, (Tensor, bool)) for item in items):
         return _basic_view(self, items)
     return _advanced_get(self, items)
@@ -375,7 +384,8 @@ def _fill_where(target: Tensor, mask: Tensor, value: Any) -> None:
     if isinstance(value, Tensor):
         value = functions.converted(value.reshape(()), target._device, dtype_of(target))  # type: ignore[attr-defined]
     present = functions.snapshot(target)
-    store(target, cast(functions.where(aligned, value, present), dtype_of(target)))
+    chosen = cast(functions.where(aligned, value, present), dtype_of(target))
+    store(target, label(chosen, "IndexPutBackward0"))
 
 
 def index_put(target: Tensor, selection: _Selection, value: Any, accumulate: bool) -> None:
@@ -400,7 +410,7 @@ def index_put(target: Tensor, selection: _Selection, value: Any, accumulate: boo
         for place, axis in enumerate(selection.order):
             back[axis] = place
         ordered = functions.permute(ordered, back)
-    store(view, functions.clone(ordered))
+    store(view, label(functions.clone(ordered), "IndexPutBackward0"))
 
 
 @public(out=False, function=True)

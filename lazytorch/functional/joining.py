@@ -9,7 +9,7 @@ import numpy as np
 
 from lazytorch import dtypes
 from lazytorch.autograd.rules import Rule
-from lazytorch.autograd.tape import attach, named
+from lazytorch.autograd.tape import attach, label, named
 from lazytorch.functional.shape import as_shape, expand, permute, reshape, selected, sliced
 from lazytorch.ops import movement
 from lazytorch.ops.shapes import broadcast, count, normalize_axis
@@ -158,6 +158,7 @@ def column_stack(tensors: Sequence[Tensor]) -> Tensor:
 def _marked(views: list[Tensor], name: str) -> tuple[Tensor, ...]:
     """Several views made at once refuse writes on the tape."""
     for view in views:
+        label(view, name)
         if view._view is not None and view._view.multiple is None and view._requires_grad:
             view._view.multiple = name
     return tuple(views)
@@ -193,7 +194,8 @@ def split(tensor: Tensor, split_size_or_sections: Any, dim: int = 0) -> tuple[Te
     for size in sizes:
         views.append(sliced(tensor, axis, start, start + size))
         start += size
-    return _marked(views, "SplitBackward0")
+    sections = "SplitBackward0" if isinstance(split_size_or_sections, int) else "SplitWithSizesBackward0"
+    return _marked(views, sections)
 
 
 public("split_with_sizes", out=False)(split)
@@ -445,7 +447,6 @@ def meshgrid(*tensors: Any, indexing: str = "ij") -> tuple[Tensor, ...]:
         aligned = reshape(tensor, tuple(-1 if place == axis else 1 for place in range(len(given))))
         grids.append(expand(aligned, shape))
     if swap:
-        grids = [functions.transpose(grid, 0, 1) for grid in grids]
         grids[0], grids[1] = grids[1], grids[0]
     return tuple(grids)
 
@@ -543,7 +544,7 @@ def diag_embed(input: Tensor, offset: int = 0, dim1: int = -2, dim2: int = -1) -
         logical.append(step)
         step *= extent
     strides = (*reversed(logical), size + 1)
-    filled = functions.insert_strided(zeros, input, strides, start)
+    filled = label(functions.insert_strided(zeros, input, strides, start), "DiagEmbedBackward0")
     order = list(range(rank - 2))
     for axis, source in sorted(((first, rank - 2), (second, rank - 1))):
         order.insert(axis, source)

@@ -14,7 +14,7 @@ from typing import Any, Optional
 from lazytorch import dtypes
 from lazytorch.autograd.grad_mode import no_grad
 from lazytorch.autograd.rules import Rule
-from lazytorch.autograd.tape import attach
+from lazytorch.autograd.tape import attach, label
 from lazytorch.functional.elementwise import plain_add, plain_mul
 from lazytorch.ops import contraction, movement
 from lazytorch.ops.shapes import broadcast, normalize_axis
@@ -429,7 +429,7 @@ def matrix_power(input: Tensor, n: int) -> Tensor:
 def trace(input: Tensor) -> Tensor:
     """The sum of a matrix's diagonal."""
     _checked_rank("trace", ("self", input, 2))
-    return functions.sum(functions.diagonal(input))  # type: ignore[no-any-return]
+    return label(functions.sum(functions.diagonal(input)), "TraceBackward0")
 
 
 def _operator(self: Tensor, other: Any) -> Any:

@@ -56,6 +56,7 @@ def install() -> None:
         setattr(Tensor, f"__{name}__", function)
         setattr(Tensor, f"__r{name}__", _reflected(function))
         setattr(Tensor, f"__i{name}__", _changing(function))
+    setattr(Tensor, "__rsub__", plain.rsub)
     for name in ("eq", "ne", "lt", "le", "gt", "ge"):
         setattr(Tensor, f"__{name}__", _tolerant(getattr(plain, f"plain_{name}")))
     members: Any = Tensor

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from lazytorch import dtypes, engine
-from lazytorch.autograd.tape import named
+from lazytorch.autograd.tape import label, named
 from lazytorch.functional import results
 from lazytorch.functional.shape import reshape, sliced
 from lazytorch.ops import indexing, reduction
@@ -80,7 +80,8 @@ def kthvalue(input: Tensor, k: int, dim: int = -1, keepdim: bool = False) -> Any
     ordered = sort(input, axis)
     if not shape:
         return results.KthValue(*ordered)
-    return results.KthValue(*(_picked(part, axis, k - 1, keepdim) for part in ordered))
+    values, indices = (_picked(part, axis, k - 1, keepdim) for part in ordered)
+    return results.KthValue(label(values, "KthvalueBackward0"), indices)
 
 
 def _picked(tensor: Tensor, axis: int, place: int, keepdim: bool) -> Tensor:
@@ -96,7 +97,7 @@ def median(input: Tensor, dim: int | None = None, keepdim: bool = False) -> Any:
         flat = reshape(input, (-1,))
         if not input.numel():
             return functions.full((), float("nan"))
-        return median(flat, 0).values
+        return label(median(flat, 0).values, "MedianBackward0")
     shape = shape_of(input)
     axis = normalize_axis(dim, len(shape))
     if not shape:
@@ -112,7 +113,7 @@ def median(input: Tensor, dim: int | None = None, keepdim: bool = False) -> Any:
         indices = functions.where(spoiled, last[1], indices)
     if not keepdim:
         values, indices = functions.squeeze(values, axis), functions.squeeze(indices, axis)
-    return results.Median(values, indices)
+    return results.Median(label(values, "MedianBackward1"), indices)
 
 
 @public()

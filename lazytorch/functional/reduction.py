@@ -7,7 +7,7 @@ from typing import Any
 
 from lazytorch import dtypes
 from lazytorch.autograd.rules import Rule
-from lazytorch.autograd.tape import attach
+from lazytorch.autograd.tape import attach, label
 from lazytorch.dtypes import DType
 from lazytorch.ops import reduction as ops
 from lazytorch.ops.shapes import count, normalize_axis
@@ -175,7 +175,7 @@ def nansum(
 ) -> Tensor:
     """``sum`` with NaN counted as zero."""
     kept = functions.where(functions.isnan(input), 0, input)
-    return sum(kept, dim, keepdim, dtype=dtype)
+    return label(sum(kept, dim, keepdim, dtype=dtype), "NansumBackward0")
 
 
 @public()
@@ -358,12 +358,13 @@ def vector_norm(
         return sum(cast(functions.ne(values, 0), dtype_of(values)), axes, keepdim)
     magnitudes = functions.abs(values)
     if ord == float("inf"):
-        return amax(magnitudes, axes, keepdim)
+        return label(amax(magnitudes, axes, keepdim), "LinalgVectorNormBackward0")
     if ord == float("-inf"):
-        return amin(magnitudes, axes, keepdim)
+        return label(amin(magnitudes, axes, keepdim), "LinalgVectorNormBackward0")
     if ord == 1:
-        return sum(magnitudes, axes, keepdim)
-    return functions.pow(sum(functions.pow(magnitudes, ord), axes, keepdim), 1.0 / ord)  # type: ignore[no-any-return]
+        return label(sum(magnitudes, axes, keepdim), "LinalgVectorNormBackward0")
+    total = sum(functions.pow(magnitudes, ord), axes, keepdim)
+    return label(functions.pow(total, 1.0 / ord), "LinalgVectorNormBackward0")
 
 
 @public()

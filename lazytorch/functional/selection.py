@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from lazytorch import dtypes, engine
-from lazytorch.autograd.tape import named
+from lazytorch.autograd.tape import label, named
 from lazytorch.functional.bounds import check_index, check_positions, remember_range
 from lazytorch.functional.shape import reshape
 from lazytorch.ops import indexing, movement
@@ -312,13 +312,13 @@ def _slices(input: Tensor, dim: int, index: Tensor, source: Tensor, mode: str, n
 def index_add(input: Tensor, dim: int, index: Tensor, source: Tensor, *, alpha: Any = 1) -> Tensor:
     """``input`` with slices of ``source`` added at positions of a dimension."""
     scaled = source if alpha == 1 else functions.mul(source, alpha)
-    return _slices(input, dim, index, scaled, "add", "index_add")
+    return label(_slices(input, dim, index, scaled, "add", "index_add"), "IndexAddBackward0")
 
 
 @public(inplace=True)
 def index_copy(input: Tensor, dim: int, index: Tensor, source: Tensor) -> Tensor:
     """``input`` with slices of ``source`` written at positions of a dimension."""
-    return _slices(input, dim, index, source, "set", "index_copy")
+    return label(_slices(input, dim, index, source, "set", "index_copy"), "IndexCopyBackward0")
 
 
 @public(inplace=True)
@@ -377,7 +377,7 @@ def masked_select(input: Tensor, mask: Tensor) -> Tensor:
     if dtype_of(mask) is not dtypes.bool_:
         raise RuntimeError("masked_select: expected BoolTensor for mask")
     wide, chosen = functions.broadcast_tensors(input, mask)
-    return wide[chosen]  # type: ignore[no-any-return]
+    return label(wide[chosen], "MaskedSelectBackward0")  # type: ignore[index]
 
 
 @public(inplace=True)
@@ -409,7 +409,7 @@ def take(input: Tensor, index: Tensor) -> Tensor:
     checked = check_index(_long_index(index, "take"), input.numel(), 0)
     flat = reshape(input, (-1,))
     out = apply(indexing.GATHER, (flat, reshape(checked, (-1,))), (0,))
-    return reshape(out, shape_of(index))
+    return label(reshape(out, shape_of(index)), "TakeBackward0")
 
 
 @public(function=False)

@@ -175,7 +175,7 @@ FLOOR_DIVIDE = _map(
         "i": "lt_floor_divide({0}, {1})",
         "u": "lt_floor_divide({0}, {1})",
     },
-    cost=12,
+    (lambda g, f: f.zeros_like(g), lambda g, f: f.zeros_like(g)), cost=12,
 )
 
 

@@ -1,0 +1,268 @@
+"""Functions that run on the host for want of a kernel, and less common elementwise ones."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from lazytorch import dtypes
+from lazytorch.autograd.rules import Rule
+from lazytorch.autograd.tape import attach, label
+from lazytorch.functional import results
+from lazytorch.functional.elementwise import plain_add, plain_div, plain_mul, plain_sub
+from lazytorch.functional.linalg import labelled
+from lazytorch.functional.reduction import vector_norm
+from lazytorch.functional.shape import reshape
+from lazytorch.ops import leaves
+from lazytorch.ops.elementwise import _special as special_of_scipy
+from lazytorch.ops.shapes import broadcast, normalize_axis
+from lazytorch.tensor.apply import cast, combined
+from lazytorch.tensor.attach import functions, public
+from lazytorch.tensor.promotion import get_default_dtype
+from lazytorch.tensor.recorder import record
+from lazytorch.tensor.storage import dtype_of, node_of, shape_of
+from lazytorch.tensor.tensor import Tensor, fresh
+
+
+def on_host(key: str, function: Callable[..., np.ndarray], *sources: Tensor) -> Tensor:
+    """An elementwise NumPy function of tensors of one dtype, without history."""
+    nodes = tuple(node_of(source) for source in sources)
+    dtype = nodes[0].dtype
+    shape = broadcast([node.shape for node in nodes])
+
+    def compute(*arrays: np.ndarray) -> np.ndarray:
+        with np.errstate(all="ignore"):
+            value = function(*arrays)
+        return np.ascontiguousarray(np.broadcast_to(value, shape), dtype.numpy).reshape(shape)
+
+    call = leaves.HostFunction(key, compute, shape, dtype)
+    node = record(leaves.HOST, nodes, (call,), shape, dtype, nodes[0].device)
+    return fresh(node, sources[0]._device)
+
+
+def _floating(input: Tensor) -> Tensor:
+    return input if dtype_of(input).kind == "f" else cast(input, get_default_dtype())
+
+
+_digamma_rule = Rule("DigammaBackward0", (lambda g, x, f: g * f.polygamma(1, x),))
+
+
+@public(inplace=True, aliases=("special_digamma", "special_psi"))
+def digamma(input: Tensor) -> Tensor:
+    """The logarithmic derivative of the gamma function."""
+    values = _floating(input)
+    return attach(on_host("digamma", special_of_scipy("digamma"), values), _digamma_rule, (values,))
+
+
+_polygamma_rule = Rule(
+    "PolygammaBackward0", (lambda g, x, f, attrs: g * f.polygamma(attrs[0] + 1, x),)
+)
+
+
+@public(method=False, aliases=("special_polygamma",))
+def polygamma(n: int, input: Tensor) -> Tensor:
+    """The n-th derivative of ``digamma``."""
+    if n == 0:
+        return digamma(input)
+    values = _floating(input)
+
+    def compute(array: np.ndarray) -> Any:
+        from scipy import special
+
+        return special.polygamma(n, array)
+
+    return attach(on_host(f"polygamma{n}", compute, values), _polygamma_rule, (values,), (n,))
+
+
+_erfinv_rule = Rule(
+    "ErfinvBackward0", (lambda g, out, f: g * f.exp(out * out) * 0.886226925452758,)
+)
+
+
+@public(inplace=True, aliases=("special_erfinv",))
+def erfinv(input: Tensor) -> Tensor:
+    """The inverse of ``erf``."""
+    values = _floating(input)
+    return attach(on_host("erfinv", special_of_scipy("erfinv"), values), _erfinv_rule, (values,))
+
+
+_i0_rule = Rule("I0Backward0", (lambda g, x, f: g * f.i1_value(x),))
+
+
+@public(inplace=True, aliases=("special_i0",))
+def i0(input: Tensor) -> Tensor:
+    """The modified Bessel function of order 0."""
+    values = _floating(input)
+    return attach(on_host("i0", special_of_scipy("i0"), values), _i0_rule, (values,))
+
+
+functions.i1_value = lambda input: on_host("i1", special_of_scipy("i1"), input)
+
+
+@public(inplace=True, aliases=("special_sinc",))
+def sinc(input: Tensor) -> Tensor:
+    """``sin(pi * input) / (pi * input)``, 1 at 0."""
+    scaled = plain_mul(input, float(np.pi))
+    zero = functions.eq(scaled, 0)
+    safe = functions.where(zero, 1.0, scaled)
+    return label(functions.where(zero, 1.0, plain_div(functions.sin(safe), safe)), "SincBackward0")
+
+
+def _integer_pair(name: str, function: Any) -> None:
+    def compute(input: Tensor, other: Tensor) -> Tensor:
+        pair, dtype = combined((input, other))
+        if dtype.kind not in "iu":
+            raise NotImplementedError(f'"{name}_cpu" not implemented for \'{dtype.name}\'')
+        return on_host(name, function, *pair)
+
+    compute.__name__ = compute.__qualname__ = name
+    compute.__doc__ = f"The {name} of integers."
+    public(inplace=True)(compute)
+
+
+_integer_pair("gcd", np.gcd)
+_integer_pair("lcm", np.lcm)
+
+
+def _in_radians(name: str, factor: float) -> None:
+    def convert(input: Tensor) -> Tensor:
+        return plain_mul(_floating(input), factor)
+
+    convert.__name__ = convert.__qualname__ = name
+    convert.__doc__ = f"``{name}`` of each element."
+    public(inplace=True)(convert)
+
+
+_in_radians("deg2rad", float(np.pi / 180))
+_in_radians("rad2deg", float(180 / np.pi))
+
+
+@public(method=False)
+def heaviside(input: Tensor, values: Tensor) -> Tensor:
+    """0 below 0, 1 above, ``values`` at 0."""
+    above = cast(functions.gt(input, 0), dtype_of(input))
+    return functions.where(functions.eq(input, 0), values, above)  # type: ignore[no-any-return]
+
+
+@public()
+def logaddexp2(input: Tensor, other: Tensor) -> Tensor:
+    """``log2(2 ** input + 2 ** other)`` without overflow."""
+    factor = float(np.log(2))
+    joined = functions.logaddexp(plain_mul(input, factor), plain_mul(other, factor))
+    return plain_div(joined, factor)
+
+
+@public()
+def cross(input: Tensor, other: Tensor, dim: int | None = None) -> Tensor:
+    """The vector product over a dimension of size 3."""
+    shape = broadcast((shape_of(input), shape_of(other)))
+    if dim is None:
+        dim = next((axis for axis, extent in enumerate(shape) if extent == 3), -1)
+    axis = normalize_axis(dim, len(shape))
+    if shape[axis] != 3:
+        raise RuntimeError(
+            f"linalg.cross: inputs dimension {axis} must have length 3. Got {shape[axis]}"
+        )
+    a, b = functions.broadcast_to(input, shape), functions.broadcast_to(other, shape)
+
+    def turned(tensor: Tensor, shift: int) -> Tensor:
+        return functions.roll(tensor, -shift, axis)  # type: ignore[no-any-return]
+
+    out = plain_sub(
+        plain_mul(turned(a, 1), turned(b, 2)), plain_mul(turned(a, 2), turned(b, 1))
+    )
+    return label(out, "LinalgCrossBackward0")
+
+
+@public()
+def kron(input: Tensor, other: Tensor) -> Tensor:
+    """The Kronecker product."""
+    a, b = list(shape_of(input)), list(shape_of(other))
+    rank = max(len(a), len(b))
+    a, b = [1] * (rank - len(a)) + a, [1] * (rank - len(b)) + b
+    left = reshape(input, [extent for pair in zip(a, [1] * rank) for extent in pair])
+    right = reshape(other, [extent for pair in zip([1] * rank, b) for extent in pair])
+    return reshape(plain_mul(left, right), [m * n for m, n in zip(a, b)])
+
+
+@public(method=False)
+def combinations(input: Tensor, r: int = 2, with_replacement: bool = False) -> Tensor:
+    """All selections of ``r`` elements of a vector, one a row."""
+    size = shape_of(input)[0]
+    choose = itertools.combinations_with_replacement if with_replacement else itertools.combinations
+    places = np.array(list(choose(range(size), r)), np.int64).reshape(-1, r)
+    return functions.take(input, functions.tensor(places, device=input._device))  # type: ignore[no-any-return]
+
+
+@public(method=False)
+def cdist(x1: Tensor, x2: Tensor, p: float = 2.0, compute_mode: Any = None) -> Tensor:
+    """The p-distance between each row of ``x1`` (.., n, d) and of ``x2`` (.., m, d)."""
+    gap = plain_sub(functions.unsqueeze(x1, -2), functions.unsqueeze(x2, -3))
+    return label(vector_norm(gap, p, -1), "CdistBackward0")
+
+
+@public(inplace=True)
+def renorm(input: Tensor, p: float, dim: int, maxnorm: float) -> Tensor:
+    """Slices along a dimension scaled down to a norm of at most ``maxnorm``."""
+    rank = len(shape_of(input))
+    axis = normalize_axis(dim, rank)
+    rest = tuple(place for place in range(rank) if place != axis)
+    norms = vector_norm(input, p, rest, True)
+    scale = functions.where(
+        functions.gt(norms, maxnorm), plain_div(maxnorm, plain_add(norms, 1e-7)), 1.0
+    )
+    return label(plain_mul(input, scale), "RenormBackward0")
+
+
+@public()
+def mode(input: Tensor, dim: int = -1, keepdim: bool = False) -> Any:
+    """(value, index) of the most frequent element along a dimension, the smallest of equals."""
+    shape = shape_of(input)
+    axis = normalize_axis(dim, len(shape))
+    if not shape:
+        return results.Mode(functions.clone(input), functions.zeros((), dtype=dtypes.int64))
+    array = np.moveaxis(functions.peek(input), axis, -1)
+    places = np.empty(array.shape[:-1], np.int64)
+    for where in np.ndindex(places.shape):
+        found, counts = np.unique(array[where], return_counts=True)
+        places[where] = np.flatnonzero(array[where] == found[counts.argmax()])[-1]
+    index = functions.tensor(np.expand_dims(places, axis), device=input._device)
+    values = functions.gather(input, axis, index)
+    if not keepdim:
+        values, index = functions.squeeze(values, axis), functions.squeeze(index, axis)
+    return results.Mode(label(values, "ModeBackward0"), index)
+
+
+@public(method=False)
+def vander(x: Tensor, N: int | None = None, increasing: bool = False) -> Tensor:  # noqa: N803
+    """Powers of a vector's elements as columns."""
+    count = shape_of(x)[0] if N is None else N
+    powers = functions.arange(count, device=x._device)
+    if not increasing:
+        powers = functions.flip(powers, 0)
+    return functions.pow(functions.unsqueeze(x, 1), powers)  # type: ignore[no-any-return]
+
+
+@public()
+def cov(input: Tensor, *, correction: int = 1) -> Tensor:
+    """The covariance matrix of rows of observations."""
+    rows = input if len(shape_of(input)) == 2 else reshape(input, (1, -1))
+    centred = plain_sub(rows, functions.mean(rows, 1, keepdim=True))
+    total = labelled(centred, centred, ((0, 1), (2, 1), (0, 2)))
+    out = plain_div(total, float(max(shape_of(rows)[1] - correction, 0)))
+    return out if len(shape_of(input)) == 2 else reshape(out, ())
+
+
+@public()
+def corrcoef(input: Tensor) -> Tensor:
+    """The correlation matrix of rows of observations."""
+    matrix = cov(input)
+    if not shape_of(matrix):
+        return plain_div(matrix, matrix)
+    spread = functions.sqrt(functions.diagonal(matrix))
+    return functions.clamp(  # type: ignore[no-any-return]
+        plain_div(plain_div(matrix, functions.unsqueeze(spread, 1)), spread), -1, 1
+    )
