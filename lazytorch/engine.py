@@ -128,7 +128,11 @@ def note_state(storage: Any) -> None:
     """Remember (weakly) an object with a ``node`` attribute that was written in place, or whose
     value will be wanted: flush() computes what is pending in all of them together."""
     key = id(storage)
-    if key not in _state:
+    held = _state.get(key)
+    if held is None or held() is not storage:
+        # A dead object may have had this id. What is noted comes last, so that the order of
+        # outputs, which is part of a plan's key, never depends on addresses.
+        _state.pop(key, None)
         _state[key] = weakref.ref(storage)
 
 

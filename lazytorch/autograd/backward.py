@@ -6,6 +6,7 @@ visits each after everything that feeds it. No recursion: tapes may be as long a
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from heapq import heappop, heappush
 from typing import Any
@@ -19,6 +20,7 @@ from lazytorch.tensor.storage import dtype_of, shape_of, storage_of
 from lazytorch.tensor.tensor import Tensor
 
 _Key = tuple[int, int]
+_arrivals = itertools.count()
 
 
 class _Wanted:
@@ -91,7 +93,9 @@ def _deliver(
         received = waiting[id(entry)] = [None] * len(entry.shapes_out)
         # Ends of the tape have no successors and may wait until the last.
         rank = 1 if entry.__class__ is AccumulateGrad else -entry.sequence
-        heappush(heap, (rank, id(entry), entry))
+        # Among equals first come, first served: an address would make the order of gradients,
+        # and so the key of the plan that computes them, differ from step to step.
+        heappush(heap, (rank, next(_arrivals), entry))
     known = received[number]
     received[number] = gradient if known is None else functions.add(known, gradient)
 
