@@ -153,9 +153,14 @@ class Emitter:
                 return f"{cast}{name}"
             return f"{cast}{name}.s{_LANES[lane or 0]}"
         assert isinstance(atom, (Quotient, Remainder))
-        symbol = "/" if isinstance(atom, Quotient) else "%"
-        dividend = self.index(atom.dividend, lane)
-        return f"({dividend} {symbol} {self._integer(atom.divisor)})"
+        divisor = self._integer(atom.divisor)
+        # C rounds towards zero: a dividend that may be negative is lifted by whole divisors.
+        lifts = max(0, -(atom.dividend.low // atom.divisor))
+        dividend = self.index(atom.dividend + lifts * atom.divisor, lane)
+        if isinstance(atom, Remainder):
+            return f"({dividend} % {divisor})"
+        quotient = f"({dividend} / {divisor})"
+        return f"({quotient} - {lifts})" if lifts else quotient
 
     def _condition(self, condition: Condition, lane: int | None) -> str:
         text = self.index(condition.index, lane)
