@@ -173,6 +173,9 @@ def number_graph(roots: Sequence[Node]) -> Numbering:
     outputs = _kept(roots, order, numbers, known, uses)
     # Leaves nobody outside refers to any more may give their memory to an output.
     donated = _private_leaves(leaf_nodes, uses) if choices.DONATE else ()
+    if donated:
+        needed = _needed_later(order, uses, outputs)
+        donated = tuple(place for place in donated if id(leaf_nodes[place]) not in needed)
     plan_key = (tuple(rows), tuple(outputs), donated)
     return Numbering(
         plan_key, order, numbers, leaf_nodes, leaf_numbers, scalar_nodes, scalar_numbers, outputs
@@ -238,6 +241,27 @@ def _private_leaves(leaf_nodes: list[Node], uses: dict[int, int]) -> tuple[int, 
             if sys.getrefcount(node.buffer) <= 2 and node.buffer.owned:
                 private.append(position)
     return tuple(private)
+
+
+def _needed_later(
+    order: list[Node], uses: dict[int, int], outputs: dict[int, list[Node]]
+) -> set[int]:
+    """Identities of what values without a buffer of their own will be computed from again.
+
+    Somebody outside the graph refers to such a value (a cheap one saved for a gradient), so the
+    leaves below it must keep their content.
+    """
+    alive = []
+    for _, node in enumerate(order):
+        alive.append(sys.getrefcount(node) - _OWN_REFERENCES > uses.get(id(node), 0))
+    stored = {id(node) for group in outputs.values() for node in group}
+    needed: set[int] = set()
+    for position in range(len(order) - 1, -1, -1):
+        node = order[position]
+        key = id(node)
+        if key not in stored and (alive[position] or key in needed):
+            needed.update(map(id, node.src))
+    return needed
 
 
 def build_graph(numbering: Numbering) -> Graph:
