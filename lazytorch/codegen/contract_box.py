@@ -10,7 +10,8 @@ from __future__ import annotations
 from lazytorch.codegen.contract_form import Form, through_window
 from lazytorch.codegen.contract_tiling import Tiling
 from lazytorch.ir import expression as ex
-from lazytorch.ir.expression import Condition, Expression
+from lazytorch.ir import index as ix
+from lazytorch.ir.expression import Expression
 from lazytorch.ir.index import Axis
 from lazytorch.ir.kernel import extent
 
@@ -114,11 +115,12 @@ class Box:
         return " + ".join(terms) or "0", offsets
 
 
-def interior(operand: Expression, axis: Axis) -> tuple[int, int, Expression]:
-    """(low, high, operand without the guards that hold for low <= axis < high).
+def interior(operand: Expression, axis: Axis) -> tuple[int, int, Expression, Axis]:
+    """(low, high, operand, axis) such that no guard differs along the axis from low to high.
 
-    Only guards on ``axis`` alone can be turned into a range; where others vary along it the
-    range is empty.
+    The answered operand is the given one on the answered axis, which counts from ``low``; guards
+    that always hold there are gone from it. Only guards on the axis alone can be turned into a
+    range; where others vary along it the range is empty.
     """
     low, high = 0, axis.size
     for value in ex.walk([operand]):
@@ -128,27 +130,14 @@ def interior(operand: Expression, axis: Axis) -> tuple[int, int, Expression]:
             if axis not in condition.index.axes():
                 continue
             step = condition.index.coefficient(axis)
-            if value.kind == ex.CHOOSE or step is None or condition.index.axes() != {axis}:
-                return 0, 0, operand
+            if step is None or step <= 0 or condition.index.axes() != {axis}:
+                return 0, 0, operand, axis
             shift = condition.index.constant
-            if step > 0:
-                low = max(low, -(-(condition.low - shift) // step))
-                high = min(high, (condition.high - shift) // step + 1)
-            else:
-                return 0, 0, operand
+            low = max(low, -(-(condition.low - shift) // step))
+            high = min(high, (condition.high - shift) // step + 1)
     if low >= high:
-        return 0, 0, operand
-    return low, high, _without_guards(operand, axis)
-
-
-def _without_guards(operand: Expression, axis: Axis) -> Expression:
-    def kept(guard: tuple[Condition, ...]) -> tuple[Condition, ...]:
-        return tuple(condition for condition in guard if axis not in condition.index.axes())
-
-    def change(load: Expression) -> Expression | None:
-        if load.kind != ex.LOAD or not load.data[2]:
-            return None
-        number, index, guard = load.data
-        return ex.load(number, index, kept(guard), load.dtype)
-
-    return ex.rewrite(operand, {}, change)
+        return 0, 0, operand, axis
+    if low == 0 and high == axis.size:
+        return low, high, operand, axis
+    part = Axis(high - low, axis.name)
+    return low, high, operand.substitute_axes({axis: ix.of_atom(part) + low}), part

@@ -162,7 +162,7 @@ def _stage_cycles(form: Form, blocks: Blocks, pitch: int, width: int) -> float:
         return STAGE_GATHER
     # Vectors across the end of a line, or across a guard's edge, are read lane by lane.
     broken = 0.0 if pitch % width == 0 or len(form.columns) == 1 else width / column.size
-    low, high, _ = interior(form.vector, column)
+    low, high, *_ = interior(form.vector, column)
     if high - low < column.size:
         broken += min(1.0, width / column.size)
     return STAGE_COPY + min(1.0, broken) * STAGE_GATHER
@@ -234,7 +234,7 @@ def _cycles(form: Form, tiling: Tiling, step: float, stage: float, wish: Wish) -
         tiling.column_groups * stage + tiling.row_panels * tiles * step + rows * SCALAR_READ
     )
     passes = tiling.blocks.count / tiling.splits
-    item += rows * tiling.column_groups * STORE * (1 + 1.5 * (passes - 1)) + START
+    item += rows * tiling.column_groups * STORE * (1 + 2 * (passes - 1)) + START
     if tiling.splits > 1:
         item += rows * tiling.column_groups * STORE * 2
     items = form.batch_count * tiling.column_tiles * tiling.row_tiles * tiling.splits

@@ -131,16 +131,16 @@ class Stager:
         if count == 1:
             self._store_at(operand, axis, "0", to)
             return
-        low, high, rest = interior(operand, axis)
+        low, high, rest, part = interior(operand, axis)
         width = self.tiling.width
         if high - low < width:
             self._line_scalars(operand, axis, 0, count, to)
             return
         self._line_scalars(operand, axis, 0, low, to)
         emitter = self.emitter
-        emitter.open(axis, width)
+        emitter.open(part, width)
         emitter.line(f"const int w = min(v, {high - width});")
-        emitter.name_axis(axis, "w")
+        emitter.name_axis(part, "w" if part is axis else f"(w - {low})")
         text = self._as_sum(emitter.wide(rest, width), width)
         emitter.line(f"vstore{width}({text}, 0, {to} + w);")
         emitter.close(f"for (int v = {low}; v < {high}; v += {width}) {{")
@@ -237,11 +237,13 @@ class Stager:
         emitter.line(f"__local {self.sum_type} *d = {place};")
         self.declare_lanes("q")
         fits = self.lanes_exist(width)
-        low, high, rest = interior(self.form.vector, column)
+        low, high, rest, part = interior(self.form.vector, column)
         if low > 0 or high < column.size:
             fits += f" && lane >= {low} && lane + {width} <= {high}"
-        emitter.open(column, width)
+        emitter.open(part, width)
         self.bind_lanes()
+        if part is not column:
+            emitter.name_axis(part, f"(lane - {low})")
         text = self._as_sum(emitter.wide(rest, width), width)
         emitter.line(f"vstore{width}({text}, 0, d);")
         emitter.close(f"if ({fits}) {{")

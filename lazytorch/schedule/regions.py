@@ -60,8 +60,13 @@ def _store_what_must_be_read_in_memory(graph: Graph, number: int, stored: dict[i
                 stored.setdefault(source, f"{op.kind} reads it from memory")
     elif op.kind == "contract":
         for source, index in zip(sources, graph.attrs[number][2:]):
-            windowed = any(len(terms) > 1 for terms in index)
-            if windowed and graph.ops[source] is not leaves.BUFFER:
+            if not any(len(terms) > 1 for terms in index):
+                continue
+            # Where a window is staged each element is read once: padding costs nothing there.
+            # Other moves under it may make its positions irregular, and are stored.
+            while graph.ops[source] is movement.PAD:
+                source = graph.sources[source][0]
+            if graph.ops[source] is not leaves.BUFFER:
                 stored.setdefault(source, "windows of a convolution read it many times")
 
 
