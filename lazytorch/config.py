@@ -49,7 +49,7 @@ _TABLE: dict[str, Setting] = {
     row.name: row
     for row in (
         Setting("DEVICE", str, "", "default device: cpu, numpy, opencl:N, cuda:N"),
-        Setting("LOG", str, "", "comma-separated channels: fuse, code, memory, cache, plan"),
+        Setting("LOG", str, "", "comma-separated channels: fuse, code, memory, cache, plan, build"),
         Setting("FUSION", _flag, True, "0 gives every operation a kernel of its own"),
         Setting("EAGER", _flag, False, "1 computes every operation when it is recorded"),
         Setting("BOUNDS", _flag, False, "1 makes generated kernels check every index"),
