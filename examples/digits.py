@@ -126,7 +126,7 @@ def report(images_per_second: float) -> None:
     """What it ran on; PyTorch has no such counters."""
     print(f"images per second: {images_per_second:,.0f}")
     if hasattr(torch, "stats"):
-        print(f"distinct kernels: {torch.stats()['programs_built']}")
+        print(f"distinct kernels: {torch.stats()['kernels_distinct']}")
     name = getattr(torch, "device_name", None)
     print(f"device: {name() if name is not None else torch.tensor(0).device}")
 

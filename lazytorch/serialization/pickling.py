@@ -77,7 +77,7 @@ class Pickler:
     # Memo -------------------------------------------------------------------------------------
 
     def _remember(self, value: Any) -> None:
-        number = len(self._memo)
+        number = len(self._kept)
         self._memo[id(value)] = number
         self._kept.append(value)
         self._emit_number(b"q", b"r", number)
@@ -228,14 +228,14 @@ class Pickler:
         for extent in storage.node.shape:
             elements *= extent
         self._parts.append(b"(")
-        self._write_str("storage")
+        self._write("storage")
         if untyped:
             self._write_global("torch.storage", UNTYPED)
             elements *= tensor.itemsize
         else:
             self._write_global("torch", STORAGE_NAMES[tensor.dtype])
-        self._write_str(key)
-        self._write_str(_location(tensor.device))
+        self._write(key)
+        self._write(_location(tensor.device))
         self._write_int(elements)
         self._parts.append(b"tQ")
 

@@ -10,6 +10,7 @@ import numpy as np
 
 import lazytorch as torch
 from lazytorch import dtypes
+from lazytorch.tensor.attach import functions
 from lazytorch.tensor.tensor import Tensor
 
 _HOST_DEVICES = ("cpu", "numpy")
@@ -69,7 +70,7 @@ def _stack_tensors(batch: Sequence[Tensor]) -> Tensor:
             )
         # On the host: rows of a tensor in memory would otherwise make every batch another
         # computation (other offsets), to be compiled and used once.
-        stacked = torch.from_numpy(np.stack([tensor.numpy() for tensor in batch]))
+        stacked = torch.from_numpy(np.stack([functions.peek(tensor) for tensor in batch]))
         return stacked.to(device=first.device)
     return torch.stack(list(batch))
 
