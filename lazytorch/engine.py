@@ -177,6 +177,7 @@ def synchronize() -> None:
 
 
 _used_devices: set[str] = set()
+_kernel_texts: set[int] = set()
 
 
 # Realize --------------------------------------------------------------------------------------
@@ -458,6 +459,11 @@ def target_of(device: Device) -> Target:
 def _prepare(numbering: Numbering, device: Device) -> Replay:
     scheduled = schedule(numbering, device)
     plan = scheduled.plan
+    for step in plan.steps:
+        if isinstance(step, LaunchStep):
+            # A kernel's name is unique in its program; without it equal kernels are equal text.
+            text = plan.sources.get(step.name, "").replace(step.name, "") or repr(step.kernel)
+            _kernel_texts.add(hash(text))
     if device.kind == "numpy":
         return NumpyReplay(plan, device)
     if log.enabled("code"):
@@ -507,6 +513,7 @@ def stats() -> dict[str, int]:
     """Counters since the start of the process."""
     values = counters.snapshot()
     values["nodes_recorded"] += pending.nodes
+    values["kernels_distinct"] = len(_kernel_texts)
     return values
 
 

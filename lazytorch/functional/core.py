@@ -606,9 +606,7 @@ def stats() -> dict[str, int]:
     >>> sorted(stats())[0]
     'bytes_moved'
     """
-    found = counters.snapshot()
-    found["nodes_recorded"] += engine.pending.nodes
-    return found
+    return engine.stats()
 
 
 functions.stats = stats
