@@ -14,7 +14,6 @@ from lazytorch.dtypes import DType
 from lazytorch.functional.shape import as_shape
 from lazytorch.ops import elementwise
 from lazytorch.ops.shapes import count
-from lazytorch.runtime import counters
 from lazytorch.tensor import creation
 from lazytorch.tensor.apply import CAST_RULE, apply, cast, to_device_node
 from lazytorch.tensor.attach import functions, public
