@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
+
 from lazytorch import config, dtypes, engine
 from lazytorch.dtypes import DType
 from lazytorch.ir.definition import OpDef

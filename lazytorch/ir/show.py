@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from lazytorch.ir import expression as ex
 from lazytorch.ir.expression import Expression, Guard
-from lazytorch.ir.index import Axis, Index, Loaded, Quotient
+from lazytorch.ir.index import Atom, Axis, Index, Loaded, Quotient
 from lazytorch.ir.kernel import (
     Body,
     ContractBody,
@@ -149,12 +149,11 @@ class _Writer:
             parts.append(str(index.constant))
         return " + ".join(parts).replace("+ -", "- ")
 
-    def atom(self, atom: object) -> str:
+    def atom(self, atom: Atom) -> str:
         if isinstance(atom, Axis):
             return self.axis(atom)
         if isinstance(atom, Loaded):
             return self.text(atom.value)
-        assert hasattr(atom, "dividend")
         sign = "//" if isinstance(atom, Quotient) else "%"
         return f"(({self.index(atom.dividend)}) {sign} {atom.divisor})"
 

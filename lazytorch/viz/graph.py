@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -137,7 +137,7 @@ class GraphView:
         PosixPath('graph.html')
         """
         target = Path(path)
-        writers = {
+        writers: dict[str, Callable[[], str]] = {
             ".html": self.to_html, ".htm": self.to_html, ".dot": self.to_dot, ".gv": self.to_dot,
             ".txt": lambda: "\n".join(self._lines()),
         }  # fmt: skip

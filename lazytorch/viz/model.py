@@ -37,7 +37,8 @@ class Operation:
     detail: str = ""
 
     def __str__(self) -> str:
-        inside = ", ".join([*(f"v{source}" for source in self.sources), *filter(None, [self.detail])])
+        sources = [f"v{source}" for source in self.sources]
+        inside = ", ".join([*sources, self.detail] if self.detail else sources)
         return f"v{self.number} = {self.name}({inside}) {self.dtype}{list(self.shape)}"
 
 
@@ -89,8 +90,8 @@ def nodes_of(values: Iterable[Any]) -> list[Node]:
             result.append(node_of(value))
         else:
             raise TypeError(
-                f"expected tensors of lazytorch, got {type(value).__name__}: pass the tensors whose "
-                "pending work is to be shown, as in lazytorch.explain(loss)"
+                f"expected tensors of lazytorch, got {type(value).__name__}: pass the tensors "
+                "whose pending work is to be shown, as in lazytorch.explain(loss)"
             )
     if not result:
         raise TypeError("expected at least one tensor, as in lazytorch.graph(loss)")

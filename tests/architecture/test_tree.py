@@ -8,6 +8,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+
 from lazytorch import config
 from lazytorch.ir import registry
 from lazytorch.ir.definition import KINDS, OpDef
@@ -74,7 +75,7 @@ def test_every_setting_is_documented() -> None:
         path.read_text(encoding="utf-8") for path in sorted((ROOT / "docs").glob("*.md"))
     )
     for row in config.table():
-        assert row.help and row.help[0].islower() or row.help[0].isdigit(), row
+        assert (row.help and row.help[0].islower()) or row.help[0].isdigit(), row
         assert f"LAZYTORCH_{row.name}" in documents, f"docs/ says nothing of {row.name}"
 
 

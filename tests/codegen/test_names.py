@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from lazytorch.ops import elementwise as op
 
+from lazytorch.ops import elementwise as op
 from tests.graphs import DEVICES, Builder, assert_close, expected
 
 
@@ -16,6 +16,7 @@ def test_a_scalar_in_an_operand_of_a_contraction(device: str) -> None:
     rng = np.random.default_rng(0)
     x, w = (build.leaf(rng.standard_normal(s).astype("f4")) for s in ((40, 8), (8, 1)))
     x = build.apply(op.SUB, build.apply(op.MINIMUM, x, build.scalar(0.2)), build.scalar(0.7))
-    y = build.matmul(build.reshape(build.permute(build.reshape(x, (5, 8, 8)), (1, 0, 2)), (40, 8)), w)
+    turned = build.permute(build.reshape(x, (5, 8, 8)), (1, 0, 2))
+    y = build.matmul(build.reshape(turned, (40, 8)), w)
     (wanted,) = expected(y)
     assert_close(build.compute(y)[0], wanted, rtol=1e-4, atol=1e-5)

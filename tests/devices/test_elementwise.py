@@ -10,6 +10,7 @@ import zlib
 
 import numpy as np
 import pytest
+
 from lazytorch import dtypes
 from lazytorch.dtypes import DType
 from lazytorch.ir import registry
@@ -18,7 +19,6 @@ from lazytorch.ir.node import Node
 from lazytorch.ops import elementwise
 from lazytorch.runtime import get_device
 from lazytorch.runtime.discovery import discover
-
 from tests.graphs import DEVICES, Builder, assert_close, expected
 
 FLOATS = (dtypes.float32, dtypes.float64, dtypes.float16, dtypes.bfloat16)
@@ -118,7 +118,8 @@ def test_map(op: OpDef, device: str) -> None:
     for dtype in categories(op):
         if dtype is dtypes.float64 and not facts.fp64:
             continue
-        named[f"{op.name} {dtype.name}"] = build.apply(op, *operands(build, op, dtype, rng, "plain"))
+        sources = operands(build, op, dtype, rng, "plain")
+        named[f"{op.name} {dtype.name}"] = build.apply(op, *sources)
         first.setdefault(dtype.kind, dtype)
     for dtype in first.values():
         for layout in ("scalar", "empty", "permuted", "reversed", "broadcast"):

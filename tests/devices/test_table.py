@@ -6,13 +6,13 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
+
 from lazytorch import dtypes
 from lazytorch.dtypes import DType
 from lazytorch.ir import registry
 from lazytorch.ir.node import Node
 from lazytorch.ops import contraction, elementwise, indexing, leaves, movement, reduction
 from lazytorch.runtime import get_device
-
 from tests.graphs import DEVICES, Builder, assert_close, expected
 
 Cases = dict[str, Node]

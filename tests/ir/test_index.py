@@ -7,6 +7,7 @@ import random
 
 from hypothesis import given
 from hypothesis import strategies as st
+
 from lazytorch.ir.index import (
     Axis,
     Index,
@@ -43,7 +44,10 @@ def points(axes: list[Axis], limit: int = 200) -> list[dict[Axis, int]]:
 
 
 # A recipe is a tree of operations on axes, small integers and itself.
-leaf = st.one_of(st.tuples(st.just("axis"), st.integers(0, 2)), st.tuples(st.just("int"), st.integers(-20, 20)))
+leaf = st.one_of(
+    st.tuples(st.just("axis"), st.integers(0, 2)),
+    st.tuples(st.just("int"), st.integers(-20, 20)),
+)
 recipes = st.recursive(
     leaf,
     lambda inner: st.one_of(

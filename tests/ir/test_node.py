@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
+
 from lazytorch.ir.node import postorder
 from lazytorch.ops import elementwise
-
 from tests.graphs import Builder
 
 

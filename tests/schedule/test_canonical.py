@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
+
 from lazytorch import dtypes
 from lazytorch.ir.node import Node
 from lazytorch.ops import elementwise as op
 from lazytorch.schedule.graph import build_graph, number_graph
-
 from tests.graphs import Builder
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from lazytorch import dtypes, engine
 from lazytorch.ir.kernel import ContractBody, Kernel
 from lazytorch.ir.node import Node
 from lazytorch.ops import elementwise as op
 from lazytorch.ops import leaves, movement, reduction
-
 from tests.graphs import DEVICES, Builder
 
 COUNTED = [name for name in DEVICES if name in ("opencl:0", "numpy")]

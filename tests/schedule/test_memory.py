@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
+
 from lazytorch import engine
 from lazytorch.ops import elementwise as op
 from lazytorch.ops import reduction
 from lazytorch.schedule.memory import ARENA_ALIGNMENT, Access, plan_memory
-
 from tests.graphs import Builder
 
 

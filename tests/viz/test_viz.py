@@ -10,13 +10,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from lazytorch import dtypes, viz
 from lazytorch.ops import elementwise as op
 from lazytorch.ops import leaves, reduction
 from lazytorch.runtime import available_devices
 from lazytorch.viz.layout import draw
 from lazytorch.viz.model import picture_of
-
 from tests.graphs import Builder
 
 DEVICE = available_devices()[0]
@@ -138,8 +138,8 @@ def test_boxes_do_not_overlap(build: Builder) -> None:
     drawing = draw(picture_of([network(build)]))
     for group in (drawing.boxes, *(box.children for box in drawing.boxes)):
         for position, one in enumerate(group):
-            assert 0 <= one.x and one.x + one.width <= drawing.width + 0.1
-            assert 0 <= one.y and one.y + one.height <= drawing.height + 0.1
+            assert one.x >= 0 and one.x + one.width <= drawing.width + 0.1
+            assert one.y >= 0 and one.y + one.height <= drawing.height + 0.1
             for two in group[position + 1 :]:
                 apart_x = one.x + one.width <= two.x or two.x + two.width <= one.x
                 apart_y = one.y + one.height <= two.y or two.y + two.height <= one.y

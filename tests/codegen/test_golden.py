@@ -1,0 +1,159 @@
+"""Golden kernels: the plan and the OpenCL C of ten small graphs, for a fixed target.
+
+A refactoring shows no difference here, an optimisation shows what it changed. After looking:
+``UPDATE_GOLDEN=1 python -m pytest tests/codegen``.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lazytorch import dtypes
+from lazytorch.codegen.finish import finish
+from lazytorch.codegen.render import render
+from lazytorch.codegen.target import Target
+from lazytorch.dtypes import DType
+from lazytorch.ir import expression as ex
+from lazytorch.ir.node import Node
+from lazytorch.ir.show import show_kernel
+from lazytorch.ops import elementwise as op
+from lazytorch.ops import indexing, leaves, movement, reduction
+from lazytorch.schedule.fuse import Fuser, HostStep
+from lazytorch.schedule.graph import build_graph, number_graph
+from lazytorch.schedule.regions import choose_stored
+from lazytorch.schedule.show import show_graph
+from lazytorch.schedule.simplify import simplify
+from tests.graphs import Builder
+
+FOLDER = Path(__file__).parent / "golden"
+TARGETS = {
+    "cpu": Target(family="cpu", vector_width=8, compute_units=4),
+    "gpu": Target(family="gpu", vector_width=4, compute_units=16, max_work_group_size=256),
+}
+
+
+def array(build: Builder, *shape: int) -> Node:
+    return build.leaf(np.zeros(shape, "f4"))
+
+
+def gelu(build: Builder) -> list[Node]:
+    return [build.gelu(array(build, 300, 100))]
+
+
+def softmax(build: Builder) -> list[Node]:
+    return [build.softmax(array(build, 64, 256))]
+
+
+def layer_norm(build: Builder) -> list[Node]:
+    return [build.normalize(array(build, 64, 256), (1,))]
+
+
+def column_sum(build: Builder) -> list[Node]:
+    return [build.reduce(reduction.SUM, array(build, 64, 4096), (0,))]
+
+
+def large_sum(build: Builder) -> list[Node]:
+    return [build.reduce(reduction.SUM, array(build, 512, 1024), (0, 1))]
+
+
+def linear_relu(build: Builder) -> list[Node]:
+    x, w, b = array(build, 128, 256), array(build, 256, 512), array(build, 512)
+    return [build.relu(build.apply(op.ADD, build.matmul(x, w), b))]
+
+
+def convolution(build: Builder) -> list[Node]:
+    return [build.conv2d(array(build, 8, 3, 16, 16), array(build, 16, 3, 3, 3), padding=1)]
+
+
+def moves(build: Builder) -> list[Node]:
+    x = build.permute(array(build, 6, 8, 16), (1, 0, 2))
+    x = build.slice(x, (7, 0, 0), (8, 6, 8), (-1, 1, 2))
+    x = build.apply(movement.PAD, x, build.constant(0.0), attrs=(((0, 0), (1, 1), (0, 0)),))
+    return [build.apply(op.EXP, x)]
+
+
+def embedding_and_its_gradient(build: Builder) -> list[Node]:
+    table, rows = array(build, 50, 16), build.leaf(np.zeros((30, 1), "i8"))
+    picked = build.apply(indexing.GATHER, table, rows, attrs=(0,))
+    zeros = build.expand(build.constant(0.0), (50, 16))
+    gradient = build.apply(indexing.SCATTER, zeros, rows, picked, attrs=(0, "add"))
+    return [picked, gradient]
+
+
+def dropout_and_half(build: Builder) -> list[Node]:
+    seed, offset = build.scalar(1, dtypes.int64), build.scalar(0, dtypes.int64)
+    bits = build.apply(leaves.RANDOM, seed, offset, attrs=((64, 100),))
+    keep = build.apply(op.LT, bits, build.constant(1 << 31, dtypes.uint32))
+    x = build.cast(build.leaf(np.zeros((64, 100), "f2")), dtypes.float32)
+    kept = build.apply(op.WHERE, keep, x, build.constant(0.0))
+    return [build.cast(build.apply(op.MUL, kept, build.scalar(2.0)), dtypes.float16)]
+
+
+GRAPHS: tuple[Callable[[Builder], list[Node]], ...] = (
+    gelu, softmax, layer_norm, column_sum, large_sum, linear_relu, convolution, moves,
+    embedding_and_its_gradient, dropout_and_half,
+)  # fmt: skip
+
+
+def text_of(roots: list[Node], target: Target) -> str:
+    """Graph, kernels and their C: every stage that needs no device."""
+    ex.reset()
+    graph = simplify(build_graph(number_graph(roots)))
+    parts = [show_graph(graph)]
+    count = len(graph)
+
+    def new_value(dtype: DType, size: int) -> int:
+        nonlocal count
+        count += 1
+        return count - 1
+
+    position = 0
+    for step in Fuser(graph, choose_stored(graph, True)).run():
+        assert not isinstance(step, HostStep)
+        parts.append(show_kernel(step))
+        for kernel in finish(step, target, new_value):
+            source = render(kernel, target, f"k{position}")
+            position += 1
+            parts.append(f"// {source.groups} work-groups of {source.local}")
+            parts += [*source.helpers.values(), source.text]
+    return "\n\n".join(part.strip() for part in parts) + "\n"
+
+
+@pytest.mark.parametrize("family", TARGETS)
+@pytest.mark.parametrize("make", GRAPHS, ids=lambda make: make.__name__)
+def test_golden(make: Callable[[Builder], list[Node]], family: str) -> None:
+    text = text_of(make(Builder("numpy")), TARGETS[family])
+    path = FOLDER / f"{make.__name__}.{family}.txt"
+    if os.environ.get("UPDATE_GOLDEN"):
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    assert path.exists(), f"no {path.name}: run with UPDATE_GOLDEN=1"
+    assert text == path.read_text(encoding="utf-8"), (
+        f"{path.name} differs; if that is wanted, run with UPDATE_GOLDEN=1 and look at the diff"
+    )
+
+
+def test_the_text_is_the_same_in_every_process() -> None:
+    """Names and orders come from the graph, not from addresses or hashes."""
+    import subprocess
+    import sys
+
+    script = (
+        "from tests.codegen.test_golden import *\n"
+        "Builder('numpy').gelu(array(Builder('numpy'), 3))\n"
+        "print(text_of(softmax(Builder('numpy')), TARGETS['cpu']), end='')"
+    )
+    texts = {
+        subprocess.run(
+            [sys.executable, "-c", script], cwd=FOLDER.parents[2], capture_output=True,
+            text=True, check=True, env={**os.environ, "PYTHONHASHSEED": seed},
+        ).stdout  # fmt: skip
+        for seed in ("1", "2")
+    }
+    texts.add(text_of(softmax(Builder("numpy")), TARGETS["cpu"]))
+    assert len(texts) == 1
