@@ -187,8 +187,8 @@ def rrelu(
 
 
 def _negative_part(x: Any) -> Any:
-    """``min(x, 0)`` with the gradient of the branch that is taken."""
-    return where(x > 0, 0, x)
+    """``min(x, 0)``, with a gradient of 0 at 0."""
+    return where(x < 0, x, 0)
 
 
 # scale * (x, or alpha * (exp(x * inner) - 1) below zero)
@@ -196,7 +196,7 @@ _exponential_unit = _by_formula(
     "elu", "EluBackward0",
     lambda x, alpha, scale, inner: where(x > 0, x, expm1(x * inner) * alpha) * scale,
     lambda g, x, alpha, scale, inner: (
-        where(x > 0, g, g * exp(_negative_part(x) * inner) * (alpha * inner)) * scale
+        where(x <= 0, g * exp(_negative_part(x) * inner) * (alpha * inner), g) * scale
     ),
 )  # fmt: skip
 
@@ -338,7 +338,7 @@ hardsigmoid = _by_formula(
 hardswish = _by_formula(
     "hardswish", "HardswishBackward0",
     lambda x: x * smaller(larger(x + 3, 0), 6) / 6,
-    lambda g, x: where(x <= -3, 0, where(x >= 3, g, g * (x / 3 + 0.5))),
+    lambda g, x: where(x <= -3, 0, where(x < 3, g * (x / 3 + 0.5), g)),
 )  # fmt: skip
 _softshrink = _by_formula(
     "softshrink", "SoftshrinkBackward0",

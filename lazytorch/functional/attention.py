@@ -6,7 +6,14 @@ import math
 from typing import Any
 
 from lazytorch import dtypes
-from lazytorch.functional.composite import iota, narrowed, require_tensor, reshaped, widened
+from lazytorch.functional.composite import (
+    expanded,
+    iota,
+    narrowed,
+    require_tensor,
+    reshaped,
+    widened,
+)
 from lazytorch.functional.dropout import dropout
 from lazytorch.functional.elementwise import where
 from lazytorch.functional.softmax import softmax
@@ -32,7 +39,7 @@ def _repeated_heads(value: Tensor, times: int) -> Tensor:
     """Each head of (..., H, L, E) ``times`` times in a row."""
     shape = shape_of(value)
     spread = reshaped(value, (*shape[:-2], 1, *shape[-2:]))
-    spread = functions.expand(spread, (*shape[:-2], times, *shape[-2:]))
+    spread = expanded(spread, (*shape[:-2], times, *shape[-2:]))
     return reshaped(spread, (*shape[:-3], shape[-3] * times, *shape[-2:]))
 
 

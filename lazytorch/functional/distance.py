@@ -114,7 +114,7 @@ def multilabel_soft_margin_loss(
     reduction = reduction_of(size_average, reduce, reduction)
     x: Any = input
     t: Any = target
-    values = -(t * logsigmoid(x) + (1 - t) * functions.log_sigmoid(-x))
+    values = -(t * logsigmoid(x) + (1 - t) * logsigmoid(-x))
     if weight is not None:
         values = values * weight
     axis = len(shape_of(values)) - 1

@@ -194,7 +194,11 @@ def huber_loss(
     if delta <= 0:
         raise RuntimeError("huber_loss does not support non-positive values for delta.")
     if weight is not None:
-        return _weighted(_huber(input, target, "none", delta), weight, reduction)
+        values: Any = _huber(input, target, "none", delta)
+        if shape_of(weight) != shape_of(values):
+            raise ValueError("Inputs and weight must have the same size.")
+        # Unlike the squared and absolute losses, the mean counts elements, not weights.
+        return reduced(values * weight, reduction)
     return _huber(input, target, reduction, delta)
 
 

@@ -142,10 +142,9 @@ def _normalized_axes(input: Tensor, normalized_shape: Any, function: str) -> Sha
     return tuple(range(len(shape) - len(wanted), len(shape)))
 
 
-@public(method=False)
 def layer_norm(
     input: Tensor, normalized_shape: Any, weight: Tensor | None = None, bias: Tensor | None = None,
-    eps: float = 1e-5, cudnn_enable: bool = True,
+    eps: float = 1e-5,
 ) -> Tensor:  # fmt: skip
     """Zero mean and unit variance over the last dimensions, then ``* weight + bias``.
 
@@ -348,10 +347,9 @@ def instance_norm(
     return out
 
 
-@public(method=False)
 def group_norm(
     input: Tensor, num_groups: int, weight: Tensor | None = None, bias: Tensor | None = None,
-    eps: float = 1e-5, cudnn_enabled: bool = True,
+    eps: float = 1e-5,
 ) -> Tensor:  # fmt: skip
     """Zero mean and unit variance over each of ``num_groups`` groups of channels of a sample."""
     require_tensor(input, "group_norm", "input", 1)
@@ -384,6 +382,36 @@ def group_norm(
     looked_at = (batch, num_groups, each, count(shape[2:]))
     form = _Form(looked_at, (2, 3), (1, num_groups, each, 1), eps)
     return _normalized(input, weight, bias, form, _GROUP)[0]
+
+
+# The forms of the torch namespace, which still have an argument for cuDNN -----------------------
+
+
+@public("layer_norm", method=False)
+def _torch_layer_norm(
+    input: Tensor, normalized_shape: Any, weight: Tensor | None = None, bias: Tensor | None = None,
+    eps: float = 1e-5, cudnn_enable: bool = True,
+) -> Tensor:  # fmt: skip
+    return layer_norm(input, normalized_shape, weight, bias, eps)
+
+
+@public("group_norm", method=False)
+def _torch_group_norm(
+    input: Tensor, num_groups: int, weight: Tensor | None = None, bias: Tensor | None = None,
+    eps: float = 1e-5, cudnn_enabled: bool = True,
+) -> Tensor:  # fmt: skip
+    return group_norm(input, num_groups, weight, bias, eps)
+
+
+@public("instance_norm", method=False)
+def _torch_instance_norm(
+    input: Tensor, weight: Tensor | None, bias: Tensor | None, running_mean: Tensor | None,
+    running_var: Tensor | None, use_input_stats: bool, momentum: float, eps: float,
+    cudnn_enabled: bool = True,
+) -> Tensor:  # fmt: skip
+    return instance_norm(
+        input, running_mean, running_var, weight, bias, use_input_stats, momentum, eps
+    )
 
 
 # Others ---------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from lazytorch.functional.composite import (
+    expanded,
     flipped,
     joined,
     padded,
@@ -30,7 +31,7 @@ def _repeated(tensor: Tensor, axis: int, start: int, times: int) -> Tensor:
     shape = list(shape_of(tensor))
     shape[axis] = times
     edge = part(tensor, axis, start, 1)
-    return functions.expand(edge, tuple(shape))  # type: ignore[no-any-return]
+    return expanded(edge, shape)
 
 
 def _reflected(x: Tensor, axis: int, low: int, high: int) -> Tensor:

@@ -1,0 +1,86 @@
+"""Convolutions against PyTorch: random geometries, gradients of the first two orders."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import lazytorch.nn.functional as F
+from tests.functional.checks import compare, random, strided
+
+torch = pytest.importorskip("torch")
+TF = torch.nn.functional
+
+GEOMETRIES: list[tuple[int, dict[str, Any]]] = [
+    (1, {}), (1, {"stride": 2, "padding": 1}), (1, {"padding": "same", "dilation": 2}),
+    (2, {}), (2, {"stride": 2, "padding": 1}), (2, {"padding": "same"}),
+    (2, {"stride": (2, 3), "padding": (2, 1), "dilation": (1, 2)}), (2, {"padding": "valid"}),
+    (2, {"stride": 3, "padding": 4}), (2, {"groups": 2}),
+    (2, {"groups": 4, "stride": 2, "padding": 1}), (3, {"stride": (1, 2, 1), "padding": 1}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("dims", "arguments"), GEOMETRIES)
+@pytest.mark.parametrize("bias", [True, False])
+def test_convolution(dims: int, arguments: dict[str, Any], bias: bool) -> None:
+    name = f"conv{dims}d"
+    groups = arguments.get("groups", 1)
+    extents = (7, 8, 6)[:dims] if dims < 3 else (4, 5, 4)
+    kernel = (3, 2, 3)[:dims]
+    x = random(2, 4, *extents)
+    w = random(4, 4 // groups, *kernel)
+    arrays = [x, w, random(4, seed=3)] if bias else [x, w]
+    compare(
+        lambda *t: getattr(F, name)(*t, **arguments),
+        lambda *t: getattr(TF, name)(*t, **arguments),
+        *arrays, second=bias,
+    )  # fmt: skip
+
+
+TRANSPOSED: list[tuple[int, dict[str, Any]]] = [
+    (1, {}), (1, {"stride": 3, "output_padding": 2}),
+    (2, {"stride": 2, "padding": 1, "output_padding": 1}), (2, {"groups": 2, "stride": 2}),
+    (2, {"dilation": (2, 1), "padding": (3, 0)}), (3, {"stride": 2}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("dims", "arguments"), TRANSPOSED)
+def test_transposed(dims: int, arguments: dict[str, Any]) -> None:
+    name = f"conv_transpose{dims}d"
+    groups = arguments.get("groups", 1)
+    extents = (5, 4, 3)[:dims] if dims < 3 else (2, 3, 2)
+    compare(
+        lambda *t: getattr(F, name)(*t, **arguments),
+        lambda *t: getattr(TF, name)(*t, **arguments),
+        random(2, 4, *extents), random(4, 6 // groups, *(3, 2, 3)[:dims]), random(6, seed=3),
+    )  # fmt: skip
+
+
+def test_unbatched_and_strided_inputs() -> None:
+    compare(F.conv2d, TF.conv2d, random(3, 5, 6), random(2, 3, 3, 3), random(2))
+    compare(F.conv2d, TF.conv2d, strided(2, 3, 5, 6), strided(2, 3, 3, 3), random(2))
+    compare(F.conv_transpose2d, TF.conv_transpose2d, random(3, 5, 6), random(3, 2, 3, 3))
+
+
+def test_kernel_as_large_as_the_input_and_of_one() -> None:
+    compare(F.conv2d, TF.conv2d, random(2, 3, 4, 5), random(2, 3, 4, 5))
+    compare(
+        lambda *t: F.conv2d(*t, stride=2), lambda *t: TF.conv2d(*t, stride=2),
+        random(2, 3, 5, 5), random(4, 3, 1, 1),
+    )  # fmt: skip
+
+
+def test_float32_is_close() -> None:
+    compare(
+        lambda *t: F.conv2d(*t, padding=1), lambda *t: TF.conv2d(*t, padding=1),
+        random(2, 8, 9, 9).astype(np.float32), random(8, 8, 3, 3).astype(np.float32),
+        tolerance=1e-4, second=False,
+    )  # fmt: skip
+
+
+def test_empty_batch() -> None:
+    compare(
+        F.conv2d, TF.conv2d, random(0, 3, 5, 5), random(2, 3, 3, 3), random(2), second=False
+    )
