@@ -145,7 +145,9 @@ class AccumulateGrad(GradientFunction):
 class OperationBackward(GradientFunction):
     """An entry whose gradient is a :class:`Rule`; each rule has a subclass of its own name."""
 
-    __slots__ = ("attrs", "extra", "out_storage", "out_version", "saved", "shapes", "versions")
+    __slots__ = (
+        "attrs", "extra", "out_node", "out_storage", "out_version", "saved", "shapes", "versions",
+    )  # fmt: skip
     rule: Rule
     released: bool
 
@@ -180,7 +182,7 @@ class OperationBackward(GradientFunction):
         storage = self.out_storage
         if storage.version != self.out_version:
             raise _modified(storage.node, storage.version, self.out_version, self, 0)
-        out = fresh(storage.node, storage.device)
+        out = fresh(self.out_node or storage.node, storage.device)
         if mode.enabled:
             out._grad_fn = self
             out._requires_grad = True
@@ -206,7 +208,10 @@ class OperationBackward(GradientFunction):
     def release(self) -> None:
         if self.saved is not None or self.out_storage is not None or self.extra is not None:
             self.saved = _RELEASED
-            self.out_storage = self.extra = None
+            self.out_storage = self.out_node = self.extra = None
+            # Nothing passes here again, so what lies behind need not stay either: a running
+            # ``total += loss`` would otherwise keep every step's tape for ever.
+            self.edges = ()
 
     @property
     def saved_tensors(self) -> tuple[Any, ...]:
@@ -389,6 +394,7 @@ def keep_for(entry: Any, rule: Rule, mask: int, sources: Sequence[Any], out: Any
         storage: Storage = storage_of(out)
         entry.out_storage = storage
         entry.out_version = storage.version
+        entry.out_node = None
     else:
         entry.out_storage = None
     entry.shapes = (
@@ -413,6 +419,14 @@ def current_grad_fn(tensor: Tensor) -> Any:
         return tensor._grad_fn
     storage = tensor._storage
     if view.history != storage.version:  # type: ignore[union-attr]
+        if view.multiple is not None and view.multiple != "no_grad" and tensor._requires_grad:
+            raise RuntimeError(
+                f"Output {tensor._output_number} of {view.multiple} is a view and its base or "
+                "another view of its base has been modified inplace. This view is the output of a "
+                "function that returns multiple views. Such functions do not allow the output "
+                "views to be modified inplace. You should replace the inplace operation by an "
+                "out-of-place one."
+            )
         base = view.base
         entry = rule_class(REGENERATED)()
         entry.start((edge_of(base),), (tensor,))
