@@ -22,7 +22,7 @@ from lazytorch.ops.shapes import broadcast, count
 from lazytorch.tensor import creation
 from lazytorch.tensor.apply import apply, cast, make_view
 from lazytorch.tensor.attach import functions, public
-from lazytorch.tensor.inplace import copied, store
+from lazytorch.tensor.inplace import check_writable, copied, store
 from lazytorch.tensor.storage import dtype_of, node_of, shape_of, strides_of
 from lazytorch.tensor.tensor import Tensor, fresh
 from lazytorch.autograd.tape import attach, label
@@ -354,9 +354,10 @@ def _set_item(self: Tensor, index: Any, value: Any) -> None:
     if not isinstance(value, Tensor):
         value = _as_value(value, self)
     items = _normalized(index, len(shape_of(self)))
+    items = [_as_number(item) for item in items]
     if not any(isinstance(item, (Tensor, bool)) for item in items):
         target = _basic_view(self, items)
-        store(target, copied(target, value))
+        store(target, copied(target, _without_leading_ones(value, len(shape_of(target)))))
         return
     masks = [item for item in items if not (item.__class__ is slice and item == slice(None))]
     single = isinstance(value, (int, float, bool)) or count(shape_of(value)) == 1
@@ -366,6 +367,16 @@ def _set_item(self: Tensor, index: Any, value: Any) -> None:
             _fill_where(self, mask, value)
             return
     index_put(self, _select(self, items), value, accumulate=False)
+
+
+def _without_leading_ones(value: Any, rank: int) -> Any:
+    """Assignment by index, unlike ``copy_``, drops leading dimensions of 1."""
+    if isinstance(value, Tensor):
+        shape = shape_of(value)
+        extra = len(shape) - rank
+        if extra > 0 and all(extent == 1 for extent in shape[:extra]):
+            return functions.reshape(value, shape[extra:])
+    return value
 
 
 def _as_value(value: Any, target: Tensor) -> Any:
@@ -394,7 +405,10 @@ def index_put(target: Tensor, selection: _Selection, value: Any, accumulate: boo
     before, inside, after, positions = selection.sizes()
     shape = selection.result_shape()
     stand_in = creation.empty(shape, dtype=dtype_of(view), device=view._device)
-    values = functions.reshape(copied(stand_in, value), (before, positions, after))
+    values = functions.reshape(
+        copied(stand_in, _without_leading_ones(value, len(shape))), (before, positions, after)
+    )
+    check_writable(view)
     if not count(shape):
         return
     present = functions.snapshot(view)

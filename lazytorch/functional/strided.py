@@ -8,14 +8,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
 from lazytorch import engine
 from lazytorch.ops import indexing, movement
 from lazytorch.ops.shapes import count
 from lazytorch.tensor.apply import apply, make_view
 from lazytorch.tensor.attach import functions, public
-from lazytorch.tensor.storage import overlaps, shape_of
+from lazytorch.tensor.storage import overlaps, shape_of, strided_positions
 from lazytorch.tensor.tensor import Tensor, fresh
 from lazytorch.autograd.tape import REGENERATED, attach
 from lazytorch.autograd.rules import Rule
@@ -25,8 +23,14 @@ def insert_strided(
     base: Tensor, value: Tensor, strides: tuple[int, ...], offset: int
 ) -> Tensor:
     """``base`` with ``value`` written over a strided region of it."""
-    if not count(shape_of(value)):
+    shape = shape_of(value)
+    if not count(shape):
         return base
+    if overlaps(shape, tuple(strides)):
+        place = place_tensor(shape, tuple(strides), offset, base)
+        flat = base.reshape(-1)  # type: ignore[attr-defined]
+        written = scatter_primitive(flat, place, value.reshape(-1), 0, "set")  # type: ignore[attr-defined]
+        return written.reshape(shape_of(base))  # type: ignore[attr-defined, no-any-return]
     return apply(movement.INSERT, (base, value), (tuple(strides), offset))
 
 
@@ -58,22 +62,18 @@ def strided_gradient(
         shape = tuple(g.shape)
         if not overlaps(shape, strides):
             return insert_strided(zeros, g, strides, offset)
-    positions = strided_positions(shape, strides, offset)
-    place = fresh(engine.leaf_from_array(positions, g.device.runtime), g.device)
+    place = place_tensor(shape, strides, offset, g)
     flat = zeros.reshape(-1)  # type: ignore[attr-defined]
     summed = scatter_primitive(flat, place, g.reshape(-1), 0, "add")  # type: ignore[attr-defined]
     return summed.reshape(tuple(base_shape))  # type: ignore[attr-defined, no-any-return]
 
 
-def strided_positions(
-    shape: tuple[int, ...], strides: tuple[int, ...], offset: int
-) -> np.ndarray:
-    """The flat positions of a strided region, in row-major order."""
-    positions = np.full((), offset, np.int64)
-    for axis, (extent, stride) in enumerate(zip(shape, strides)):
-        steps = np.arange(extent, dtype=np.int64) * stride
-        positions = positions[..., None] + steps
-    return np.ascontiguousarray(positions.reshape(-1))
+def place_tensor(
+    shape: tuple[int, ...], strides: tuple[int, ...], offset: int, like: Tensor
+) -> Tensor:
+    """The flat positions of a strided region, in row-major order, as a vector."""
+    positions = strided_positions(shape, strides, offset)
+    return fresh(engine.leaf_from_array(positions, like._device.runtime), like._device)
 
 
 def scatter_primitive(
@@ -140,18 +140,14 @@ def as_whole_storage(input: Tensor) -> Tensor:
 def broadcast_for_write(source: Tensor, shape: tuple[int, ...]) -> Tensor:
     """``source`` expanded to the shape of what it is written into."""
     given = shape_of(source)
-    while len(given) > len(shape) and given[0] == 1:
-        source = source.reshape(given[1:])  # type: ignore[attr-defined]
-        given = given[1:]
     skip = len(shape) - len(given)
     fits = skip >= 0 and all(
         have == want or have == 1 for have, want in zip(given, shape[skip:])
     )
     if not fits:
         raise RuntimeError(
-            f"The expanded size of the tensor ({list(shape)}) must match the existing size "
-            f"({list(given)}): a value of shape {list(given)} cannot be written into shape "
-            f"{list(shape)}"
+            f"output with shape {list(shape)} doesn't match the broadcast shape of a value of "
+            f"shape {list(given)}: the value must expand to the tensor it is written into"
         )
     return apply(movement.EXPAND, (source,), (shape,))
 

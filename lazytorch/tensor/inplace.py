@@ -35,7 +35,7 @@ def snapshot(tensor: Tensor) -> Tensor:
     """The tensor's present value with its history, untouched by later writes."""
     taken = fresh(node_of(tensor), tensor._device)
     if tensor._requires_grad:
-        _check_writable(tensor)
+        check_writable(tensor)
         taken._requires_grad = True
         taken._grad_fn = tensor._grad_fn if tensor._view is None else current_grad_fn(tensor)
         taken._output_number = tensor._output_number
@@ -44,7 +44,7 @@ def snapshot(tensor: Tensor) -> Tensor:
     return taken
 
 
-def _check_writable(target: Tensor) -> None:
+def check_writable(target: Tensor) -> None:
     """Refuse a write that would lose the gradient of a leaf."""
     if not mode.enabled or not target._requires_grad:
         return
@@ -84,7 +84,7 @@ def store(target: Tensor, value: Tensor) -> Tensor:
     """Write ``value``, of the target's shape, dtype and device, and carry its history over."""
     tracked = mode.enabled and (target._requires_grad or value._requires_grad)
     if tracked:
-        _check_writable(target)
+        check_writable(target)
         _check_rebase(target)
         if target._requires_grad and not value._requires_grad:
             value = fresh(node_of(value), value._device)
@@ -130,11 +130,11 @@ def _base_before(target: Tensor) -> Any:
 def _rebase(target: Tensor, value: Tensor, before: Tensor | None) -> None:
     storage = storage_of(target)
     entry = value._grad_fn
+    if value._storage is not None and getattr(entry, "out_storage", None) is value._storage:
+        # A later write to the target must be noticed by what kept this result.
+        entry.out_storage, entry.out_version = storage, storage.version
+        entry.out_node = node_of(value)
     if before is None:
-        if entry is not None and getattr(entry, "out_storage", None) is value._storage:
-            if value._storage is not None:
-                # A later write to the target must be noticed by what kept this result.
-                entry.out_storage, entry.out_version = storage, storage.version
         target._grad_fn, target._output_number = edge_of(value)
         target._requires_grad = True
         if target._view is not None:

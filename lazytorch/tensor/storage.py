@@ -20,7 +20,7 @@ import numpy as np
 from lazytorch import engine
 from lazytorch.ir.index import row_major_strides
 from lazytorch.ir.node import Node
-from lazytorch.ops import movement
+from lazytorch.ops import indexing, movement
 from lazytorch.ops.shapes import count
 from lazytorch.tensor.recorder import record
 
@@ -166,9 +166,26 @@ def put(
         return record(
             movement.RESHAPE, (value,), (base.shape,), base.shape, base.dtype, base.device
         )
+    if overlaps(shape, strides):
+        return _put_in_order(base, value, strided_positions(shape, strides, offset))
     return record(
         movement.INSERT, (base, value), (strides, offset), base.shape, base.dtype, base.device
     )
+
+
+def _put_in_order(base: Node, value: Node, positions: np.ndarray) -> Node:
+    """Write element after element, for regions (of windows) that may meet themselves."""
+    device = base.device
+
+    def flat(node: Node) -> Node:
+        shape = (count(node.shape),)
+        return record(movement.RESHAPE, (node,), (shape,), shape, node.dtype, device)
+
+    places = engine.leaf_from_array(positions, device)
+    line = flat(base)
+    sources = (line, places, flat(value))
+    written = record(indexing.SCATTER, sources, (0, "set"), line.shape, base.dtype, device)
+    return record(movement.RESHAPE, (written,), (base.shape,), base.shape, base.dtype, device)
 
 
 def write(tensor: Any, value: Node) -> None:
@@ -179,7 +196,7 @@ def write(tensor: Any, value: Node) -> None:
     """
     storage = storage_of(tensor)
     view = tensor._view
-    if view is not None and overlaps(view.shape, view.strides):
+    if view is not None and repeats(view.shape, view.strides):
         raise RuntimeError(
             "unsupported operation: more than one element of the written-to tensor refers to a "
             "single memory location. Please clone() the tensor before performing the operation."
@@ -197,6 +214,23 @@ def write(tensor: Any, value: Node) -> None:
         tensor._node = value
         view.version = storage.version
     engine.note_state(storage)
+
+
+def strided_positions(
+    shape: tuple[int, ...], strides: tuple[int, ...], offset: int
+) -> np.ndarray:
+    """The flat positions of a strided region, in row-major order."""
+    positions = np.full((), offset, np.int64)
+    for extent, stride in zip(shape, strides):
+        positions = positions[..., None] + np.arange(extent, dtype=np.int64) * stride
+    return np.ascontiguousarray(positions.reshape(-1))
+
+
+def repeats(shape: tuple[int, ...], strides: tuple[int, ...]) -> bool:
+    """Whether a dimension repeats one element (an expanded one)."""
+    return 0 not in shape and any(
+        stride == 0 and extent > 1 for stride, extent in zip(strides, shape)
+    )
 
 
 def overlaps(shape: tuple[int, ...], strides: tuple[int, ...]) -> bool:
