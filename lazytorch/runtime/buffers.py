@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lazytorch import config, log
+from lazytorch import config, logs
 from lazytorch.errors import OutOfMemoryError
 
 if TYPE_CHECKING:
@@ -311,7 +311,7 @@ class MemoryPool:
     # out of memory: the lock is not held, because waiting and collecting run foreign code
 
     def _after_cleaning(self, size: int, nbytes: int) -> Block:
-        log.write("memory", lambda: f"no room for {nbytes} bytes on {self.device.name}: cleaning")
+        logs.write("memory", lambda: f"no room for {nbytes} bytes on {self.device.name}: cleaning")
         self.device.drop_arena()
         gc.collect()
         self.empty()

@@ -17,7 +17,7 @@ import time
 import warnings
 from pathlib import Path
 
-from lazytorch import config, log
+from lazytorch import config, logs
 from lazytorch.errors import LazytorchWarning
 
 MAGIC = b"lazytor1"
@@ -129,7 +129,7 @@ class FileCache:
             return None
         payload = content[_HEADER:]
         if content[:_HEADER] != MAGIC + hashlib.sha256(payload).digest():
-            log.write("cache", lambda: f"{path} is damaged; removed")
+            logs.write("cache", lambda: f"{path} is damaged; removed")
             self.remove(key)
             return None
         with contextlib.suppress(OSError):

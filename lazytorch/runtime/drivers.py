@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 
-from lazytorch import log
+from lazytorch import logs
 from lazytorch.runtime.cache import FileCache
 
 SYSTEM_VENDORS = Path("/etc/OpenCL/vendors")
@@ -207,7 +207,7 @@ def vendors_folder(drivers: list[Driver]) -> Path:
             return folder
         except OSError as error:
             complaint = f"cannot write {folder}: {error}"
-            log.write("cache", lambda: complaint)
+            logs.write("cache", lambda: complaint)
     folder = Path(tempfile.mkdtemp(prefix="lazytorch-drivers-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     _write_icds(folder, drivers)

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from lazytorch import config, log
+from lazytorch import config, logs
 from lazytorch.errors import BuildError, DeviceError, OutOfMemoryError
 from lazytorch.runtime import binding, discovery
 from lazytorch.runtime.buffers import Block, Buffer, MemoryPool, export
@@ -237,7 +237,7 @@ class OpenCLDevice(Device):
             return program
         except self._cl.Error as error:
             complaint = f"{self.name} refused binary {key}: {error}"
-            log.write("cache", lambda: complaint)
+            logs.write("cache", lambda: complaint)
             _programs.remove(key)
             return None
 
@@ -248,7 +248,7 @@ class OpenCLDevice(Device):
             binary = program.get_info(self._cl.program_info.BINARIES)[0]
         except self._cl.Error as error:
             complaint = f"{self.name} gives no binary: {error}"
-            log.write("cache", lambda: complaint)
+            logs.write("cache", lambda: complaint)
             return
         if binary:
             _programs.write(key, bytes(binary))
@@ -262,8 +262,8 @@ class OpenCLDevice(Device):
             except self._cl.Error as error:
                 self._report_failure(source, options, kernel_names, program, error)
         counters.programs_built += 1
-        if log.enabled("build"):
-            log.write("build", lambda: f"{', '.join(kernel_names)}: {self._log(program)}")
+        if logs.enabled("build"):
+            logs.write("build", lambda: f"{', '.join(kernel_names)}: {self._log(program)}")
         return program
 
     def _log(self, program: Any) -> str:
@@ -341,7 +341,7 @@ def _finish_at_exit() -> None:
                 queue.finish()
             except Exception as error:
                 complaint = f"{device.name} at exit: {error}"
-                log.write("build", lambda text=complaint: text)  # type: ignore[misc]
+                logs.write("build", lambda text=complaint: text)  # type: ignore[misc]
 
 
 def forked_from_user() -> bool:

@@ -21,7 +21,7 @@ import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
-from lazytorch import config, log
+from lazytorch import config, logs
 from lazytorch.errors import LazytorchWarning
 from lazytorch.runtime import canary, discovery
 from lazytorch.runtime.cache import FileCache
@@ -127,7 +127,7 @@ def _stored(item: Candidate) -> Verdict | None:
 
 def _finish(item: Candidate, output: str, ending: str) -> Verdict:
     result = judge(_results(output), ending)
-    log.write("build", lambda: f"probe of {item.device_name}: {result}")
+    logs.write("build", lambda: f"probe of {item.device_name}: {result}")
     _verdicts[item.identity] = result
     if result.state != "untested":
         payload = json.dumps([result.state, result.reason, list(result.masked)])
@@ -200,7 +200,7 @@ def _probe_in_background(item: Candidate) -> None:
         child = _start(item)
     except OSError as error:
         complaint = f"no probe of {item.device_name}: {error}"
-        log.write("build", lambda: complaint)
+        logs.write("build", lambda: complaint)
         return
     stopped = threading.Event()
 

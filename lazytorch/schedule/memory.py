@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from lazytorch import log
+from lazytorch import logs
 from lazytorch.ir import expression as ex
 from lazytorch.ir.kernel import Kernel, RowBody
 
@@ -93,7 +93,7 @@ def plan_memory(
     last_read = _last_reads(steps)
     donors = _donors(steps, nbytes, leaves, outputs, donated, last_read)
     arena_bytes = _place_temporaries(steps, nbytes, places, last_read)
-    log.write(
+    logs.write(
         "memory",
         lambda: f"arena {arena_bytes} bytes, {len(outputs)} outputs, {len(donors)} in place",
     )

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from lazytorch import engine
-from lazytorch.engine import Scheduled
+from lazytorch.engine.pipeline import Scheduled
 from lazytorch.ir.node import Node
 from lazytorch.ir.show import show_kernel
 from lazytorch.ops import leaves

@@ -1,7 +1,8 @@
 """Named log channels, silent unless ``LAZYTORCH_LOG`` names them.
 
 ``LAZYTORCH_LOG=fuse,code`` prints two channels to standard error. A message is a callable, so
-that building the text costs nothing while its channel is off.
+that building the text costs nothing while its channel is off. (``lazytorch.log`` is PyTorch's
+logarithm, hence the module's plural.)
 """
 
 from __future__ import annotations

@@ -1,0 +1,39 @@
+"""The engine: decides when pending nodes are computed, and turns them into finished plans.
+
+``execution`` is the page about time (budgets, state, replaying plans), ``pipeline`` the one about
+making a plan.
+"""
+
+from lazytorch.engine.execution import (
+    clear_plans,
+    flush,
+    leaf_from_array,
+    note_state,
+    pending,
+    plan_for,
+    realize,
+    recorded,
+    resolve_device,
+    stats,
+    synchronize,
+    to_array,
+    write_array,
+)
+from lazytorch.engine.sites import format_site
+
+__all__ = [
+    "clear_plans",
+    "flush",
+    "format_site",
+    "leaf_from_array",
+    "note_state",
+    "pending",
+    "plan_for",
+    "realize",
+    "recorded",
+    "resolve_device",
+    "stats",
+    "synchronize",
+    "to_array",
+    "write_array",
+]

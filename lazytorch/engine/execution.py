@@ -1,0 +1,259 @@
+"""When things are computed: leaves, budgets, and realizing pending nodes.
+
+Knows when a graph is computed and by which finished plan; how a plan is made is ``pipeline``'s,
+which is imported when the first plan is needed: importing lazytorch must stay quick, and half
+of its modules are the compiler.
+"""
+
+from __future__ import annotations
+
+import importlib
+import threading
+import weakref
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from lazytorch import config, dtypes
+from lazytorch.engine.sites import format_site
+from lazytorch.errors import OutOfMemoryError
+from lazytorch.ir.node import Node
+from lazytorch.ops import leaves
+from lazytorch.runtime import counters, get_device, resolve
+from lazytorch.schedule.graph import Numbering, number_graph
+
+if TYPE_CHECKING:
+    from lazytorch.engine.pipeline import Scheduled
+    from lazytorch.runtime.replay import Replay
+
+_lock = threading.RLock()
+_plans: OrderedDict[Any, Replay] = OrderedDict()
+_state: dict[int, weakref.ref[Any]] = {}
+
+
+def _pipeline() -> Any:
+    return importlib.import_module("lazytorch.engine.pipeline")
+
+
+# Devices and leaves ---------------------------------------------------------------------------
+
+
+def resolve_device(name: str) -> str:
+    """The runtime name ('numpy', 'opencl:0') of a device a user names ('cpu', 'cuda:0')."""
+    return resolve(name)
+
+
+def leaf_from_array(array: np.ndarray, device: str, share: bool = False) -> Node:
+    """A node holding ``array`` (C-contiguous when shared). ``share`` keeps the memory common
+    with NumPy where the device computes in host memory."""
+    place = get_device(device)
+    buffer = place.wrap_host(array) if share else place.upload(array)
+    pending.add_bytes(array.nbytes)
+    dtype = dtypes.from_numpy(array.dtype)
+    return Node(leaves.BUFFER, (), (), array.shape, dtype, device, None, buffer)
+
+
+def to_array(node: Node) -> np.ndarray:
+    """The value on the host: realizes, waits, and returns memory shared with the device where
+    the device computes in host memory, a copy elsewhere."""
+    if node.op is leaves.SCALAR:
+        return np.asarray(node.buffer, node.dtype.numpy)
+    if node.buffer is None:
+        realize([node])
+    array: np.ndarray = node.buffer.as_numpy(node.dtype.numpy, node.shape)
+    return array
+
+
+def write_array(node: Node, target: Node) -> None:
+    """Compute ``node`` and store it into the buffer that ``target`` holds (same shape, dtype)."""
+    target.buffer.copy_from(np.ascontiguousarray(to_array(node)))
+
+
+# Budgets and state ----------------------------------------------------------------------------
+
+
+class Pending:
+    """What has been recorded since the last computation, against its budgets.
+
+    ``nodes_left`` and ``depth`` are what :func:`recorded` compares with at every operation.
+    """
+
+    __slots__ = ("bytes", "depth", "nodes", "nodes_left")
+
+    def __init__(self) -> None:
+        self.nodes = 0
+        self.bytes = 0
+        self.nodes_left = 0
+        self.depth = 0
+
+    def reset(self) -> None:
+        """Start counting again."""
+        counters.nodes_recorded += self.nodes
+        self.nodes = self.bytes = 0
+        self.nodes_left = config.get("FLUSH_NODES")
+        self.depth = config.get("FLUSH_DEPTH")
+
+    def add_bytes(self, count: int) -> None:
+        """Count memory that pending work keeps from being released."""
+        self.bytes += count
+        if self.bytes >= config.get("FLUSH_BYTES"):
+            self.nodes_left = 0
+
+
+pending = Pending()
+pending.reset()
+
+
+def note_state(storage: Any) -> None:
+    """Remember (weakly) an object with a ``node`` attribute that was written in place, or whose
+    value will be wanted: flush() computes what is pending in all of them together."""
+    key = id(storage)
+    held = _state.get(key)
+    if held is None or held() is not storage:
+        # A dead object may have had this id. What is noted comes last, so that the order of
+        # outputs, which is part of a plan's key, never depends on addresses.
+        _state.pop(key, None)
+        _state[key] = weakref.ref(storage)
+
+
+def flush() -> None:
+    """Compute the pending values of all noted state in one graph, without waiting for it."""
+    pending.reset()
+    if not _state:
+        return
+    owners = [owner for held in list(_state.values()) if (owner := held()) is not None]
+    _state.clear()
+    by_device: dict[str, list[Node]] = {}
+    for owner in owners:
+        node = owner.node
+        if node is not None and node.buffer is None:
+            by_device.setdefault(node.device, []).append(node)
+    for nodes in by_device.values():
+        realize(nodes)
+
+
+def recorded(node: Node) -> None:
+    """Called for every node recorded: keeps pending work within the budgets."""
+    depth = 0
+    for source in node.src:
+        if source.depth > depth:
+            depth = source.depth
+    node.depth = depth + 1
+    pending.nodes += 1
+    if depth >= pending.depth or pending.nodes > pending.nodes_left:
+        _within_budget(node)
+
+
+def _within_budget(node: Node) -> None:
+    """A budget is full: compute what is pending, all state together, then this node."""
+    flush()
+    realize([node])
+
+
+def synchronize() -> None:
+    """Wait until every device has finished."""
+    for name in list(_used_devices):
+        get_device(name).synchronize()
+
+
+_used_devices: set[str] = set()
+kernel_texts: set[int] = set()
+
+
+# Realize --------------------------------------------------------------------------------------
+
+
+def realize(nodes: Sequence[Node]) -> None:
+    """Compute every node; afterwards each holds its buffer (which the device may still fill)."""
+    with _lock:
+        wanted = [node for node in nodes if node.buffer is None]
+        if not wanted:
+            return
+        numbering = number_graph(wanted)
+        while numbering.copies:
+            for node in numbering.copies:
+                _copy_between_devices(node)
+            wanted = [node for node in wanted if node.buffer is None]
+            if not wanted:
+                return
+            numbering = number_graph(wanted)
+        _execute(numbering, wanted[0].device)
+
+
+def _copy_between_devices(node: Node) -> None:
+    (source,) = node.src
+    array = to_array(source)
+    node.fulfil(get_device(node.device).upload(array, origin=node.site))
+
+
+def _execute(numbering: Numbering, device_name: str) -> None:
+    device = get_device(device_name)
+    _used_devices.add(device_name)
+    key = (device_name, _flags(), numbering.key)
+    replay = _plans.get(key)
+    if replay is None:
+        counters.plans_missed += 1
+        replay = _pipeline().prepare(numbering, device, kernel_texts)
+        _plans[key] = replay
+        while len(_plans) > config.get("PLAN_CACHE"):
+            _plans.popitem(last=False)
+    else:
+        counters.plans_hit += 1
+        _plans.move_to_end(key)
+    leaf_buffers = [node.buffer for node in numbering.leaf_nodes]
+    scalars = [node.buffer for node in numbering.scalar_nodes]
+    origins = [group[0].site for group in numbering.outputs.values()]
+    origins += [None] * (len(replay.plan.outputs) - len(origins))
+    try:
+        results = replay.run(leaf_buffers, scalars, origins)
+    except OutOfMemoryError as error:
+        raise _explained(error, numbering) from None
+    if replay.plan.bounds is not None:
+        _pipeline().check_bounds(replay.plan, results[-1])
+    for group, buffer in zip(numbering.outputs.values(), results):
+        for node in group:
+            node.fulfil(buffer)
+    pending.reset()
+
+
+def _flags() -> tuple[Any, ...]:
+    return (config.get("FUSION"), config.get("BOUNDS"), config.get("SCHEDULE_FAMILY"))
+
+
+def _explained(error: OutOfMemoryError, numbering: Numbering) -> OutOfMemoryError:
+    """Say for which values memory was wanted."""
+    largest = max((group[0] for group in numbering.outputs.values()), key=lambda n: n.nbytes)
+    return OutOfMemoryError(
+        f"{error}\nwhile computing {largest.op.name} of shape {list(largest.shape)} "
+        f"({largest.nbytes} bytes), recorded at {format_site(largest.site)}"
+    )
+
+
+# Looking inside -------------------------------------------------------------------------------
+
+
+def plan_for(nodes: Sequence[Node]) -> Scheduled:
+    """What realizing ``nodes`` would do, without doing it."""
+    with _lock:
+        wanted = [node for node in nodes if node.buffer is None]
+        numbering = number_graph(wanted)
+        while numbering.copies:
+            for node in numbering.copies:
+                _copy_between_devices(node)
+            numbering = number_graph([node for node in wanted if node.buffer is None])
+        return _pipeline().schedule(numbering, get_device(wanted[0].device))
+
+
+def stats() -> dict[str, int]:
+    """Counters since the start of the process."""
+    values = counters.snapshot()
+    values["nodes_recorded"] += pending.nodes
+    values["kernels_distinct"] = len(kernel_texts)
+    return values
+
+
+def clear_plans() -> None:
+    """Forget finished plans (compiled programs stay cached on disk)."""
+    _plans.clear()

@@ -1,0 +1,221 @@
+"""The pipeline: from a numbered graph to a plan that can run. It knows every stage.
+
+    numbering -> build_graph -> simplify -> choose_stored -> Fuser -> finish -> render -> build
+
+Above this page nobody knows kernels; below it nobody knows when something is computed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from lazytorch import config, dtypes, logs
+from lazytorch.codegen.finish import finish
+from lazytorch.codegen.render import program, render
+from lazytorch.codegen.target import Target
+from lazytorch.dtypes import DType
+from lazytorch.engine.bounds import BoundsReport, Lowered, check_bounds, touched
+from lazytorch.engine.sites import format_site
+from lazytorch.errors import BuildError
+from lazytorch.ir import expression as ex
+from lazytorch.ir.kernel import Kernel
+from lazytorch.runtime.device import Device
+from lazytorch.runtime.replay import NumpyReplay, OpenCLReplay, Replay
+from lazytorch.schedule import estimate, verify
+from lazytorch.schedule.fuse import Fuser, HostStep, Step
+from lazytorch.schedule.graph import Graph, Numbering, build_graph
+from lazytorch.schedule.memory import Access, plan_memory, replaceable_inputs
+from lazytorch.schedule.plan import CallStep, LaunchStep, Plan
+from lazytorch.schedule.regions import choose_stored
+from lazytorch.schedule.simplify import simplify
+
+
+@dataclass(frozen=True)
+class Scheduled:
+    """Everything scheduling found out, for execution and for looking inside."""
+
+    graph: Graph
+    stored: dict[int, str]
+    steps: list[Step]
+    plan: Plan
+
+
+def schedule(numbering: Numbering, device: Device) -> Scheduled:
+    """A plan for a numbered graph; nothing is built or launched."""
+    ex.reset()
+    graph = simplify(build_graph(numbering))
+    stored = choose_stored(graph, config.get("FUSION"))
+    fuser = Fuser(graph, stored)
+    steps = fuser.run(merge=config.get("FUSION"))
+    checked = config.get("VERIFY")
+    if checked:
+        verify.verify_graph(graph)
+        verify.verify_steps(steps, graph)
+    if logs.enabled("fuse"):
+        logs.write("fuse", lambda: "\n".join(map(_describe, steps)))
+    sizes = {number: graph.nbytes(number) for number in range(len(graph))}
+    kinds = dict(enumerate(graph.dtypes))
+
+    def new_value(dtype: DType, count: int) -> int:
+        number = len(sizes)
+        sizes[number] = max(count, 1) * dtype.itemsize
+        kinds[number] = dtype
+        return number
+
+    report: BoundsReport | None = None
+    if config.get("BOUNDS") and device.kind != "numpy":
+        report = BoundsReport(new_value(dtypes.int32, 2), sizes, kinds)
+    launches = _lower(steps, device, graph, new_value, report)
+    outputs = graph.outputs if report is None else [*graph.outputs, report.number]
+    accesses = [_access(step) for step in launches]
+    layout = plan_memory(accesses, sizes, graph.leaves, outputs, numbering.key[2])
+    if checked:
+        verify.verify_layout(accesses, sizes, graph, layout)
+    rendered = [step.source for step in launches if step.source is not None]
+    plan_steps = tuple(step.step for step in launches)
+    plan = Plan(
+        steps=plan_steps,
+        layout=layout,
+        leaves=tuple(graph.leaves),
+        scalars=tuple(graph.scalars),
+        outputs=tuple(outputs),
+        shapes={number: shape for number, shape in enumerate(graph.shapes)},
+        dtypes=kinds,
+        source=program(rendered) if rendered else "",
+        sources={source.name: source.text for source in rendered},
+        flops=sum(s.flops for s in plan_steps if isinstance(s, LaunchStep)),
+        nbytes=sum(s.nbytes for s in plan_steps if isinstance(s, LaunchStep)),
+        bounds=None if report is None else report.codes,
+    )
+    return Scheduled(graph, stored, steps, plan)
+
+
+def _access(lowered: Lowered) -> Access:
+    step = lowered.step
+    if isinstance(step, CallStep):
+        return Access(step.reads, (step.number,), {})
+    assert lowered.kernel is not None
+    return Access(
+        tuple(set(lowered.kernel.reads())), lowered.kernel.writes(),
+        replaceable_inputs(step.kernel),
+    )  # fmt: skip
+
+
+def _lower(
+    steps: Sequence[Step],
+    device: Device,
+    graph: Graph,
+    new_value: Callable[[DType, int], int],
+    report: BoundsReport | None,
+) -> list[Lowered]:
+    result: list[Lowered] = []
+    target = target_of(device)
+    if report is not None:
+        result.append(report.clearing(target))
+    for step in steps:
+        if isinstance(step, HostStep):
+            call = CallStep(
+                step.number, graph.ops[step.number], graph.attrs[step.number], step.reads,
+                step.notes,
+            )  # fmt: skip
+            result.append(Lowered(call, None, None))
+            continue
+        flops, nbytes = estimate.work_of(step, graph)
+        if device.kind == "numpy":
+            if graph_has_points(step):
+                launch = LaunchStep(
+                    "", step, touched(step), _scalars(step), 1, 1, step.covers, step.notes,
+                    flops, nbytes,
+                )  # fmt: skip
+                result.append(Lowered(launch, step, None))
+            continue
+        kernels = finish(step, target, new_value)
+        for position, kernel in enumerate(kernels):
+            name = f"k{len(result)}_{estimate.label(step, graph)}"
+            checks = None if report is None else report.for_kernel(kernel, name)
+            source = render(kernel, target, name, checks)
+            last = position == len(kernels) - 1
+            launch = LaunchStep(
+                name, step if last else kernel, source.arrays, source.scalars, source.groups,
+                source.local, step.covers if last else (), step.notes if last else kernel.notes,
+                flops if last else 0, nbytes if last else 0,
+            )  # fmt: skip
+            result.append(Lowered(launch, kernel, source))
+    return result
+
+
+def graph_has_points(kernel: Kernel) -> bool:
+    """Whether any body of a kernel has work to do."""
+    return any(estimate.points(body) for body in kernel.bodies)
+
+
+def _scalars(kernel: Kernel) -> tuple[int, ...]:
+    return tuple(
+        dict.fromkeys(
+            expression.data
+            for body in kernel.bodies
+            for expression in ex.walk(body.expressions())
+            if expression.kind == ex.ARGUMENT
+        )
+    )
+
+
+def target_of(device: Device) -> Target:
+    """What code generation needs to know about a device."""
+    facts = device.capabilities
+    width = max(4, min(16, facts.native_vector_width_float))
+    return Target(
+        family=config.get("SCHEDULE_FAMILY") or facts.family,
+        vector_width=width,
+        compute_units=max(1, facts.compute_units),
+        max_work_group_size=facts.max_work_group_size,
+        local_memory=facts.local_memory,
+        fp16=facts.fp16,
+        fp64=facts.fp64,
+    )
+
+
+def prepare(numbering: Numbering, device: Device, kernel_texts: set[int]) -> Replay:
+    """Schedule, compile and bind a numbered graph; ``kernel_texts`` collects distinct kernels."""
+    scheduled = schedule(numbering, device)
+    plan = scheduled.plan
+    for step in plan.steps:
+        if isinstance(step, LaunchStep):
+            # A kernel's name is unique in its program; without it equal kernels are equal text.
+            text = plan.sources.get(step.name, "").replace(step.name, "") or repr(step.kernel)
+            kernel_texts.add(hash(text))
+    if device.kind == "numpy":
+        return NumpyReplay(plan, device)
+    if logs.enabled("code"):
+        logs.write("code", lambda: plan.source)
+    if not plan.source:
+        return OpenCLReplay(plan, device, {})
+    names = [step.name for step in plan.steps if isinstance(step, LaunchStep)]
+    try:
+        launchers = device.build(plan.source, names)
+    except BuildError as error:
+        raise _located(error, scheduled) from error
+    # Programs hold the text; a plan in use needs only what launching needs.
+    return OpenCLReplay(replace(plan), device, dict(launchers))
+
+
+def _located(error: BuildError, scheduled: Scheduled) -> BuildError:
+    """Name the operations and the user's lines of a kernel that did not compile."""
+    graph = scheduled.graph
+    covered = [n for s in scheduled.plan.steps if isinstance(s, LaunchStep) for n in s.covers]
+    lines = [
+        f"  {graph.ops[n].name} of shape {list(graph.shapes[n])} "
+        f"at {format_site(graph.nodes[n].site)}"
+        for n in covered[:12]
+    ]
+    return BuildError("\n".join([str(error), "it computes:", *lines]), error.log, error.source_path)
+
+
+def _describe(step: Step) -> str:
+    if isinstance(step, HostStep):
+        return f"host: value {step.number}"
+    return f"kernel of values {list(step.covers)}: {'; '.join(step.notes)}"
+
+
+__all__ = ["Scheduled", "check_bounds", "prepare", "schedule", "target_of"]
