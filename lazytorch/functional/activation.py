@@ -43,9 +43,7 @@ from lazytorch.tensor.tensor import Tensor
 Formula = Callable[..., Any]
 
 
-def _by_formula(
-    name: str, rule_name: str, value: Formula, slope: Formula
-) -> Callable[..., Tensor]:
+def _by_formula(name: str, rule_name: str, value: Formula, slope: Formula) -> Callable[..., Tensor]:
     """An activation from ``value(x, *attrs)`` and ``slope(g, x, *attrs)``."""
 
     def gradient(g: Any, x: Any, attrs: Any) -> Any:
@@ -387,9 +385,7 @@ def glu(input: Tensor, dim: int = -1) -> Tensor:
     axis = axis_of(input, dim)
     extent = shape_of(input)[axis]
     if extent % 2:
-        raise RuntimeError(
-            f"Halving dimension must be even, but dimension {axis} is size {extent}"
-        )
+        raise RuntimeError(f"Halving dimension must be even, but dimension {axis} is size {extent}")
     half = extent // 2
     with no_grad():
         x = widened(input)

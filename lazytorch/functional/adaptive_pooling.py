@@ -54,9 +54,7 @@ def _wanted(input: Tensor, output_size: Any, dims: int, function: str) -> Shape:
         raise RuntimeError(
             f"{function}: internal error: output_size.size() must be {dims}, got {list(sizes)}"
         )
-    chosen = tuple(
-        extent if size is None else int(size) for size, extent in zip(sizes, extents)
-    )
+    chosen = tuple(extent if size is None else int(size) for size, extent in zip(sizes, extents))
     if any(size < 0 for size in chosen):
         raise RuntimeError(
             f"{function}: elements of output_size must be greater than or equal to 0, but got "

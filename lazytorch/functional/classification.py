@@ -283,9 +283,7 @@ def cross_entropy(
     require_tensor(target, "cross_entropy_loss", "target", 2)
     reduction = reduction_of(size_average, reduce, reduction)
     if not 0.0 <= label_smoothing <= 1.0:
-        raise RuntimeError(
-            f"label_smoothing must be between 0.0 and 1.0. Got: {label_smoothing}"
-        )
+        raise RuntimeError(f"label_smoothing must be between 0.0 and 1.0. Got: {label_smoothing}")
     require_floating(input, "log_softmax_lastdim_kernel_impl")
     if shape_of(input) == shape_of(target) and shape_of(input):
         if dtype_of(target).kind != "f":

@@ -80,7 +80,6 @@ larger = binary(elementwise.MAXIMUM, None)
 smaller = binary(elementwise.MINIMUM, None)
 
 
-
 # Moves ----------------------------------------------------------------------------------------
 
 

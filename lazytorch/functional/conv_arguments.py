@@ -20,8 +20,7 @@ def per_axis(value: Any, count: int, name: str, function: str) -> Shape:
     if isinstance(value, bool) or not isinstance(value, (int, Sequence)) or isinstance(value, str):
         if not hasattr(value, "__index__"):
             raise TypeError(
-                f"{function}(): argument '{name}' must be tuple of ints, not "
-                f"{type(value).__name__}"
+                f"{function}(): argument '{name}' must be tuple of ints, not {type(value).__name__}"
             )
         value = int(value)
     if isinstance(value, int):
@@ -125,9 +124,7 @@ def _check_convolution(
         )
     _check_bias(bias, shape[0], groups, shape)
     reach = geometry.reach(shape[2:])
-    padded = [
-        extent + low + high for extent, (low, high) in zip(extents[2:], geometry.padding)
-    ]
+    padded = [extent + low + high for extent, (low, high) in zip(extents[2:], geometry.padding)]
     if any(have < need + 1 for have, need in zip(padded, reach)):
         have = " x ".join(map(str, padded))
         need = " x ".join(str(extent + 1) for extent in reach)

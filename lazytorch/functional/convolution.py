@@ -138,9 +138,7 @@ def _correlate_value(x: Tensor, w: Tensor, geometry: Geometry) -> Tensor:
     kernel = shape_of(w)[2:]
     extents = geometry.output(shape_of(x)[2:], kernel)
     x = padded(x, _spatial(geometry.padding))
-    return _windows_dot_kernel(
-        x, w, geometry.stride, geometry.dilation, geometry.groups, extents
-    )
+    return _windows_dot_kernel(x, w, geometry.stride, geometry.dilation, geometry.groups, extents)
 
 
 def _with_gaps(g: Tensor, stride: Shape) -> Tensor:

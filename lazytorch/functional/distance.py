@@ -1,4 +1,4 @@
-"""Distances and similarities of vectors, and the losses made of them."""
+"""Lengths, distances and similarities of vectors, and the losses made of them."""
 
 from __future__ import annotations
 
@@ -6,9 +6,18 @@ from collections.abc import Callable
 from typing import Any
 
 from lazytorch.functional.activation import logsigmoid
-from lazytorch.functional.composite import axis_of, larger, require_floating, reshaped, sum_over
+from lazytorch.functional.composite import (
+    axis_of,
+    larger,
+    padded,
+    require_floating,
+    reshaped,
+    sum_over,
+    windowed,
+)
 from lazytorch.functional.elementwise import where
 from lazytorch.functional.loss import reduced, reduction_of
+from lazytorch.ops.shapes import count
 from lazytorch.tensor.attach import functions, public
 from lazytorch.tensor.promotion import result_type
 from lazytorch.tensor.storage import shape_of
@@ -161,3 +170,37 @@ def _triplet(
     if swap:
         far = functions.minimum(far, distance(positive, negative))
     return reduced(functions.clamp_min(near - far + margin, 0), reduction)
+
+
+def local_response_norm(
+    input: Tensor, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0
+) -> Tensor:
+    """The input divided by ``(k + alpha * mean of squares of size channels) ** beta``."""
+    x: Any = input
+    if len(shape_of(x)) < 3:
+        raise ValueError(
+            f"Expected 3D or higher dimensionality                          input (got "
+            f"{len(shape_of(x))} dimensions)"
+        )
+    if count(shape_of(x)) == 0:
+        return input
+    shape = shape_of(x)
+    widths = [(0, 0)] * len(shape)
+    widths[1] = (size // 2, (size - 1) // 2)
+    neighbours = windowed(padded(x * x, widths), 1, size, 1)
+    mean: Any = sum_over(neighbours, (len(shape),), keep=False) / size  # type: ignore[operator]
+    divisor = functions.pow(mean * alpha + k, beta)
+    return x / divisor  # type: ignore[no-any-return]
+
+
+def normalize(
+    input: Tensor, p: float = 2.0, dim: Any = 1, eps: float = 1e-12, out: Tensor | None = None
+) -> Tensor:
+    """The input divided by its p-norm along ``dim``, or by ``eps`` where that is larger."""
+    x: Any = input
+    length = functions.norm(x, p, dim, keepdim=True)
+    result = x / functions.clamp_min(length, eps)
+    if out is None:
+        return result  # type: ignore[no-any-return]
+    functions.copy_out(out, result)
+    return out

@@ -25,9 +25,7 @@ Shape = tuple[int, ...]
 
 def _check_probability(p: float, function: str) -> None:
     if not 0.0 <= p <= 1.0:
-        raise ValueError(
-            f"dropout probability has to be between 0 and 1, but got {p} ({function})"
-        )
+        raise ValueError(f"dropout probability has to be between 0 and 1, but got {p} ({function})")
 
 
 def _kept(input: Tensor, shape: Shape, p: float) -> Any:

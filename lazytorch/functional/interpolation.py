@@ -140,9 +140,7 @@ def _sizes(
         )
     if scale_factor is None:
         return tuple(int(number) for number in numbers), [None] * dims
-    wanted = tuple(
-        math.floor(float(extent) * factor) for extent, factor in zip(extents, numbers)
-    )
+    wanted = tuple(math.floor(float(extent) * factor) for extent, factor in zip(extents, numbers))
     return wanted, [None] * dims if recompute else list(numbers)
 
 
@@ -220,5 +218,3 @@ def upsample(
         stacklevel=2,
     )
     return interpolate(input, size, scale_factor, mode, align_corners)
-
-

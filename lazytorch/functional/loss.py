@@ -412,5 +412,3 @@ def gaussian_nll_loss(
     if full:
         values = values + 0.5 * math.log(2 * math.pi)
     return reduced(values, reduction)
-
-

@@ -122,7 +122,7 @@ def _pad_by_mode(input: Tensor, widths: list[tuple[int, int]], mode: str) -> Ten
     shape = shape_of(input)
     number = sum(1 for low, high in widths if low or high)
     spatial = len(shape) - next((a for a, w in enumerate(widths) if w != (0, 0)), len(shape))
-    if spatial > 3 or len(shape) not in (spatial, spatial + 1, spatial + 2) and number:
+    if spatial > 3 or (len(shape) not in (spatial, spatial + 1, spatial + 2) and number):
         raise NotImplementedError(
             "Only 2D, 3D, 4D, 5D padding with non-constant padding are supported for now"
         )
@@ -199,8 +199,7 @@ def channel_shuffle(input: Tensor, groups: int) -> Tensor:
     shape = shape_of(input)
     if len(shape) < 3:
         raise RuntimeError(
-            "channel_shuffle expects input with > 2 dims, but got input with sizes "
-            f"{list(shape)}"
+            f"channel_shuffle expects input with > 2 dims, but got input with sizes {list(shape)}"
         )
     if groups <= 0 or shape[1] % groups:
         raise RuntimeError(

@@ -75,8 +75,10 @@ def _windows(
     ceil_mode: bool, function: str,
 ) -> Windows:  # fmt: skip
     size = per_axis(kernel, dims, "kernel_size", function)
-    step = size if stride is None or stride == [] or stride == () else per_axis(
-        stride, dims, "stride", function
+    step = (
+        size
+        if stride is None or stride == [] or stride == ()
+        else per_axis(stride, dims, "stride", function)
     )
     pad = per_axis(padding, dims, "padding", function)
     gap = per_axis(dilation, dims, "dilation", function)
@@ -95,9 +97,7 @@ def _windows(
                 f"pad={number}, kernel_size={extent} and dilation={width}"
             )
     extents = shape_of(input)[-dims:]
-    found = tuple(
-        _count(*numbers, ceil_mode) for numbers in zip(extents, size, step, pad, gap)
-    )
+    found = tuple(_count(*numbers, ceil_mode) for numbers in zip(extents, size, step, pad, gap))
     if any(number <= 0 for number in found):
         channels = shape_of(input)[1]
         before = "x".join(map(str, (channels, *extents)))
@@ -242,9 +242,7 @@ def average_gradient(g: Any, attrs: Any) -> Any:
     return overlay(part, windows)
 
 
-_AVERAGE_RULES = {
-    dims: Rule(f"AvgPool{dims}DBackward0", (average_gradient,)) for dims in (1, 2, 3)
-}
+_AVERAGE_RULES = {dims: Rule(f"AvgPool{dims}DBackward0", (average_gradient,)) for dims in (1, 2, 3)}
 
 
 def average(
@@ -267,7 +265,7 @@ def avg_pool(
     function = f"avg_pool{dims}d"
     x, had_batch = batched(input, dims, function)
     if dtype_of(x).kind != "f":
-        raise NotImplementedError(f"\"{function}\" not implemented for {dtype_of(x)!r}")
+        raise NotImplementedError(f'"{function}" not implemented for {dtype_of(x)!r}')
     if divisor_override == 0:
         raise RuntimeError("divisor must be not zero")
     windows = _windows(x, dims, kernel_size, stride, padding, 1, ceil_mode, function)
@@ -342,9 +340,7 @@ def avg_pool1d(
     count_include_pad: bool = True,
 ) -> Tensor:  # fmt: skip
     """The mean over windows of (N, C, L) or (C, L)."""
-    return avg_pool(
-        1, input, kernel_size, stride, padding, ceil_mode, count_include_pad, None
-    )
+    return avg_pool(1, input, kernel_size, stride, padding, ceil_mode, count_include_pad, None)
 
 
 def avg_pool2d(

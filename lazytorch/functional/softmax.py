@@ -112,7 +112,7 @@ def log_sum_exp(x: Tensor, axes: Sequence[int]) -> Tensor:
 
 
 def _logsumexp_gradient(g: Any, x: Any, out: Any, attrs: Any) -> Any:
-    axes, kept = attrs
+    (kept,) = attrs
     total = reshaped(widened(out), kept)
     # A row of minus infinities has no direction of growth: its gradient is zero, not NaN.
     total = where(total == -math.inf, 0.0, total)
@@ -137,7 +137,7 @@ def logsumexp(input: Tensor, dim: Any, keepdim: bool = False) -> Tensor:
         shape = shape_of(kept)
         short = tuple(extent for axis, extent in enumerate(shape) if axis not in axes)
         out = kept if keepdim else reshaped(kept, short)
-    return attach(out, _LOGSUMEXP, (input,), (axes, shape))
+    return attach(out, _LOGSUMEXP, (input,), (shape,))
 
 
 def implicit_dim(name: str, rank: int) -> int:

@@ -191,5 +191,3 @@ def regular(extents: Sequence[int], blocks: Sequence[int]) -> Windows:
     size = tuple(extent // count for extent, count in zip(extents, blocks))
     ones = (1,) * len(size)
     return Windows(tuple(extents), size, size, ones, tuple(blocks), (0,) * len(size))
-
-

@@ -26,6 +26,7 @@ from lazytorch.functional.activation import (
     tanhshrink,
 )
 from lazytorch.functional.attention import scaled_dot_product_attention
+from lazytorch.functional.batch_normalization import batch_norm, instance_norm
 from lazytorch.functional.classification import cross_entropy, nll_loss
 from lazytorch.functional.composite import in_place as _in_place
 from lazytorch.functional.conv_arguments import (
@@ -40,8 +41,10 @@ from lazytorch.functional.distance import (
     cosine_embedding_loss,
     cosine_similarity,
     hinge_embedding_loss,
+    local_response_norm,
     margin_ranking_loss,
     multilabel_soft_margin_loss,
+    normalize,
     pairwise_distance,
     soft_margin_loss,
     triplet_margin_loss,
@@ -63,15 +66,7 @@ from lazytorch.functional.loss import (
     smooth_l1_loss,
 )
 from lazytorch.functional.margin import ctc_loss, multi_margin_loss, multilabel_margin_loss
-from lazytorch.functional.normalization import (
-    batch_norm,
-    group_norm,
-    instance_norm,
-    layer_norm,
-    local_response_norm,
-    normalize,
-    rms_norm,
-)
+from lazytorch.functional.normalization import group_norm, layer_norm, rms_norm
 from lazytorch.functional.padding import (
     channel_shuffle,
     fold,
@@ -262,9 +257,7 @@ def softmin(
 # Dropout ------------------------------------------------------------------------------------------
 
 
-def dropout(
-    input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False
-) -> Tensor:
+def dropout(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
     """Each element 0 with probability ``p``, else divided by ``1 - p``."""
     return _perhaps(inplace, _dropout.dropout, input, p, training)
 

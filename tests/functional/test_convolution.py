@@ -81,6 +81,4 @@ def test_float32_is_close() -> None:
 
 
 def test_empty_batch() -> None:
-    compare(
-        F.conv2d, TF.conv2d, random(0, 3, 5, 5), random(2, 3, 3, 3), random(2), second=False
-    )
+    compare(F.conv2d, TF.conv2d, random(0, 3, 5, 5), random(2, 3, 3, 3), random(2), second=False)

@@ -39,9 +39,7 @@ def check(function: Function, *arrays: np.ndarray, order: int = 2, tolerance: fl
 
     def slope(*tensors: Any) -> Any:
         gradients = torch.autograd.grad(value(*tensors), tensors, create_graph=True)
-        return sum(
-            (g * weight(number, tuple(g.shape))).sum() for number, g in enumerate(gradients)
-        )
+        return sum((g * weight(number, tuple(g.shape))).sum() for number, g in enumerate(gradients))
 
     for differentiated in (value, slope)[:order]:
         _against_differences(differentiated, arrays, tolerance)
@@ -96,14 +94,16 @@ CASES: dict[str, tuple[Function, list[np.ndarray]]] = {
         [numbers(3, 4)],
     ),
     "layer_norm": (
-        lambda x, w, b: F.layer_norm(x, (5,), w, b), [numbers(4, 5), numbers(5), numbers(5, seed=3)],
+        lambda x, w, b: F.layer_norm(x, (5,), w, b),
+        [numbers(4, 5), numbers(5), numbers(5, seed=3)],
     ),
     "batch_norm": (
         lambda x, w, b: F.batch_norm(x, None, None, w, b, True),
         [numbers(4, 3, 2), numbers(3), numbers(3, seed=3)],
     ),
     "group_norm": (
-        lambda x, w, b: F.group_norm(x, 2, w, b), [numbers(2, 4, 3), numbers(4), numbers(4, seed=3)],
+        lambda x, w, b: F.group_norm(x, 2, w, b),
+        [numbers(2, 4, 3), numbers(4), numbers(4, seed=3)],
     ),
     "rms_norm": (lambda x, w: F.rms_norm(x, (5,), w), [numbers(4, 5), numbers(5)]),
     "max_pool": (lambda x: F.max_pool2d(x, 2), [numbers(1, 2, 4, 6)]),
@@ -114,7 +114,8 @@ CASES: dict[str, tuple[Function, list[np.ndarray]]] = {
         [numbers(2, 3, 5, 4), numbers(2, 3, 3, 2), numbers(2)],
     ),
     "grouped_convolution": (
-        lambda x, w: F.conv2d(x, w, groups=2, dilation=2), [numbers(1, 4, 6, 5), numbers(4, 2, 2, 2)],
+        lambda x, w: F.conv2d(x, w, groups=2, dilation=2),
+        [numbers(1, 4, 6, 5), numbers(4, 2, 2, 2)],
     ),
     "transposed_convolution": (
         lambda x, w: F.conv_transpose2d(x, w, stride=2, padding=1, output_padding=1),

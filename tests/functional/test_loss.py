@@ -48,7 +48,11 @@ def test_cross_entropy(
     weight = {"weight": np.abs(random(5, seed=5))} if weighted else {}
     compare(
         *both(
-            "cross_entropy", reduction=reduction, label_smoothing=smoothing, ignore_index=1, **weight
+            "cross_entropy",
+            reduction=reduction,
+            label_smoothing=smoothing,
+            ignore_index=1,
+            **weight,
         ),
         random(*shape), target,
     )  # fmt: skip
@@ -107,7 +111,8 @@ ELEMENTWISE: list[tuple[str, dict[str, Any]]] = [
 def test_elementwise(name: str, arguments: dict[str, Any], reduction: str) -> None:
     # PyTorch has no second derivative of these by the target.
     compare(
-        *both(name, reduction=reduction, **arguments), random(3, 4), np.abs(random(3, 4, seed=9)) + 2,
+        *both(name, reduction=reduction, **arguments),
+        random(3, 4), np.abs(random(3, 4, seed=9)) + 2,
         second=name in ("mse_loss", "l1_loss"),
     )  # fmt: skip
 

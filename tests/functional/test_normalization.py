@@ -85,7 +85,9 @@ def test_batch_norm_evaluation_gradients() -> None:
             x, module.from_numpy(mean), module.from_numpy(var), w, b
         )
 
-    compare(run(F, lazytorch), run(TF, torch), random(2, 3, 4), random(3, seed=2), random(3, seed=3))
+    compare(
+        run(F, lazytorch), run(TF, torch), random(2, 3, 4), random(3, seed=2), random(3, seed=3)
+    )
 
 
 @pytest.mark.parametrize("groups", [1, 2, 6])

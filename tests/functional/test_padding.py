@@ -37,9 +37,7 @@ def test_modes(mode: str, shape: tuple[int, ...], widths: tuple[int, ...]) -> No
 
 def test_pixels() -> None:
     compare(lambda x: F.pixel_shuffle(x, 2), lambda x: TF.pixel_shuffle(x, 2), random(2, 8, 3, 4))
-    compare(
-        lambda x: F.pixel_unshuffle(x, 3), lambda x: TF.pixel_unshuffle(x, 3), random(2, 6, 6)
-    )
+    compare(lambda x: F.pixel_unshuffle(x, 3), lambda x: TF.pixel_unshuffle(x, 3), random(2, 6, 6))
     compare(
         lambda x: F.channel_shuffle(x, 3), lambda x: TF.channel_shuffle(x, 3), random(2, 6, 2, 2)
     )

@@ -99,12 +99,11 @@ def test_adaptive(size: Any) -> None:
 def test_adaptive_in_other_dimensions() -> None:
     compare(lambda t: F.adaptive_avg_pool1d(t, 5), lambda t: TF.adaptive_avg_pool1d(t, 5), image(1))
     compare(
-        lambda t: F.adaptive_avg_pool3d(t, (2, 3, 4)), lambda t: TF.adaptive_avg_pool3d(t, (2, 3, 4)),
+        lambda t: F.adaptive_avg_pool3d(t, (2, 3, 4)),
+        lambda t: TF.adaptive_avg_pool3d(t, (2, 3, 4)),
         image(3),
-    )  # fmt: skip
-    compare(
-        lambda t: F.adaptive_max_pool3d(t, 2), lambda t: TF.adaptive_max_pool3d(t, 2), image(3)
     )
+    compare(lambda t: F.adaptive_max_pool3d(t, 2), lambda t: TF.adaptive_max_pool3d(t, 2), image(3))
 
 
 def test_unbatched_and_strided() -> None:

@@ -1,0 +1,84 @@
+"""How many kernels a function of nn becomes, forward and with its gradient: may not grow."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+import lazytorch as torch
+import lazytorch.nn.functional as F
+from lazytorch import engine
+from lazytorch.tensor.storage import node_of
+
+Function = Callable[..., Any]
+
+
+def values(*shape: int) -> np.ndarray:
+    return np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+
+
+def launches(*tensors: Any) -> int:
+    """Kernels launched to compute all tensors together."""
+    before = torch.stats()["kernels_launched"]
+    engine.realize([node_of(tensor) for tensor in tensors])
+    return int(torch.stats()["kernels_launched"] - before)
+
+
+TARGET = np.arange(64) % 10
+IMAGE = values(8, 16, 10, 10)
+ROWS = values(64, 100)
+CASES: dict[str, tuple[Function, list[np.ndarray], int, int]] = {
+    "softmax": (lambda x: F.softmax(x, 1), [ROWS], 1, 1),
+    "log_softmax": (lambda x: F.log_softmax(x, 1), [ROWS], 1, 1),
+    "layer_norm": (
+        lambda x, w, b: F.layer_norm(x, (100,), w, b), [ROWS, values(100), values(100)], 1, 3,
+    ),
+    "rms_norm": (lambda x, w: F.rms_norm(x, (100,), w), [ROWS, values(100)], 1, 3),
+    "batch_norm": (
+        lambda x, w, b: F.batch_norm(x, None, None, w, b, True),
+        [IMAGE, values(16), values(16)], 1, 2,
+    ),
+    "gelu": (F.gelu, [ROWS], 1, 1),
+    "gelu by tanh": (lambda x: F.gelu(x, approximate="tanh"), [ROWS], 1, 1),
+    "dropout": (lambda x: F.dropout(x, 0.3), [ROWS], 1, 1),
+    "cross_entropy": (
+        lambda x: F.cross_entropy(x, torch.from_numpy(TARGET)), [values(64, 10)], 2, 2,
+    ),
+    "max_pool": (lambda x: F.max_pool2d(x, 2), [IMAGE], 1, 2),
+    "overlapping max_pool": (lambda x: F.max_pool2d(x, 3, 2, 1), [IMAGE], 1, 2),
+    "avg_pool": (lambda x: F.avg_pool2d(x, 2), [IMAGE], 1, 3),
+    "embedding": (lambda w: F.embedding(torch.from_numpy(TARGET), w), [values(10, 32)], 1, 2),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", list(CASES))
+def test_forward(name: str) -> None:
+    function, arrays, forward, _ = CASES[name]
+    assert launches(function(*(torch.tensor(array) for array in arrays))) <= forward
+
+
+@pytest.mark.parametrize("name", list(CASES))
+def test_forward_and_gradient(name: str) -> None:
+    function, arrays, _, both = CASES[name]
+    sources = [torch.tensor(array).requires_grad_() for array in arrays]
+    out = function(*sources)
+    gradients = torch.autograd.grad(out, sources, torch.ones_like(out))
+    assert launches(out, *gradients) <= both
+
+
+def test_convolution_is_one_contraction_with_its_epilogue() -> None:
+    x, w, b = (torch.tensor(a) for a in (IMAGE, values(16, 16, 3, 3), values(16)))
+    # Packing may need a launch of its own.
+    assert launches(F.relu(F.conv2d(x, w, b, padding=1))) <= 2
+
+
+def test_probability_and_slope_change_no_plan() -> None:
+    for _ in range(2):
+        launches(F.leaky_relu(F.dropout(torch.tensor(ROWS), 0.3), 0.2))
+    missed = torch.stats()["plans_missed"]
+    for p in (0.1, 0.4, 0.7):
+        launches(F.leaky_relu(F.dropout(torch.tensor(ROWS), p), p))
+    assert torch.stats()["plans_missed"] == missed
