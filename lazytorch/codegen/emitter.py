@@ -217,9 +217,18 @@ class Emitter:
         """
         if vector_axis is None:
             return False
-        if any(vector_axis in index.axes() for index in ex.indices_of(expression)):
+        if any(self._varies(index, vector_axis) for index in ex.indices_of(expression)):
             return True
         return any(self._emitted(operand)[1] > 1 for operand in expression.operands)
+
+    def _varies(self, index: Index, vector_axis: Axis) -> bool:
+        """Whether an index differs between lanes: by itself, or by a value it is read from."""
+        if vector_axis in index.axes():
+            return True
+        return self._reads_lanes(index)
+
+    def _reads_lanes(self, index: Index) -> bool:
+        return any(self._emitted(value)[1] > 1 for value in ex.loaded_values(index))
 
     def _level(self, expression: Expression) -> int:
         """The outermost block in which everything the value needs is known; emits operands."""
@@ -279,8 +288,8 @@ class Emitter:
         vector_axis, _ = self._vector_axis()
         assert vector_axis is not None
         type_name = ctypes.value_type(dtype)
-        step = index.coefficient(vector_axis)
-        varying = any(vector_axis in condition.index.axes() for condition in guard)
+        step = None if self._reads_lanes(index) else index.coefficient(vector_axis)
+        varying = any(self._varies(condition.index, vector_axis) for condition in guard)
         if step == 1 and not varying:
             text = self._vector_load(name, self.index(index), dtype, width, private)
             if guard:
@@ -330,7 +339,7 @@ class Emitter:
             return
         vector_axis, _ = self._vector_axis()
         assert vector_axis is not None
-        if index.coefficient(vector_axis) == 1:
+        if index.coefficient(vector_axis) == 1 and not self._reads_lanes(index):
             self._store_vector(name, self.index(index), text, dtype, width)
             return
         held = self.fresh("s")
