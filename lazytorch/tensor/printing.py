@@ -71,8 +71,6 @@ class _Format:
         told = values[np.isfinite(values) & (values != 0)].astype(np.float64)
         if told.size:
             self._choose(told)
-        if _options.sci_mode is not None:
-            self.scientific = _options.sci_mode
 
     def _choose(self, told: np.ndarray) -> None:
         sizes = np.abs(told)
@@ -80,6 +78,8 @@ class _Format:
         self.integral = bool((told == np.ceil(told)).all())
         wide = largest / smallest > 1000.0 or largest > 1.0e8
         self.scientific = wide or (not self.integral and smallest < 1.0e-4)
+        if _options.sci_mode is not None:
+            self.scientific = _options.sci_mode
         digits = _options.precision
         if self.scientific:
             texts = (f"{value:.{digits}e}" for value in told.tolist())

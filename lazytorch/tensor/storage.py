@@ -160,6 +160,8 @@ def put(
     base: Node, value: Node, shape: tuple[int, ...], strides: tuple[int, ...], offset: int
 ) -> Node:
     """A node for ``base`` with ``value`` written over a strided region of it."""
+    if 0 in shape:
+        return base
     if is_contiguous(shape, strides) and count(shape) == count(base.shape):
         if shape == base.shape:
             return value
