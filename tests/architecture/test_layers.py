@@ -17,7 +17,7 @@ PACKAGE = ROOT / "lazytorch"
 LAYERS = (
     ("dtypes", "errors"),
     ("config",),
-    ("log",),
+    ("logs",),
     ("ir",),
     ("ops",),
     ("schedule",),

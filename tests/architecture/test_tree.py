@@ -12,7 +12,7 @@ import pytest
 from lazytorch import config
 from lazytorch.ir import registry
 from lazytorch.ir.definition import KINDS, OpDef
-from lazytorch.log import CHANNELS
+from lazytorch.logs import CHANNELS
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "lazytorch"
@@ -100,7 +100,7 @@ def test_log_channels_are_documented() -> None:
     (row,) = (row for row in config.table() if row.name == "LOG")
     used = set()
     for path in PACKAGE.rglob("*.py"):
-        used |= set(re.findall(r"log\.(?:write|enabled)\(\s*\"(\w+)\"", path.read_text()))
+        used |= set(re.findall(r"logs?\.(?:write|enabled)\(\s*\"(\w+)\"", path.read_text()))
     assert used <= set(CHANNELS)
     assert all(channel in row.help for channel in used), used
 
