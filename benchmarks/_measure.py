@@ -81,7 +81,9 @@ def same(first: Any, second: Any, tolerance: float = 2e-3) -> str:
 # The machine ------------------------------------------------------------------------------------
 
 
-def _raw_kernel(device: Any, source: str, name: str, arguments: list[Any], items: int) -> BoundLaunch:
+def _raw_kernel(
+    device: Any, source: str, name: str, arguments: list[Any], items: int
+) -> BoundLaunch:
     launcher = device.build(source, [name])[name]
     return launcher.bind(arguments, (items,), (1,))
 
@@ -178,7 +180,8 @@ class Table:
         target = f"{row.target:6.2f}" if row.target else "      "
         mark = " " if row.reached else "!"
         about = row.wrong or " ".join(filter(None, (row.against, row.detail)))
-        print(f"{row.name:34} {row.seconds * 1e3:9.3f}  {ratio} {target} {mark} {about}", flush=True)
+        start = f"{row.name:34} {row.seconds * 1e3:9.3f}"
+        print(f"{start}  {ratio} {target} {mark} {about}", flush=True)
 
     def finish(self) -> int:
         """Print JSON if asked for; 1 when a result was wrong."""

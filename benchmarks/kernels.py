@@ -2,9 +2,9 @@
 
     python benchmarks/kernels.py [--only matmul] [--rounds 7] [--device cpu]
 
-Contractions are compared with PyTorch and with fused multiply-adds in registers; elementwise kernels
-with a plain copy of as many bytes; softmax, layer norm and sums with PyTorch. A ratio above one means
-lazytorch is faster (or, for peak and copy, the share that was reached).
+Contractions are compared with PyTorch and with fused multiply-adds in registers; elementwise
+kernels with a plain copy of as many bytes; softmax, layer norm and sums with PyTorch. A ratio above
+one means lazytorch is faster (or, for peak and copy, the share that was reached).
 """
 
 from __future__ import annotations
@@ -49,7 +49,10 @@ class Contest:
         self.rounds = rounds
 
     def run(
-        self, body: Callable[..., Any], inputs: list[np.ndarray], extra: dict[str, Any] | None = None
+        self,
+        body: Callable[..., Any],
+        inputs: list[np.ndarray],
+        extra: dict[str, Any] | None = None,
     ) -> tuple[dict[str, Times], str]:
         """Times of 'lazytorch', 'PyTorch' (when installed) and ``extra``; a complaint or ''."""
         mine = [torch.tensor(a).to(self.device).realize() for a in inputs]
@@ -189,7 +192,8 @@ def measure_rows(contest: Contest, only: str, table: Table) -> None:
         best = times["lazytorch"].best
         if "PyTorch" in times:
             other = times["PyTorch"].best
-            table.add(Row(name, best, "PyTorch", other / best, goal, f"{other * 1e3:.2f} ms", wrong))
+            detail = f"{other * 1e3:.2f} ms"
+            table.add(Row(name, best, "PyTorch", other / best, goal, detail, wrong))
         else:
             table.add(Row(name, best))
 

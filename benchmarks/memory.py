@@ -76,7 +76,8 @@ def main() -> int:
             elapsed = time.perf_counter() - start
             print(f"step {step:6}: {now:8.1f} MiB resident, {elapsed:6.1f} s", flush=True)
     growth = resident() / at_100 - 1 if at_100 else 0.0
-    print(f"mean loss {float(total) / arguments.steps:.4f}; memory grew by {growth:.1%} from step 100")
+    mean = float(total) / arguments.steps
+    print(f"mean loss {mean:.4f}; memory grew by {growth:.1%} from step 100")
     return int(growth > 0.05)
 
 

@@ -2,8 +2,8 @@
 
     python benchmarks/train.py [--only MLP] [--rounds 7]
 
-Losses of the first steps are compared before time counts. A step here looks at nothing but its loss,
-at the end of a measurement, as a training loop with a progress bar does now and then.
+Losses of the first steps are compared before time counts. A step here looks at nothing but its
+loss, at the end of a measurement, as a training loop with a progress bar does now and then.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ class Trainer:
         return loss
 
     def losses(self, count: int) -> list[float]:
-        return [float(self.step()) for _ in range(count)]
+        return [self.step().item() for _ in range(count)]
 
     def steps(self) -> None:
         """What is timed: four steps, the last loss looked at."""
