@@ -28,7 +28,7 @@ def matrix_norm(
     sums = functions.sum(functions.abs(A), along, keepdim=True, dtype=dtype)
     reduce = functions.amax if ord > 0 else functions.amin
     out = reduce(sums, across, keepdim=True)
-    return out if keepdim else functions.squeeze(out, (first, second))  # type: ignore[no-any-return]
+    return out if keepdim else functions.squeeze(out, (first, second))
 
 
 def norm(
@@ -50,12 +50,12 @@ def norm(
 
 def vecdot(x: Tensor, y: Tensor, *, dim: int = -1) -> Tensor:
     """Sums of products over a dimension."""
-    return functions.sum(functions.mul(x, y), dim)  # type: ignore[no-any-return]
+    return functions.sum(functions.mul(x, y), dim)
 
 
 def diagonal(A: Tensor, *, offset: int = 0, dim1: int = -2, dim2: int = -1) -> Tensor:
     """The diagonals of matrices, as views."""
-    return functions.diagonal(A, offset, dim1, dim2)  # type: ignore[no-any-return]
+    return functions.diagonal(A, offset, dim1, dim2)
 
 
 def multi_dot(tensors: Any) -> Tensor:
@@ -63,7 +63,7 @@ def multi_dot(tensors: Any) -> Tensor:
     result = tensors[0]
     for tensor in tensors[1:]:
         result = matmul(result, tensor)
-    return result  # type: ignore[no-any-return]
+    return result
 
 
 __all__ = [

@@ -184,7 +184,7 @@ def _accumulate(entry: AccumulateGrad, received: list[Any]) -> None:
             hook(variable)
 
 
-# Front doors ------------------------------------------------------------------------------------
+# Front doors ----------------------------------------------------------------------------------
 
 
 def _as_list(value: Any) -> list[Any]:
@@ -341,5 +341,3 @@ def _backward_method(
 ) -> None:
     """Add the gradients of this tensor to ``.grad`` of the leaves it came from."""
     backward(self, gradient, retain_graph, create_graph, inputs)
-
-

@@ -69,7 +69,9 @@ class FunctionBackward(GradientFunction):
     def run(self, gradients: list[Any], needs: tuple[bool, ...]) -> tuple[Any, ...]:
         if self._materialize:
             gradients = [
-                functions.zeros(shape, dtype=dtype, device=self.device) if gradient is None else gradient
+                functions.zeros(shape, dtype=dtype, device=self.device)
+                if gradient is None
+                else gradient
                 for gradient, shape, dtype in zip(gradients, self.shapes_out, self.dtypes_out)
             ]
         result = self.function.backward(self, *gradients)
@@ -94,7 +96,9 @@ class _FunctionType(type):
 
     def __init__(cls, name: str, bases: tuple[type, ...], members: dict[str, Any]) -> None:
         super().__init__(name, bases, members)
-        cls._entry = type(f"{name}Backward", (FunctionBackward,), {"__slots__": (), "function": cls})
+        cls._entry = type(
+            f"{name}Backward", (FunctionBackward,), {"__slots__": (), "function": cls}
+        )
 
 
 class Function(metaclass=_FunctionType):
@@ -158,7 +162,9 @@ def _own_output(value: Any, inputs: Sequence[Any], entry: FunctionBackward) -> A
     if value._view is not None or any(value is other for other in inputs):
         saved = entry._saved
         twin = fresh(node_of(value), value._device)
-        entry._saved = tuple((twin if t is value else t, v if t is not value else 0) for t, v in saved)
+        entry._saved = tuple(
+            (twin if t is value else t, v if t is not value else 0) for t, v in saved
+        )
         if any(value is other for other in entry._undifferentiable):
             entry._undifferentiable = (*entry._undifferentiable, twin)
         return twin
@@ -188,4 +194,3 @@ def once_differentiable(function: Any) -> Any:
             return function(ctx, *args)
 
     return wrapper
-

@@ -31,7 +31,7 @@ class _ModeGuard:
 
     def __call__(self, function: Callable[..., Any]) -> Callable[..., Any]:
         if inspect.isclass(function):
-            function.__init__ = self(function.__init__)  # type: ignore[misc]
+            setattr(function, "__init__", self(function.__init__))  # noqa: B010 - for mypy
             return function
         if inspect.isgeneratorfunction(function):
             return self._wrap_generator(function)
@@ -71,7 +71,7 @@ class _ModeGuard:
         return wrapper
 
 
-class no_grad(_ModeGuard):  # noqa: N801 - PyTorch's spelling
+class no_grad(_ModeGuard):
     """Operations inside are not written to the tape.
 
     >>> with no_grad():
@@ -94,13 +94,13 @@ class no_grad(_ModeGuard):  # noqa: N801 - PyTorch's spelling
         mode.enabled = self._before
 
 
-class enable_grad(no_grad):  # noqa: N801
+class enable_grad(no_grad):
     """Operations inside are written to the tape again."""
 
     _wanted = True
 
 
-class set_grad_enabled(_ModeGuard):  # noqa: N801
+class set_grad_enabled(_ModeGuard):
     """Turn the tape on or off, at once when called, or for a ``with`` block."""
 
     def __init__(self, mode: bool) -> None:
@@ -121,7 +121,7 @@ class set_grad_enabled(_ModeGuard):  # noqa: N801
         return set_grad_enabled(self._wanted)
 
 
-class inference_mode(_ModeGuard):  # noqa: N801
+class inference_mode(_ModeGuard):
     """As ``no_grad``; tensors made inside never take part in a tape."""
 
     def __new__(cls, mode: Any = True) -> Any:

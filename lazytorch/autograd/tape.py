@@ -14,7 +14,7 @@ from typing import Any
 
 from lazytorch import engine
 from lazytorch.autograd.grad_mode import mode
-from lazytorch.autograd.rules import Gradient, Rule
+from lazytorch.autograd.rules import Rule
 from lazytorch.ir.definition import OpDef
 from lazytorch.tensor.attach import functions
 from lazytorch.tensor.storage import Storage, dtype_of, node_of, shape_of, storage_of
@@ -34,13 +34,24 @@ class GradientFunction:
     """
 
     __slots__ = (
-        "__weakref__", "device", "dtypes_out", "edges", "metadata", "pre_hooks", "post_hooks",
-        "sequence", "shapes_out", "tensor_hooks",
+        "__weakref__",
+        "device",
+        "dtypes_out",
+        "edges",
+        "metadata",
+        "post_hooks",
+        "pre_hooks",
+        "sequence",
+        "shapes_out",
+        "tensor_hooks",
     )  # fmt: skip
 
     edges: tuple[Edge, ...]
     shapes_out: tuple[tuple[int, ...], ...]
     dtypes_out: tuple[Any, ...]
+    tensor_hooks: Any
+    pre_hooks: Any
+    post_hooks: Any
 
     def start(self, edges: tuple[Edge, ...], outputs: Sequence[Tensor]) -> None:
         """Fill in what every entry has."""
@@ -76,19 +87,19 @@ class GradientFunction:
     def register_hook(self, hook: Callable[..., Any]) -> Handle:
         """Call ``hook(grad_inputs, grad_outputs)`` after the entry has run."""
         if self.post_hooks is None:
-            self.post_hooks: Any = {}
+            self.post_hooks = {}
         return Handle(self.post_hooks, hook)
 
     def register_prehook(self, hook: Callable[..., Any]) -> Handle:
         """Call ``hook(grad_outputs)`` before the entry runs."""
         if self.pre_hooks is None:
-            self.pre_hooks: Any = {}
+            self.pre_hooks = {}
         return Handle(self.pre_hooks, hook)
 
     def add_tensor_hook(self, output: int, hook: Callable[..., Any]) -> Handle:
         """Call ``hook(gradient)`` on the gradient of one result."""
         if self.tensor_hooks is None:
-            self.tensor_hooks: Any = {}
+            self.tensor_hooks = {}
         return Handle(self.tensor_hooks.setdefault(output, {}), hook)
 
 
@@ -149,7 +160,14 @@ class OperationBackward(GradientFunction):
         "attrs", "extra", "out_node", "out_storage", "out_version", "saved", "shapes", "versions",
     )  # fmt: skip
     rule: Rule
-    released: bool
+    attrs: tuple[Any, ...]
+    extra: Any
+    out_node: Any
+    out_storage: Any
+    out_version: int
+    saved: Any
+    shapes: Any
+    versions: tuple[int, ...] | None
 
     def run(self, gradients: list[Any], needs: tuple[bool, ...]) -> tuple[Any, ...]:
         saved = self.saved
@@ -237,7 +255,7 @@ def _modified(node: Any, version: int, expected: int, maker: Any, output: int) -
     )
 
 
-# Writing the tape ------------------------------------------------------------------------------
+# Writing the tape -----------------------------------------------------------------------------
 
 
 def rule_class(rule: Rule) -> Any:
@@ -379,9 +397,7 @@ def keep_for(entry: Any, rule: Rule, mask: int, sources: Sequence[Any], out: Any
     plan = rule.plan(mask, len(sources))
     entry.versions = None
     if plan.keeps:
-        entry.saved = tuple(
-            [source if keep else None for source, keep in zip(sources, plan.keep)]
-        )
+        entry.saved = tuple([source if keep else None for source, keep in zip(sources, plan.keep)])
         for source in entry.saved:
             if isinstance(source, Tensor) and source._storage is not None:
                 entry.versions = tuple(
@@ -404,7 +420,7 @@ def keep_for(entry: Any, rule: Rule, mask: int, sources: Sequence[Any], out: Any
     )
 
 
-# Views -----------------------------------------------------------------------------------------
+# Views ----------------------------------------------------------------------------------------
 
 REGENERATED = Rule(
     "AsStridedBackward0",
@@ -440,9 +456,7 @@ def current_grad_fn(tensor: Tensor) -> Any:
     return tensor._grad_fn
 
 
-def relative(
-    base: Tensor, strides: tuple[int, ...], offset: int
-) -> tuple[tuple[int, ...], int]:
+def relative(base: Tensor, strides: tuple[int, ...], offset: int) -> tuple[tuple[int, ...], int]:
     """Strides and offset of a view counted in its base instead of the storage."""
     place = base._view
     if place is None:

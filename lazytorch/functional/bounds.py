@@ -78,9 +78,7 @@ def check_index(tensor: Tensor, extent: int, axis: int) -> Tensor:
         return tensor
     if low < -extent or high >= extent:
         wrong = low if low < -extent else high
-        raise IndexError(
-            f"index {wrong} is out of bounds for dimension {axis} with size {extent}"
-        )
+        raise IndexError(f"index {wrong} is out of bounds for dimension {axis} with size {extent}")
     if low >= 0:
         return tensor
     wrapped: Any = functions.where(tensor < 0, tensor + extent, tensor)  # type: ignore[operator]

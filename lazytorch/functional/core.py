@@ -9,15 +9,14 @@ import numpy as np
 
 from lazytorch import dtypes, engine
 from lazytorch.autograd.grad_mode import mode
-from lazytorch.autograd.tape import Handle, attach, current_grad_fn
-from lazytorch.dtypes import DType
+from lazytorch.autograd.tape import Handle, current_grad_fn
+from lazytorch.functional.conversion import converted
 from lazytorch.functional.shape import as_shape
-from lazytorch.ops import elementwise
 from lazytorch.ops.shapes import count
 from lazytorch.tensor import creation
-from lazytorch.tensor.apply import CAST_RULE, apply, cast, to_device_node
+from lazytorch.tensor.apply import cast
 from lazytorch.tensor.attach import functions, public
-from lazytorch.tensor.device import as_device, device
+from lazytorch.tensor.device import device
 from lazytorch.tensor.inplace import assign_result, copied, store
 from lazytorch.tensor.storage import (
     View,
@@ -34,7 +33,7 @@ from lazytorch.tensor.tensor import Tensor, alias, fresh
 functions.as_shape = as_shape
 members: Any = Tensor
 
-# Gradients --------------------------------------------------------------------------------------
+# Gradients ------------------------------------------------------------------------------------
 
 
 def _requires_grad(self: Tensor) -> bool:
@@ -52,9 +51,7 @@ def _set_requires_grad(self: Tensor, wanted: bool) -> None:
             "var_no_grad = var.detach()."
         )
     if wanted and dtype_of(self).kind != "f":
-        raise RuntimeError(
-            "only Tensors of floating point and complex dtype can require gradients"
-        )
+        raise RuntimeError("only Tensors of floating point and complex dtype can require gradients")
     self._requires_grad = bool(wanted)
 
 
@@ -158,7 +155,7 @@ def retain_grad(self: Tensor) -> None:
 
 members.retains_grad = property(lambda self: bool(self._extra and self._extra.get("retains")))
 
-# Aliases ------------------------------------------------------------------------------------------
+# Aliases --------------------------------------------------------------------------------------
 
 
 @public(out=False)
@@ -206,151 +203,7 @@ def share_memory_(self: Tensor) -> Tensor:
     return self
 
 
-# Conversion -----------------------------------------------------------------------------------------
-
-
-def converted(input: Tensor, place: device, dtype: DType) -> Tensor:
-    """The tensor on a device, in a dtype: itself when it already is."""
-    if input._device is not place:
-        if node_of(input).device == place.runtime:
-            # Two names of one device: only the name changes, but as in PyTorch it is a copy.
-            moved = fresh(node_of(input), place)
-        else:
-            moved = fresh(to_device_node(input, place), place)
-        input = attach(moved, CAST_RULE, (input,))
-    return cast(input, dtype)
-
-
-functions.converted = converted
-
-
-@public(function=False)
-def to(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-    """The tensor in another dtype, on another device, or like another tensor.
-
-    ``to(dtype)``, ``to(device, dtype=None)``, ``to(other)``; ``copy=True`` always copies.
-    """
-    place, dtype = self._device, dtype_of(self)
-    copy = kwargs.pop("copy", False)
-    kwargs.pop("non_blocking", None), kwargs.pop("memory_format", None)
-    names = iter(("device", "dtype"))
-    for argument in args:
-        if isinstance(argument, Tensor):
-            place, dtype = argument._device, dtype_of(argument)
-        elif isinstance(argument, DType):
-            dtype = argument
-            names = iter(())
-        elif isinstance(argument, (str, device)) or (
-            isinstance(argument, int) and not isinstance(argument, bool)
-        ):
-            place = as_device(argument)
-        elif argument is not None and not isinstance(argument, bool):
-            raise TypeError(
-                "to() received an invalid combination of arguments - got "
-                f"({type(argument).__name__}); expected a device, a dtype or a Tensor"
-            )
-    if kwargs.get("other") is not None:
-        place, dtype = kwargs["other"]._device, dtype_of(kwargs["other"])
-    if kwargs.get("device") is not None:
-        place = as_device(kwargs["device"])
-    if kwargs.get("dtype") is not None:
-        dtype = kwargs["dtype"]
-    result = converted(self, place, dtype)
-    return functions.clone(result) if copy and result is self else result  # type: ignore[no-any-return]
-
-
-def _caster(name: str, dtype: DType) -> None:
-    def convert(self: Tensor, memory_format: Any = None) -> Tensor:
-        return cast(self, dtype)
-
-    convert.__name__ = convert.__qualname__ = name
-    convert.__doc__ = f"The tensor as {dtype!r}."
-    public(function=False)(convert)
-
-
-for _name, _dtype in (
-    ("float", dtypes.float32), ("double", dtypes.float64), ("half", dtypes.float16),
-    ("bfloat16", dtypes.bfloat16), ("long", dtypes.int64), ("int", dtypes.int32),
-    ("short", dtypes.int16), ("char", dtypes.int8), ("byte", dtypes.uint8), ("bool", dtypes.bool_),
-):  # fmt: skip
-    _caster(_name, _dtype)
-
-
-@public("type", function=False)
-def type_(self: Tensor, dtype: Any = None, non_blocking: bool = False) -> Any:
-    """The name of the tensor's type, or the tensor as another type."""
-    if dtype is None:
-        return f"torch.{_type_names()[dtype_of(self).name]}"
-    if isinstance(dtype, str):
-        short = {name: key for key, name in _type_names().items()}
-        name = dtype.removeprefix("torch.")
-        if name not in short:
-            raise ValueError(f"invalid type: '{dtype}'")
-        dtype = dtypes.by_name(short[name])
-    return cast(self, dtype)
-
-
-def _type_names() -> dict[str, str]:
-    return {
-        "float32": "FloatTensor", "float64": "DoubleTensor", "float16": "HalfTensor",
-        "bfloat16": "BFloat16Tensor", "int64": "LongTensor", "int32": "IntTensor",
-        "int16": "ShortTensor", "int8": "CharTensor", "uint8": "ByteTensor", "bool": "BoolTensor",
-    }  # fmt: skip
-
-
-@public(function=False)
-def type_as(self: Tensor, other: Tensor) -> Tensor:
-    """The tensor in the dtype of another."""
-    return cast(self, dtype_of(other))
-
-
-@public(function=False)
-def cpu(self: Tensor, memory_format: Any = None) -> Tensor:
-    """The tensor on the CPU."""
-    return converted(self, device("cpu"), dtype_of(self))
-
-
-@public(function=False)
-def cuda(self: Tensor, device: Any = None, non_blocking: bool = False) -> Tensor:
-    """The tensor on a GPU."""
-    return converted(self, as_device("cuda" if device is None else device), dtype_of(self))
-
-
-@public(function=False)
-def pin_memory(self: Tensor, device: Any = None) -> Tensor:
-    """The tensor itself: transfers need no pinned memory."""
-    return self
-
-
-@public(function=False)
-def is_pinned(self: Tensor, device: Any = None) -> bool:
-    """Always false."""
-    return False
-
-
-def view_as_dtype(input: Tensor, dtype: DType) -> Tensor:
-    """The bits of the elements read as another dtype of the same size."""
-    before = dtype_of(input)
-    if before.itemsize == dtype.itemsize:
-        return apply(elementwise.BITCAST, (fresh(node_of(input), input._device),), (dtype,))
-    array = np.ascontiguousarray(engine.to_array(node_of(input)))
-    if not array.ndim:
-        raise RuntimeError(
-            f"self.dim() cannot be 0 to view {before!r} as {dtype!r} (different element sizes)"
-        )
-    if array.shape[-1] * before.itemsize % dtype.itemsize:
-        raise RuntimeError(
-            f"self.size(-1) must be divisible by {dtype.itemsize // before.itemsize} to view "
-            f"{before!r} as {dtype!r} (different element sizes), but got {array.shape[-1]}"
-        )
-    return fresh(
-        engine.leaf_from_array(array.view(dtype.numpy), input._device.runtime), input._device
-    )
-
-
-functions.view_as_dtype = view_as_dtype
-
-# Reading values -------------------------------------------------------------------------------------
+# Reading values -------------------------------------------------------------------------------
 
 
 def peek(input: Tensor) -> np.ndarray:
@@ -389,7 +242,7 @@ def numpy_(self: Tensor, *, force: bool = False) -> np.ndarray:
     Raises for tensors that require a gradient or are on another device, unless ``force``.
     """
     if force:
-        return share_with_numpy(cpu(detach(self)))
+        return share_with_numpy(converted(detach(self), device("cpu"), dtype_of(self)))
     if self._requires_grad:
         raise RuntimeError(
             "Can't call numpy() on Tensor that requires grad. Use tensor.detach().numpy() instead."
@@ -492,7 +345,7 @@ def realize(self: Tensor) -> Tensor:
     return self
 
 
-# Writing ----------------------------------------------------------------------------------------------
+# Writing --------------------------------------------------------------------------------------
 
 
 @public(function=False)
@@ -572,91 +425,3 @@ def _reduce(self: Tensor, protocol: int) -> Any:
 
 members.__deepcopy__ = _deepcopy
 members.__reduce_ex__ = _reduce
-
-
-# Questions about tensors --------------------------------------------------------------------------------
-
-
-def is_tensor(obj: Any) -> bool:
-    """Whether an object is a tensor."""
-    return isinstance(obj, Tensor)
-
-
-def typename(obj: Any) -> str:
-    """The name of an object's type, of a tensor's kind of tensor."""
-    if isinstance(obj, Tensor):
-        return str(type_(obj))
-    kind = obj if isinstance(obj, type) else type(obj)
-    return f"{kind.__module__}.{kind.__qualname__}"
-
-
-functions.is_tensor = is_tensor
-functions.typename = typename
-functions.numel = Tensor.numel
-functions.is_floating_point = Tensor.is_floating_point
-functions.is_complex = Tensor.is_complex
-functions.is_signed = Tensor.is_signed
-functions.synchronize = engine.synchronize
-
-
-def stats() -> dict[str, int]:
-    """Counts since the process started: operations recorded, plans, programs, launches, bytes.
-
-    >>> sorted(stats())[0]
-    'bytes_moved'
-    """
-    return engine.stats()
-
-
-functions.stats = stats
-
-
-@public(function=False)
-def is_same_size(self: Tensor, other: Tensor) -> bool:
-    """Whether two tensors have one shape."""
-    return shape_of(self) == shape_of(other)
-
-
-@public(function=False)
-def dim_order(self: Tensor) -> tuple[int, ...]:
-    """Dimensions from the outermost in memory to the innermost."""
-    strides = self.stride()
-    return tuple(sorted(range(len(strides)), key=lambda axis: -strides[axis]))
-
-
-@public(function=False)
-def squeeze_(self: Tensor, dim: Any = None) -> Tensor:
-    """``squeeze`` in place: the tensor itself gets another shape."""
-    return _become(self, functions.squeeze(self) if dim is None else functions.squeeze(self, dim))
-
-
-@public(function=False)
-def unsqueeze_(self: Tensor, dim: int) -> Tensor:
-    """``unsqueeze`` in place: the tensor itself gets another shape."""
-    return _become(self, functions.unsqueeze(self, dim))
-
-
-@public(function=False)
-def transpose_(self: Tensor, dim0: int, dim1: int) -> Tensor:
-    """``transpose`` in place: the tensor itself gets another shape."""
-    return _become(self, functions.transpose(self, dim0, dim1))
-
-
-@public(function=False)
-def t_(self: Tensor) -> Tensor:
-    """``t`` in place: the tensor itself gets another shape."""
-    return _become(self, functions.t(self))
-
-
-def _become(target: Tensor, view: Tensor) -> Tensor:
-    """Make a tensor show what a view of it shows, history included."""
-    if target._requires_grad and target._grad_fn is None and mode.enabled:
-        raise RuntimeError(
-            "a leaf Variable that requires grad is being used in an in-place operation."
-        )
-    target._node, target._view = view._node, view._view
-    if target._view is not None and target._view.base is target:
-        # A base cannot be its own view: what was the base goes on as an unnamed tensor.
-        target._view.base = None
-    target._grad_fn, target._output_number = view._grad_fn, view._output_number
-    return target

@@ -174,4 +174,4 @@ def _finish(tensor: Tensor, names: list[str], result: list[str]) -> Tensor:
     tensor, names = _summed(tensor, names, set(result))
     if names == result:
         return tensor
-    return functions.permute(tensor, [names.index(name) for name in result])  # type: ignore[no-any-return]
+    return functions.permute(tensor, [names.index(name) for name in result])

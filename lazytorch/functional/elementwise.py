@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from lazytorch import dtypes
-from lazytorch.autograd.grad_mode import mode, no_grad
+from lazytorch.autograd.grad_mode import no_grad
 from lazytorch.autograd.rules import Rule
 from lazytorch.autograd.tape import attach, label, named
 from lazytorch.dtypes import DType
@@ -23,15 +23,12 @@ from lazytorch.tensor.apply import (
     cast,
     combined,
     operand_device,
-    scalar_tensor,
     to_operand,
     unary,
 )
 from lazytorch.tensor.attach import functions, public
 from lazytorch.tensor.promotion import (
-    check_storable,
     get_default_dtype,
-    number_dtype,
     result_type,
     scalar_name,
 )
@@ -136,7 +133,7 @@ def _divided(op: Any, name: str | None = None) -> Any:
             return plain(input, other)
         (first, second), dtype = combined((input, other))
         if dtype is dtypes.bool_:
-            raise NotImplementedError(f'"{op.name}" not implemented for \'Bool\'')
+            raise NotImplementedError(f"\"{op.name}\" not implemented for 'Bool'")
         check_no_zero(second)
         return apply(op, (first, second), (), rule)
 
@@ -151,19 +148,19 @@ _fmodded = _divided(ops.FMOD)
 @public(inplace=True)
 def floor_divide(input: Any, other: Any) -> Tensor:
     """``input / other`` rounded towards minus infinity; integers stay integers."""
-    return _floor_divided(input, other)  # type: ignore[no-any-return]
+    return _floor_divided(input, other)
 
 
 @public(inplace=True)
 def remainder(input: Any, other: Any) -> Tensor:
     """``input - other * floor(input / other)``: has the sign of ``other``."""
-    return _remaindered(input, other)  # type: ignore[no-any-return]
+    return _remaindered(input, other)
 
 
 @public(inplace=True)
 def fmod(input: Any, other: Any) -> Tensor:
     """``input - other * trunc(input / other)``: has the sign of ``input``."""
-    return _fmodded(input, other)  # type: ignore[no-any-return]
+    return _fmodded(input, other)
 
 
 # Powers ---------------------------------------------------------------------------------------
@@ -196,7 +193,7 @@ def pow(input: Any, exponent: Any) -> Tensor:
             return cast(_power(to_long(input), exponent), dtypes.bool_)
     (first, second), dtype = combined((input, exponent))
     if dtype is dtypes.bool_:
-        return logical_or(first, logical_not(second))
+        raise NotImplementedError("\"pow\" not implemented for 'Bool': convert with .long() first")
     return apply(ops.POW, (first, second), (), _POWER_RULE)
 
 
@@ -213,7 +210,8 @@ def _power_by_number(input: Tensor, exponent: Any) -> Tensor:
         if not isinstance(exponent, float) and exponent < 0:
             raise RuntimeError("Integers to negative integer powers are not allowed.")
         if dtype_of(input) is dtypes.bool_ and isinstance(exponent, (bool, int)):
-            return pow(cast(input, dtypes.int64), int(exponent))
+            powered = pow(cast(input, dtypes.int64), int(exponent))
+            return cast(powered, dtypes.bool_) if isinstance(exponent, bool) else powered
         return _power_scalar(input, exponent)
     if exponent == 2:
         with no_grad():
@@ -266,7 +264,7 @@ def reciprocal(input: Tensor) -> Tensor:
     return attach(out, _reciprocal_rule, (input,))
 
 
-# Comparison and logic --------------------------------------------------------------------------
+# Comparison and logic -------------------------------------------------------------------------
 
 plain_eq = binary(ops.EQ, None)
 plain_ne = binary(ops.NE, None)
@@ -278,7 +276,7 @@ plain_ge = binary(ops.GE, None)
 
 def _comparison(name: str, alias: str, plain: Any, reading: str) -> None:
     def compare(input: Any, other: Any) -> Tensor:
-        return plain(input, other)  # type: ignore[no-any-return]
+        return plain(input, other)
 
     compare.__name__ = compare.__qualname__ = name
     compare.__doc__ = f"Where ``input`` is {reading} ``other``, as bool."
@@ -329,7 +327,7 @@ def _bitwise(name: str, op: Any, shift: bool = False) -> Any:
         dtype = result_type(input, other)
         if dtype.kind == "f" or (shift and dtype.kind == "b"):
             raise NotImplementedError(
-                f'"{name}_cpu" not implemented for \'{scalar_name(dtype)}\': it takes integers'
+                f"\"{name}_cpu\" not implemented for '{scalar_name(dtype)}': it takes integers"
                 + ("" if shift else " or bools")
             )
         if dtype is dtypes.bool_:
@@ -353,7 +351,9 @@ bitwise_right_shift = _bitwise("bitwise_right_shift", ops.SHIFT_RIGHT, shift=Tru
 def bitwise_not(input: Tensor) -> Tensor:
     """Every bit flipped; of bools, their negation."""
     if dtype_of(input).kind == "f":
-        raise TypeError("~ (operator.invert) is only implemented on integer and Boolean-type tensors")
+        raise TypeError(
+            "~ (operator.invert) is only implemented on integer and Boolean-type tensors"
+        )
     return apply(ops.BIT_NOT, (input,))
 
 
@@ -410,8 +410,7 @@ def masked_fill(input: Tensor, mask: Tensor, value: Any) -> Tensor:
     """``input`` with ``value`` where ``mask`` holds."""
     if dtype_of(mask) is not dtypes.bool_:
         raise RuntimeError(
-            "masked_fill_ only supports boolean masks, but got mask with dtype "
-            f"{dtype_of(mask)!r}"
+            f"masked_fill_ only supports boolean masks, but got mask with dtype {dtype_of(mask)!r}"
         )
     dtype = dtype_of(input)
     if isinstance(value, Tensor):
@@ -421,9 +420,7 @@ def masked_fill(input: Tensor, mask: Tensor, value: Any) -> Tensor:
                 f"{len(shape_of(value))} dimension(s)."
             )
     elif dtype.kind in "iub" and isinstance(value, float) and value != int(value):
-        raise RuntimeError(
-            f"value cannot be converted to type {dtype.name} without overflow"
-        )
+        raise RuntimeError(f"value cannot be converted to type {dtype.name} without overflow")
     value = to_operand(value, dtype, input._device)
     with no_grad():
         out = apply(ops.WHERE, (mask, value, input))
@@ -520,7 +517,7 @@ def clamp_max(input: Tensor, max: Any) -> Tensor:
     return clamp(input, max=max)
 
 
-# Fused multiply-adds -----------------------------------------------------------------------------
+# Fused multiply-adds --------------------------------------------------------------------------
 
 
 @public(inplace=True)
@@ -570,7 +567,7 @@ def _is_one(value: Any) -> bool:
     return not isinstance(value, Tensor) and value == 1
 
 
-# Unary ------------------------------------------------------------------------------------------
+# Unary ----------------------------------------------------------------------------------------
 
 _neg = unary(ops.NEG, None, False)
 
@@ -593,7 +590,7 @@ _isnan = unary(ops.IS_NAN, None, False)
 def isnan(input: Tensor) -> Tensor:
     """Where ``input`` is not a number."""
     if dtype_of(input).kind != "f":
-        return functions.zeros_like(input, dtype=dtypes.bool_)  # type: ignore[no-any-return]
+        return functions.zeros_like(input, dtype=dtypes.bool_)
     return _isnan(input)
 
 
@@ -601,7 +598,7 @@ def isnan(input: Tensor) -> Tensor:
 def isinf(input: Tensor) -> Tensor:
     """Where ``input`` is plus or minus infinity."""
     if dtype_of(input).kind != "f":
-        return functions.zeros_like(input, dtype=dtypes.bool_)  # type: ignore[no-any-return]
+        return functions.zeros_like(input, dtype=dtypes.bool_)
     return plain_eq(_magnitude(detached(input)), math.inf)
 
 
@@ -609,7 +606,7 @@ def isinf(input: Tensor) -> Tensor:
 def isfinite(input: Tensor) -> Tensor:
     """Where ``input`` is a finite number."""
     if dtype_of(input).kind != "f":
-        return functions.ones_like(input, dtype=dtypes.bool_)  # type: ignore[no-any-return]
+        return functions.ones_like(input, dtype=dtypes.bool_)
     return plain_lt(_magnitude(detached(input)), math.inf)
 
 
@@ -628,7 +625,7 @@ def isneginf(input: Tensor) -> Tensor:
 @public()
 def isreal(input: Tensor) -> Tensor:
     """True everywhere: there are no complex dtypes."""
-    return functions.ones_like(input, dtype=dtypes.bool_)  # type: ignore[no-any-return]
+    return functions.ones_like(input, dtype=dtypes.bool_)
 
 
 _magnitude = unary(ops.ABS, None, False)
@@ -650,7 +647,7 @@ def sign(input: Tensor) -> Tensor:
     """-1, 0 or 1 by the sign of each element."""
     dtype = dtype_of(input)
     if dtype is dtypes.bool_:
-        return functions.clone(input)  # type: ignore[no-any-return]
+        return functions.clone(input)
     with no_grad():
         above = cast(plain_gt(input, 0), dtype)
         if dtype.kind == "u":
@@ -670,7 +667,7 @@ def signbit(input: Tensor) -> Tensor:
     """Where the sign bit is set, minus zero included."""
     dtype = dtype_of(input)
     if dtype.kind in "ub":
-        return functions.zeros_like(input, dtype=dtypes.bool_)  # type: ignore[no-any-return]
+        return functions.zeros_like(input, dtype=dtypes.bool_)
     if dtype.kind == "i":
         return plain_lt(input, 0)
     bits = {2: dtypes.int16, 4: dtypes.int32, 8: dtypes.int64}[dtype.itemsize]
@@ -814,11 +811,9 @@ def nan_to_num(
     """``input`` with NaN and infinities replaced by numbers."""
     dtype = dtype_of(input)
     if dtype.kind != "f":
-        return functions.clone(input)  # type: ignore[no-any-return]
+        return functions.clone(input)
     limit = functions.finfo(dtype).max
     out = where(isnan(input), 0.0 if nan is None else nan, input)
     out = where(plain_eq(input, math.inf), limit if posinf is None else posinf, out)
     out = where(plain_eq(input, -math.inf), -limit if neginf is None else neginf, out)
     return label(out, "NanToNumBackward0")
-
-

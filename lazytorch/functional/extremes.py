@@ -37,9 +37,7 @@ def axis_positions(input: Tensor, axis: int, dtype: DType = dtypes.int32) -> Ten
     counted = node_of(iota(shape[axis], dtype, input._device))
     wanted = tuple(extent if number == axis else 1 for number, extent in enumerate(shape))
     if len(shape) > 1:
-        counted = record(
-            movement.RESHAPE, (counted,), (wanted,), wanted, dtype, counted.device
-        )
+        counted = record(movement.RESHAPE, (counted,), (wanted,), wanted, dtype, counted.device)
     return fresh(counted, input._device)
 
 
@@ -56,22 +54,24 @@ def first_position(input: Tensor, best: Tensor, axis: int, keepdim: bool) -> Ten
 
 
 def _number(value: int, like: Tensor) -> Tensor:
-    return functions.tensor(value, dtype=dtypes.int32, device=like._device)  # type: ignore[no-any-return]
+    return functions.tensor(value, dtype=dtypes.int32, device=like._device)
 
 
 def _place(op: Any, input: Tensor, dim: int | None, keepdim: bool, name: str) -> Tensor:
     shape = shape_of(input)
     if dtype_of(input) is dtypes.bool_:
-        raise NotImplementedError(f'"{name}_cpu" not implemented for \'Bool\'')
+        raise NotImplementedError(f"\"{name}_cpu\" not implemented for 'Bool'")
     if dim is None:
         if not input.numel():
-            raise IndexError(f"{name}(): Expected reduction dim to be specified for input.numel() == 0.")
+            raise IndexError(
+                f"{name}(): Expected reduction dim to be specified for input.numel() == 0."
+            )
         flat = functions.reshape(fresh(node_of(input), input._device), (-1,))
         found = _place(op, flat, 0, False, name)
-        return functions.reshape(found, (1,) * len(shape)) if keepdim else found  # type: ignore[no-any-return]
+        return functions.reshape(found, (1,) * len(shape)) if keepdim else found
     axis = normalize_axis(dim, len(shape))
     if not shape:
-        return functions.zeros((), dtype=dtypes.int64, device=input._device)  # type: ignore[no-any-return]
+        return functions.zeros((), dtype=dtypes.int64, device=input._device)
     _no_empty(input, (axis,), name)
     best = reduce_value(op, fresh(node_of(input), input._device), (axis,), True)
     return first_position(input, best, axis, keepdim)
@@ -100,7 +100,7 @@ def axis_positions_of(shape: tuple[int, ...], axis: int, like: Tensor) -> Tensor
     """``axis_positions`` for a shape alone, as int64."""
     counted = iota(shape[axis], dtypes.int64, like._device)
     wanted = tuple(extent if number == axis else 1 for number, extent in enumerate(shape))
-    return functions.reshape(counted, wanted)  # type: ignore[no-any-return]
+    return functions.reshape(counted, wanted)
 
 
 _max_dim_rule = Rule("MaxBackward0", (_chosen_gradient,))
@@ -157,7 +157,7 @@ def aminmax(input: Tensor, *, dim: int | None = None, keepdim: bool = False) -> 
     return results.AMinMax(amin(input, dim, keepdim), amax(input, dim, keepdim))
 
 
-# Running combinations ---------------------------------------------------------------------------------
+# Running combinations -------------------------------------------------------------------------
 
 
 def scanned(op: Any, input: Tensor, axis: int) -> Tensor:
@@ -258,7 +258,9 @@ def logcumsumexp(input: Tensor, dim: int) -> Tensor:
 
 
 @public()
-def diff(input: Tensor, n: int = 1, dim: int = -1, prepend: Any = None, append: Any = None) -> Tensor:
+def diff(
+    input: Tensor, n: int = 1, dim: int = -1, prepend: Any = None, append: Any = None
+) -> Tensor:
     """Differences of neighbours along a dimension, taken ``n`` times."""
     parts = [part for part in (prepend, input, append) if part is not None]
     values: Any = functions.cat(parts, dim) if len(parts) > 1 else input
@@ -272,6 +274,4 @@ def diff(input: Tensor, n: int = 1, dim: int = -1, prepend: Any = None, append: 
             values = functions.logical_xor(ahead, behind)
         else:
             values = functions.sub(ahead, behind)
-    return values  # type: ignore[no-any-return]
-
-
+    return values

@@ -14,31 +14,35 @@ import numpy as np
 
 from lazytorch import dtypes
 from lazytorch.autograd.rules import Rule
+from lazytorch.autograd.tape import attach, label
 from lazytorch.functional.bounds import check_index
 from lazytorch.functional.shape import _no_rule, offset_of, selected, sliced
 from lazytorch.ir.index import row_major_strides
 from lazytorch.ops import movement
 from lazytorch.ops.shapes import broadcast, count
 from lazytorch.tensor import creation
-from lazytorch.tensor.apply import apply, cast, make_view
+from lazytorch.tensor.apply import cast, make_view
 from lazytorch.tensor.attach import functions, public
 from lazytorch.tensor.inplace import check_writable, copied, store
 from lazytorch.tensor.storage import dtype_of, node_of, shape_of, strides_of
 from lazytorch.tensor.tensor import Tensor, fresh
-from lazytorch.autograd.tape import attach, label
 
 _INTEGERS = (dtypes.int64, dtypes.int32, dtypes.int16, dtypes.int8)
 
 
-# Understanding an index ------------------------------------------------------------------------
+# Understanding an index -----------------------------------------------------------------------
 
 
 def _as_tuple(index: Any) -> tuple[Any, ...]:
     if isinstance(index, tuple):
         return index
-    if isinstance(index, list) and len(index) <= 32 and any(
-        item is None or item is Ellipsis or isinstance(item, (slice, Tensor, list, tuple))
-        for item in index
+    if (
+        isinstance(index, list)
+        and len(index) <= 32
+        and any(
+            item is None or item is Ellipsis or isinstance(item, (slice, Tensor, list, tuple))
+            for item in index
+        )
     ):
         return tuple(index)
     return (index,)
@@ -113,7 +117,7 @@ def _plain(item: Any) -> Any:
     return item.item() if isinstance(item, Tensor) else item
 
 
-# Basic indexing: one view -----------------------------------------------------------------------
+# Basic indexing: one view ---------------------------------------------------------------------
 
 
 def _slice_bounds(item: slice, extent: int) -> tuple[int, int, int]:
@@ -135,9 +139,7 @@ def _slice_bounds(item: slice, extent: int) -> tuple[int, int, int]:
 
 def _position(item: int, extent: int, axis: int) -> int:
     if not -extent <= item < extent:
-        raise IndexError(
-            f"index {item} is out of bounds for dimension {axis} with size {extent}"
-        )
+        raise IndexError(f"index {item} is out of bounds for dimension {axis} with size {extent}")
     return item + extent if item < 0 else item
 
 
@@ -212,7 +214,7 @@ def _get_item(self: Tensor, index: Any) -> Tensor:
     return _advanced_get(self, items)
 
 
-# Advanced indexing --------------------------------------------------------------------------------
+# Advanced indexing ----------------------------------------------------------------------------
 
 
 class _Selection:
@@ -244,7 +246,7 @@ class _Selection:
             total = part if total is None else total + part
         if shape_of(total) != self.index_shape:
             total = functions.broadcast_to(total, self.index_shape)
-        return total  # type: ignore[no-any-return]
+        return total
 
     def sizes(self) -> tuple[int, int, int, int]:
         """Elements before, in and after the joined dimensions, and number of positions."""
@@ -268,11 +270,11 @@ class _Selection:
         ordered = self.view
         if self.order != tuple(range(len(self.shape))):
             ordered = functions.permute(ordered, self.order)
-        return functions.reshape(ordered, (before, inside, after))  # type: ignore[no-any-return]
+        return functions.reshape(ordered, (before, inside, after))
 
     def column(self) -> Tensor:
         """The positions in the shape in which the primitives take them."""
-        return functions.reshape(self.positions, (1, self.sizes()[3], 1))  # type: ignore[no-any-return]
+        return functions.reshape(self.positions, (1, self.sizes()[3], 1))
 
 
 def broadcast_indices(shapes: list[tuple[int, ...]]) -> tuple[int, ...]:
@@ -347,7 +349,7 @@ def _advanced_get(input: Tensor, items: Sequence[Any]) -> Tensor:
     return attach(fresh(node_of(value), value._device), _index_rule, (value,))
 
 
-# Assignment -----------------------------------------------------------------------------------------
+# Assignment -----------------------------------------------------------------------------------
 
 
 def _set_item(self: Tensor, index: Any, value: Any) -> None:
@@ -402,7 +404,7 @@ def _fill_where(target: Tensor, mask: Tensor, value: Any) -> None:
 def index_put(target: Tensor, selection: _Selection, value: Any, accumulate: bool) -> None:
     """Write (or add) ``value`` at a selection of ``target``, in place."""
     view = selection.view
-    before, inside, after, positions = selection.sizes()
+    before, _, after, positions = selection.sizes()
     shape = selection.result_shape()
     stand_in = creation.empty(shape, dtype=dtype_of(view), device=view._device)
     values = functions.reshape(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -152,7 +153,7 @@ def column_stack(tensors: Sequence[Tensor]) -> Tensor:
     return cat(given, 1)
 
 
-# Taking apart ---------------------------------------------------------------------------------------
+# Taking apart ---------------------------------------------------------------------------------
 
 
 def _marked(views: list[Tensor], name: str) -> tuple[Tensor, ...]:
@@ -194,7 +195,9 @@ def split(tensor: Tensor, split_size_or_sections: Any, dim: int = 0) -> tuple[Te
     for size in sizes:
         views.append(sliced(tensor, axis, start, start + size))
         start += size
-    sections = "SplitBackward0" if isinstance(split_size_or_sections, int) else "SplitWithSizesBackward0"
+    sections = (
+        "SplitBackward0" if isinstance(split_size_or_sections, int) else "SplitWithSizesBackward0"
+    )
     return _marked(views, sections)
 
 
@@ -211,7 +214,7 @@ def chunk(input: Tensor, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
         raise RuntimeError(f"chunk expects `chunks` to be greater than 0, got: {chunks}")
     axis = normalize_axis(dim, len(shape))
     size = -(-shape[axis] // chunks)
-    return split(input, [0] * chunks if not size else size, axis)
+    return split(input, size if size else [0] * chunks, axis)
 
 
 @public(out=False)
@@ -236,7 +239,7 @@ def tensor_split(input: Tensor, indices_or_sections: Any, dim: int = 0) -> tuple
     else:
         bounds = [0, *indices_or_sections, extent]
     views = []
-    for start, stop in zip(bounds, bounds[1:]):
+    for start, stop in itertools.pairwise(bounds):
         start, stop, _ = slice(start, stop).indices(extent)
         views.append(sliced(input, axis, start, max(stop, start)))
     return _marked(views, "SplitBackward0")
@@ -249,10 +252,12 @@ def unbind(input: Tensor, dim: int = 0) -> tuple[Tensor, ...]:
     if not shape:
         raise RuntimeError("Dimension specified as 0 but tensor has no dimensions")
     axis = normalize_axis(dim, len(shape))
-    return _marked([selected(input, axis, place) for place in range(shape[axis])], "UnbindBackward0")
+    return _marked(
+        [selected(input, axis, place) for place in range(shape[axis])], "UnbindBackward0"
+    )
 
 
-# Repeating, reversing ---------------------------------------------------------------------------------
+# Repeating, reversing -------------------------------------------------------------------------
 
 
 @public(function=False)
@@ -274,7 +279,9 @@ def repeat(input: Tensor, *sizes: Any) -> Tensor:
         apart += [1, extent]
         wide += [number, extent]
     joined = tuple(number * extent for number, extent in zip(times, padded))
-    value = apply(movement.EXPAND, (apply(movement.RESHAPE, (input,), (tuple(apart),)),), (tuple(wide),))
+    value = apply(
+        movement.EXPAND, (apply(movement.RESHAPE, (input,), (tuple(apart),)),), (tuple(wide),)
+    )
     return apply(movement.RESHAPE, (value,), (joined,), _repeat_rule)
 
 
@@ -295,8 +302,10 @@ def repeat_interleave(
 ) -> Tensor:
     """Each element repeated, ``repeats`` a number or one for each position."""
     if repeats is None:
-        return functions.repeat_interleave(  # type: ignore[no-any-return]
-            functions.arange(len(input), device=input._device), input, 0  # type: ignore[arg-type]
+        return functions.repeat_interleave(
+            functions.arange(len(input), device=input._device),
+            input,
+            0,  # type: ignore[arg-type]
         )
     if dim is None:
         input, dim = reshape(input, (-1,)), 0
@@ -320,14 +329,12 @@ def repeat_interleave(
             f"{counts.size} and input.size({axis}) = {shape[axis]}"
         )
     places = functions.tensor(range_repeated(counts), device=input._device)
-    return functions.index_select(input, axis, places)  # type: ignore[no-any-return]
+    return functions.index_select(input, axis, places)
 
 
 def range_repeated(counts: Any) -> Any:
     """0, 1, ... each repeated as often as ``counts`` says, on the host."""
     return np.repeat(np.arange(counts.size, dtype=np.int64), counts)
-
-
 
 
 @public(out=False)
@@ -338,7 +345,7 @@ def flip(input: Tensor, *dims: Any) -> Tensor:
     if len(axes) != len(as_shape(dims)):
         raise RuntimeError("dim appears multiple times in the list of dims")
     if not count(shape):
-        return functions.clone(input)  # type: ignore[no-any-return]
+        return functions.clone(input)
     starts = tuple(extent - 1 if axis in axes else 0 for axis, extent in enumerate(shape))
     steps = tuple(-1 if axis in axes else 1 for axis in range(len(shape)))
     return apply(movement.SLICE, (input,), (starts, shape, steps), _flip_applied)
@@ -374,7 +381,9 @@ def roll(input: Tensor, shifts: Any, dims: Any = None) -> Tensor:
     if dims is None or dims == ():
         if not isinstance(shifts, int):
             if len(shifts) != 1:
-                raise RuntimeError(f"shifts and dimensions must align. shifts: {len(shifts)}, dims:0")
+                raise RuntimeError(
+                    f"shifts and dimensions must align. shifts: {len(shifts)}, dims:0"
+                )
             shifts = shifts[0]
         flat = roll(reshape(input, (-1,)), shifts, 0)
         return reshape(flat, shape)
@@ -393,7 +402,7 @@ def roll(input: Tensor, shifts: Any, dims: Any = None) -> Tensor:
             back = sliced(result, place, extent - moved, extent)
             front = sliced(result, place, 0, extent - moved)
             result = concatenate([back, front], place, _roll_rule)
-    return functions.clone(result) if result is input else result  # type: ignore[no-any-return]
+    return functions.clone(result) if result is input else result
 
 
 _roll_rule = named(movement.CONCATENATE, "RollBackward0")
@@ -405,14 +414,14 @@ def rot90(input: Tensor, k: int = 1, dims: Sequence[int] = (0, 1)) -> Tensor:
     first, second = (normalize_axis(axis, len(shape_of(input))) for axis in dims)
     turns = k % 4
     if turns == 0:
-        return functions.clone(input)  # type: ignore[no-any-return]
+        return functions.clone(input)
     if turns == 2:
         return flip(input, (first, second))
     exchanged = functions.transpose(input, first, second)
     return flip(exchanged, (first,) if turns == 1 else (second,))
 
 
-# Broadcasting, grids ------------------------------------------------------------------------------------
+# Broadcasting, grids --------------------------------------------------------------------------
 
 
 @public(method=False, out=False)
@@ -433,7 +442,9 @@ def broadcast_shapes(*shapes: Any) -> Any:
 @public(method=False, out=False)
 def meshgrid(*tensors: Any, indexing: str = "ij") -> tuple[Tensor, ...]:
     """Coordinates of a grid from its axes; ``indexing`` 'ij' or 'xy'."""
-    given = list(tensors[0] if len(tensors) == 1 and not isinstance(tensors[0], Tensor) else tensors)
+    given = list(
+        tensors[0] if len(tensors) == 1 and not isinstance(tensors[0], Tensor) else tensors
+    )
     if indexing not in ("ij", "xy"):
         raise RuntimeError(
             f'torch.meshgrid: indexing must be one of "xy" or "ij", but received: {indexing}'
@@ -459,14 +470,14 @@ def cartesian_prod(*tensors: Tensor) -> Tensor:
     return stack([reshape(grid, (-1,)) for grid in meshgrid(*tensors)], 1)
 
 
-# Triangles and diagonals ----------------------------------------------------------------------------------
+# Triangles and diagonals ----------------------------------------------------------------------
 
 
 def _triangle_mask(shape: tuple[int, ...], diagonal: int, lower: bool, like: Tensor) -> Tensor:
     rows = reshape(functions.arange(shape[-2], device=like._device), (-1, 1))
     columns = functions.arange(shape[-1], device=like._device)
     reach = functions.add(rows, diagonal)
-    return functions.le(columns, reach) if lower else functions.ge(columns, reach)  # type: ignore[no-any-return]
+    return functions.le(columns, reach) if lower else functions.ge(columns, reach)
 
 
 def _triangle(name: str, lower: bool) -> None:
@@ -524,7 +535,7 @@ def diag(input: Tensor, diagonal: int = 0) -> Tensor:
         return diag_embed(input, diagonal)
     if rank != 2:
         raise RuntimeError(f"diag(): Supports 1D or 2D tensors. Got {rank}D")
-    return functions.clone(functions.diagonal(input, diagonal))  # type: ignore[no-any-return]
+    return functions.clone(functions.diagonal(input, diagonal))
 
 
 @public(out=False)

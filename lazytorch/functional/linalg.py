@@ -9,7 +9,7 @@ one function serves both ways, to any order.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Optional
+from typing import Any
 
 from lazytorch import dtypes
 from lazytorch.autograd.grad_mode import no_grad
@@ -25,7 +25,7 @@ from lazytorch.tensor.recorder import record
 from lazytorch.tensor.storage import dtype_of, node_of, shape_of
 from lazytorch.tensor.tensor import Tensor, fresh
 
-Labels = tuple[Optional[int], ...]
+Labels = tuple[int | None, ...]
 
 
 def labelled(
@@ -273,7 +273,7 @@ def tensordot(a: Tensor, b: Tensor, dims: Any = 2) -> Tensor:
     return labelled(a, b, (tuple(names_a), tuple(names_b), tuple(out)))
 
 
-# linear: input (.., k), weight (n, k), bias (n) -------------------------------------------------
+# linear: input (.., k), weight (n, k), bias (n) -----------------------------------------------
 
 
 _linear_rule = Rule(
@@ -323,7 +323,7 @@ def bilinear(input1: Tensor, input2: Tensor, weight: Tensor, bias: Any = None) -
     return out if bias is None else plain_add(out, bias)
 
 
-# Sums of a tensor and a product -----------------------------------------------------------------
+# Sums of a tensor and a product ---------------------------------------------------------------
 
 
 def _scaled(tensor: Tensor, factor: Any) -> Tensor:

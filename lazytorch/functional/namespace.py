@@ -15,7 +15,7 @@ from lazytorch.tensor.size import Size
 from lazytorch.tensor.tensor import Tensor
 
 # Modules that must exist before others use what they attach.
-_FIRST = ("shape", "strided", "elementwise", "operators", "reduction", "core")
+_FIRST = ("shape", "strided", "elementwise", "operators", "reduction", "conversion", "core")
 
 
 def _load() -> None:
@@ -41,9 +41,7 @@ _INTERNAL = {
 
 def public_names() -> dict[str, Any]:
     """Name and object of everything in ``lazytorch`` itself."""
-    names = {
-        name: value for name, value in vars(functions).items() if name not in _INTERNAL
-    }
+    names = {name: value for name, value in vars(functions).items() if name not in _INTERNAL}
     for dtype in dtypes.ALL:
         names[dtype.name] = dtype
     names.update(

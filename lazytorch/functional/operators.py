@@ -34,9 +34,7 @@ def _tolerant(function: Callable[[Any, Any], Tensor]) -> Callable[[Tensor, Any],
 
 def _changing(function: Callable[[Any, Any], Tensor]) -> Callable[[Tensor, Any], Tensor]:
     def operate(self: Tensor, other: Any) -> Tensor:
-        result: Tensor = functions.assign_result(
-            self, function(functions.snapshot(self), other)
-        )
+        result: Tensor = functions.assign_result(self, function(functions.snapshot(self), other))
         return result
 
     return operate
@@ -45,6 +43,7 @@ def _changing(function: Callable[[Any, Any], Tensor]) -> Callable[[Tensor, Any],
 def install() -> None:
     """Give Tensor its operators."""
     plain: Any = elementwise
+    members: Any = Tensor
     table: dict[str, Any] = {
         "add": plain.plain_add, "sub": plain.plain_sub, "mul": plain.plain_mul,
         "truediv": plain.plain_div, "floordiv": plain.floor_divide, "mod": plain.remainder,
@@ -56,10 +55,9 @@ def install() -> None:
         setattr(Tensor, f"__{name}__", function)
         setattr(Tensor, f"__r{name}__", _reflected(function))
         setattr(Tensor, f"__i{name}__", _changing(function))
-    setattr(Tensor, "__rsub__", plain.rsub)
+    members.__rsub__ = plain.rsub
     for name in ("eq", "ne", "lt", "le", "gt", "ge"):
         setattr(Tensor, f"__{name}__", _tolerant(getattr(plain, f"plain_{name}")))
-    members: Any = Tensor
     members.__neg__ = plain.neg
     members.__pos__ = lambda self: self
     members.__abs__ = plain.abs

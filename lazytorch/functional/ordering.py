@@ -42,23 +42,19 @@ def sort(input: Tensor, dim: int = -1, descending: bool = False, stable: bool = 
 
 
 @public()
-def argsort(
-    input: Tensor, dim: int = -1, descending: bool = False, stable: bool = False
-) -> Tensor:
+def argsort(input: Tensor, dim: int = -1, descending: bool = False, stable: bool = False) -> Tensor:
     """The places of the elements in order along a dimension."""
-    return sort(input, dim, descending, stable).indices  # type: ignore[no-any-return]
+    return sort(input, dim, descending, stable).indices
 
 
 @public()
 def msort(input: Tensor) -> Tensor:
     """Sorted along the first dimension."""
-    return sort(input, 0).values  # type: ignore[no-any-return]
+    return sort(input, 0).values
 
 
 @public()
-def topk(
-    input: Tensor, k: int, dim: int = -1, largest: bool = True, sorted: bool = True
-) -> Any:
+def topk(input: Tensor, k: int, dim: int = -1, largest: bool = True, sorted: bool = True) -> Any:
     """(values, indices) of the ``k`` largest or smallest along a dimension, in order."""
     shape = shape_of(input)
     axis = normalize_axis(dim, len(shape))
@@ -87,7 +83,7 @@ def kthvalue(input: Tensor, k: int, dim: int = -1, keepdim: bool = False) -> Any
 def _picked(tensor: Tensor, axis: int, place: int, keepdim: bool) -> Tensor:
     part = sliced(tensor, axis, place, place + 1)
     picked = part if keepdim else functions.squeeze(part, axis)
-    return functions.clone(picked)  # type: ignore[no-any-return]
+    return functions.clone(picked)
 
 
 @public()
@@ -130,34 +126,39 @@ def quantile(
     values = reshape(input, (-1,)) if dim is None else input
     axis = normalize_axis(0 if dim is None else dim, len(shape_of(values)))
     ordered = functions.movedim(sort(values, axis).values, axis, -1)
-    points = np.atleast_1d(np.asarray(functions.peek(q) if isinstance(q, Tensor) else q, np.float64))
+    points = np.atleast_1d(
+        np.asarray(functions.peek(q) if isinstance(q, Tensor) else q, np.float64)
+    )
     if ((points < 0) | (points > 1)).any():
         raise RuntimeError("quantile() q values must be in the range [0, 1]")
     extent = shape_of(values)[axis]
     parts = [_between(ordered, point * (extent - 1), interpolation) for point in points]
-    single = not (isinstance(q, Tensor) and shape_of(q)) and np.ndim(functions.peek(q) if isinstance(q, Tensor) else q) == 0
+    single = (
+        not (isinstance(q, Tensor) and shape_of(q))
+        and np.ndim(functions.peek(q) if isinstance(q, Tensor) else q) == 0
+    )
     if keepdim:
         if dim is None:
             parts = [reshape(part, (1,) * len(shape_of(input))) for part in parts]
         else:
             parts = [functions.unsqueeze(part, axis) for part in parts]
-    return parts[0] if single else functions.stack(parts, 0)  # type: ignore[no-any-return]
+    return parts[0] if single else functions.stack(parts, 0)
 
 
 def _between(ordered: Tensor, rank: float, interpolation: str) -> Tensor:
     low, high = int(np.floor(rank)), int(np.ceil(rank))
     first, second = ordered[..., low], ordered[..., high]  # type: ignore[index]
     if interpolation == "lower":
-        return first  # type: ignore[no-any-return]
+        return first
     if interpolation == "higher":
-        return second  # type: ignore[no-any-return]
+        return second
     if interpolation == "nearest":
         return ordered[..., int(np.rint(rank))]  # type: ignore[index, no-any-return]
     weight = 0.5 if interpolation == "midpoint" else rank - low
-    return functions.lerp(first, second, float(weight))  # type: ignore[no-any-return]
+    return functions.lerp(first, second, float(weight))
 
 
-# What depends on the values --------------------------------------------------------------------------
+# What depends on the values -------------------------------------------------------------------
 
 
 def _leaf(array: np.ndarray, like: Tensor) -> Tensor:
@@ -248,13 +249,15 @@ def histc(input: Tensor, bins: int = 100, min: float = 0, max: float = 0) -> Ten
 
 
 @public()
-def isin(elements: Any, test_elements: Any, *, assume_unique: bool = False, invert: bool = False) -> Tensor:
+def isin(
+    elements: Any, test_elements: Any, *, assume_unique: bool = False, invert: bool = False
+) -> Tensor:
     """Where elements are among ``test_elements``."""
     left = elements if isinstance(elements, Tensor) else make_tensor(elements)
     right = test_elements if isinstance(test_elements, Tensor) else make_tensor(test_elements)
     apart = functions.eq(functions.unsqueeze(left, -1), reshape(right, (-1,)))
     found = functions.any(apart, -1)
-    return functions.logical_not(found) if invert else found  # type: ignore[no-any-return]
+    return functions.logical_not(found) if invert else found
 
 
 @public()
@@ -270,16 +273,18 @@ def searchsorted(
     if len(shape_of(sorted_sequence)) == 1:
         ordered = sorted_sequence
     below = functions.le(ordered, wanted) if after else functions.lt(ordered, wanted)
-    return functions.sum(below, -1, dtype=dtypes.int32 if out_int32 else dtypes.int64)  # type: ignore[no-any-return]
+    return functions.sum(below, -1, dtype=dtypes.int32 if out_int32 else dtypes.int64)
 
 
 @public()
-def bucketize(input: Any, boundaries: Tensor, *, out_int32: bool = False, right: bool = False) -> Tensor:
+def bucketize(
+    input: Any, boundaries: Tensor, *, out_int32: bool = False, right: bool = False
+) -> Tensor:
     """The number of the interval between boundaries in which each value lies."""
     return searchsorted(boundaries, input, out_int32=out_int32, right=right)
 
 
-# Comparison of whole tensors ----------------------------------------------------------------------------
+# Comparison of whole tensors ------------------------------------------------------------------
 
 
 @public(out=False)
@@ -300,11 +305,11 @@ def isclose(
         both = functions.logical_and(functions.isnan(input), functions.isnan(other))
         same = functions.logical_or(same, both)
     if dtype_of(input) is dtypes.bool_:
-        return same  # type: ignore[no-any-return]
+        return same
     gap = functions.abs(functions.sub(input, other))
     allowed = functions.add(functions.mul(functions.abs(other), rtol), atol)
     near = functions.logical_and(functions.isfinite(gap), functions.le(gap, allowed))
-    return functions.logical_or(same, near)  # type: ignore[no-any-return]
+    return functions.logical_or(same, near)
 
 
 @public(out=False)
@@ -313,5 +318,3 @@ def allclose(
 ) -> bool:
     """Whether all elements are close."""
     return bool(functions.all(isclose(input, other, rtol, atol, equal_nan)))
-
-

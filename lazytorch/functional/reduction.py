@@ -9,6 +9,7 @@ from lazytorch import dtypes
 from lazytorch.autograd.rules import Rule
 from lazytorch.autograd.tape import attach, label
 from lazytorch.dtypes import DType
+from lazytorch.ops import movement
 from lazytorch.ops import reduction as ops
 from lazytorch.ops.shapes import count, normalize_axis
 from lazytorch.tensor.apply import cast
@@ -17,7 +18,6 @@ from lazytorch.tensor.promotion import scalar_name
 from lazytorch.tensor.recorder import infer_and_record, record
 from lazytorch.tensor.storage import dtype_of, node_of, shape_of
 from lazytorch.tensor.tensor import Tensor, fresh
-from lazytorch.ops import movement
 
 Dims = Any
 
@@ -185,7 +185,7 @@ def nanmean(
     """``mean`` of what is not NaN."""
     here = functions.logical_not(functions.isnan(input))
     total = nansum(input, dim, keepdim, dtype=dtype)
-    return functions.div(total, sum(here, dim, keepdim))  # type: ignore[no-any-return]
+    return functions.div(total, sum(here, dim, keepdim))
 
 
 @public()
@@ -194,7 +194,7 @@ def count_nonzero(input: Tensor, dim: Dims = None) -> Tensor:
     return sum(cast(functions.ne(input, 0), dtypes.int64), dim)
 
 
-# any, all -------------------------------------------------------------------------------------------
+# any, all -------------------------------------------------------------------------------------
 
 
 def _truth_reduction(name: str, op: Any) -> None:
@@ -213,7 +213,7 @@ _truth_reduction("any", ops.MAX)
 _truth_reduction("all", ops.MIN)
 
 
-# Moments ----------------------------------------------------------------------------------------------
+# Moments --------------------------------------------------------------------------------------
 
 
 def _variance_gradient(g: Any, x: Any, attrs: Any, f: Any) -> Any:
@@ -251,7 +251,7 @@ def _variance(input: Tensor, axes: tuple[int, ...], keepdim: bool, divisor: floa
     centred = functions.sub(values, mean(values, axes, keepdim=True))
     squares = functions.mul(centred, centred)
     total = reduce_value(ops.SUM, squares, axes, keepdim)
-    return functions.div(total, divisor)  # type: ignore[no-any-return]
+    return functions.div(total, divisor)
 
 
 @public()
@@ -298,7 +298,7 @@ def std_mean(
     return deviation, mean(input, None if isinstance(dim, bool) else dim, keepdim)
 
 
-# logsumexp and norms ------------------------------------------------------------------------------------
+# logsumexp and norms --------------------------------------------------------------------------
 
 
 def _logsumexp_gradient(g: Any, x: Any, out: Any, attrs: Any, f: Any) -> Any:
@@ -419,9 +419,7 @@ def amin(input: Tensor, dim: Dims = None, keepdim: bool = False) -> Tensor:
     return extreme_over(ops.MIN, input, dim, keepdim, _amin_rule, "amin")
 
 
-def extreme_over(
-    op: Any, input: Tensor, dim: Dims, keepdim: bool, rule: Rule, name: str
-) -> Tensor:
+def extreme_over(op: Any, input: Tensor, dim: Dims, keepdim: bool, rule: Rule, name: str) -> Tensor:
     """``amax`` or ``amin`` under the name of a function."""
     shape = shape_of(input)
     axes = axes_of(dim, len(shape))

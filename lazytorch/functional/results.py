@@ -8,13 +8,14 @@ from typing import Any
 
 def result_type(name: str, fields: str) -> Any:
     """A tuple type that prints as ``torch.return_types.name(field=...)``."""
-    base = namedtuple(name, fields)  # type: ignore[misc]  # noqa: PYI024 - fields are data here
+    base: Any = namedtuple(name, fields)  # type: ignore[misc]
 
-    class Result(base):  # type: ignore[misc, valid-type]
+    class Result(base):  # type: ignore[misc]
         __slots__ = ()
 
         def __repr__(self) -> str:
-            parts = ",\n".join(f"{field}={value!r}" for field, value in zip(self._fields, self))
+            pairs: Any = zip(base._fields, self)
+            parts = ",\n".join(f"{field}={value!r}" for field, value in pairs)
             return f"torch.return_types.{name}(\n{parts})"
 
     Result.__name__ = Result.__qualname__ = name
@@ -32,4 +33,3 @@ KthValue = result_type("kthvalue", "values indices")
 CumMax = result_type("cummax", "values indices")
 CumMin = result_type("cummin", "values indices")
 AMinMax = result_type("aminmax", "min max")
-VarMean = tuple

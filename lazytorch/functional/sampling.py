@@ -41,8 +41,12 @@ def uniform_values(
 ) -> Tensor:
     """Numbers in [0, 1): 24 random bits for float32 and narrower, 53 for float64."""
     if dtype is dtypes.float64:
-        high = apply(elementwise.SHIFT_RIGHT, (random_bits(shape, place, generator), _word(5, place)))
-        low = apply(elementwise.SHIFT_RIGHT, (random_bits(shape, place, generator), _word(6, place)))
+        high = apply(
+            elementwise.SHIFT_RIGHT, (random_bits(shape, place, generator), _word(5, place))
+        )
+        low = apply(
+            elementwise.SHIFT_RIGHT, (random_bits(shape, place, generator), _word(6, place))
+        )
         joined = plain_add(plain_mul(cast(high, dtype), float(1 << 26)), cast(low, dtype))
         return plain_mul(joined, 2.0**-53)
     bits = apply(elementwise.SHIFT_RIGHT, (random_bits(shape, place, generator), _word(8, place)))
@@ -57,7 +61,7 @@ def uniform_values(
 
 def _word(value: int, place: device) -> Tensor:
     from_number = functions.full((), value, dtype=dtypes.uint32, device=place)
-    return from_number  # type: ignore[no-any-return]
+    return from_number
 
 
 def normal_values(shape: Shape, dtype: DType, place: device, generator: Generator | None) -> Tensor:
@@ -85,7 +89,7 @@ def _row(both: Tensor, number: int, size: int) -> Tensor:
 def _floating(dtype: DType | None, name: str) -> DType:
     chosen = dtype or get_default_dtype()
     if chosen.kind != "f":
-        raise NotImplementedError(f'"{name}" not implemented for \'{chosen.name.capitalize()}\'')
+        raise NotImplementedError(f"\"{name}\" not implemented for '{chosen.name.capitalize()}'")
     return chosen
 
 
@@ -171,7 +175,9 @@ def randint(
 
 def _check_span(low: int, high: int) -> None:
     if low >= high:
-        raise RuntimeError(f"random_ expects 'from' to be less than 'to', but got from={low} >= to={high}")
+        raise RuntimeError(
+            f"random_ expects 'from' to be less than 'to', but got from={low} >= to={high}"
+        )
 
 
 @public(method=False)
@@ -212,7 +218,9 @@ def randperm(
 
 
 @public(out=True)
-def bernoulli(input: Tensor, p: float | None = None, *, generator: Generator | None = None) -> Tensor:
+def bernoulli(
+    input: Tensor, p: float | None = None, *, generator: Generator | None = None
+) -> Tensor:
     """1 with the probability given by each element (or ``p``), else 0."""
     drawn = uniform_values(shape_of(input), dtypes.float32, input._device, generator)
     chance = fresh(node_of(input), input._device) if p is None else p
@@ -251,7 +259,9 @@ def multinomial(
     if (totals <= 0).any():
         raise RuntimeError("invalid multinomial distribution (sum of probabilities <= 0)")
     if not replacement and num_samples > weights.shape[1]:
-        raise RuntimeError("cannot sample n_sample > prob_dist.size(-1) samples without replacement")
+        raise RuntimeError(
+            "cannot sample n_sample > prob_dist.size(-1) samples without replacement"
+        )
     rows = weights.shape[0]
     if replacement:
         draws = functions.peek(_host_uniform((rows, num_samples), generator))
@@ -273,7 +283,7 @@ def _host_uniform(shape: Shape, generator: Generator | None) -> Tensor:
     return uniform_values(tuple(shape), dtypes.float64, device("cpu"), generator)
 
 
-# In place ------------------------------------------------------------------------------------------
+# In place -------------------------------------------------------------------------------------
 
 
 @public(function=False)
@@ -314,7 +324,13 @@ def random_(
         low, to = 0, low
     if to is None:
         digits = {2: 11, 4: 24, 8: 53}.get(dtype.itemsize, 24)
-        to = 1 << digits if dtype.kind == "f" else 2 if dtype.kind == "b" else int(np.iinfo(dtype.numpy).max)
+        to = (
+            1 << digits
+            if dtype.kind == "f"
+            else 2
+            if dtype.kind == "b"
+            else int(np.iinfo(dtype.numpy).max)
+        )
     return store(self, integers(low, to, shape_of(self), dtype, self._device, generator))
 
 

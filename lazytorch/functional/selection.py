@@ -51,9 +51,7 @@ def gather(input: Tensor, dim: int, index: Tensor, *, sparse_grad: bool = False)
         return reshape(gather(_row(input), 0, _row(index)), wanted)
     axis = normalize_axis(dim, len(shape))
     if len(shape) != len(wanted):
-        raise RuntimeError(
-            "Index tensor must have the same number of dimensions as input tensor"
-        )
+        raise RuntimeError("Index tensor must have the same number of dimensions as input tensor")
     for place, (have, want) in enumerate(zip(shape, wanted)):
         if place != axis and want > have:
             raise RuntimeError(
@@ -61,7 +59,9 @@ def gather(input: Tensor, dim: int, index: Tensor, *, sparse_grad: bool = False)
                 f"larger than self {list(shape)} apart from dimension {axis}"
             )
     check_positions(index, shape[axis], "gather", axis)
-    part = tuple(have if place == axis else want for place, (have, want) in enumerate(zip(shape, wanted)))
+    part = tuple(
+        have if place == axis else want for place, (have, want) in enumerate(zip(shape, wanted))
+    )
     return apply(indexing.GATHER, (_cut(input, part), index), (axis,), _gather_rule)
 
 
@@ -81,9 +81,7 @@ def take_along_dim(input: Tensor, indices: Tensor, dim: int | None = None) -> Te
     common = tuple(max(a, b) for a, b in zip(shape, wanted))
     data = tuple(shape[axis] if place == axis else common[place] for place in range(rank))
     where = tuple(wanted[axis] if place == axis else common[place] for place in range(rank))
-    return gather(
-        functions.broadcast_to(input, data), axis, functions.broadcast_to(checked, where)
-    )
+    return gather(functions.broadcast_to(input, data), axis, functions.broadcast_to(checked, where))
 
 
 _index_select_rule = named(indexing.GATHER, "IndexSelectBackward0")
@@ -96,7 +94,7 @@ def index_select(input: Tensor, dim: int, index: Tensor) -> Tensor:
         raise IndexError("index_select(): Index is supposed to be a vector")
     _long_index(index, "index_select")
     if not shape_of(input):
-        return functions.clone(input)  # type: ignore[no-any-return]
+        return functions.clone(input)
     axis = normalize_axis(dim, len(shape_of(input)))
     low_high_checked = _row(index)
     try:
@@ -118,7 +116,7 @@ def _along(index: Tensor, axis: int, rank: int) -> Tensor:
     )
 
 
-# Scatter ------------------------------------------------------------------------------------------
+# Scatter --------------------------------------------------------------------------------------
 
 _MODES = {"sum": "add", "prod": "prod", "amax": "max", "amin": "min"}
 _rules = {
@@ -130,23 +128,29 @@ _rules = {
 }
 
 
-def _scattered(
-    input: Tensor, dim: int, index: Tensor, src: Any, mode: str, name: str
-) -> Tensor:
+def _scattered(input: Tensor, dim: int, index: Tensor, src: Any, mode: str, name: str) -> Tensor:
     shape, wanted = shape_of(input), shape_of(index)
     if dtype_of(index) is not dtypes.int64:
         raise RuntimeError(f"{name}(): Expected dtype int64 for index")
     if isinstance(src, Tensor) and dtype_of(src) is not dtype_of(input):
         raise RuntimeError(f"{name}(): Expected self.dtype to be equal to src.dtype")
     if not shape:
-        return reshape(_scattered(_row(input), 0, _row(index), src if not isinstance(src, Tensor) else _row(src), mode, name), ())
+        return reshape(
+            _scattered(
+                _row(input),
+                0,
+                _row(index),
+                src if not isinstance(src, Tensor) else _row(src),
+                mode,
+                name,
+            ),
+            (),
+        )
     axis = normalize_axis(dim, len(shape))
     if len(wanted) != len(shape) and count(wanted):
-        raise RuntimeError(
-            "Index tensor must have the same number of dimensions as self tensor"
-        )
+        raise RuntimeError("Index tensor must have the same number of dimensions as self tensor")
     if not count(wanted):
-        return functions.clone(input)  # type: ignore[no-any-return]
+        return functions.clone(input)
     for place, (have, want) in enumerate(zip(shape, wanted)):
         if place != axis and want > have:
             raise RuntimeError(
@@ -155,7 +159,9 @@ def _scattered(
             )
     check_positions(index, shape[axis], name, axis)
     values = _source_values(input, src, wanted, name)
-    part = tuple(have if place == axis else want for place, (have, want) in enumerate(zip(shape, wanted)))
+    part = tuple(
+        have if place == axis else want for place, (have, want) in enumerate(zip(shape, wanted))
+    )
     if part == shape:
         return apply(indexing.SCATTER, (input, index, values), (axis, mode), _rules[mode])
     inside = apply(indexing.SCATTER, (_cut(input, part), index, values), (axis, mode), _rules[mode])
@@ -164,7 +170,7 @@ def _scattered(
     for extent in reversed(shape):
         strides.insert(0, step)
         step *= extent
-    return functions.insert_strided(input, inside, tuple(strides), 0)  # type: ignore[no-any-return]
+    return functions.insert_strided(input, inside, tuple(strides), 0)
 
 
 def _source_values(input: Tensor, src: Any, wanted: Shape, name: str) -> Tensor:
@@ -173,22 +179,29 @@ def _source_values(input: Tensor, src: Any, wanted: Shape, name: str) -> Tensor:
         return apply(movement.EXPAND, (number,), (wanted,))
     if any(want > have for want, have in zip(wanted, shape_of(src))):
         raise RuntimeError(
-            f"Expected index {list(wanted)} to be no larger than src {list(shape_of(src))} "
-            f"({name})"
+            f"Expected index {list(wanted)} to be no larger than src {list(shape_of(src))} ({name})"
         )
     return _cut(src, wanted)
 
 
 @public(inplace=True)
 def scatter(
-    input: Tensor, dim: int, index: Tensor, src: Any = None, *, value: Any = None, reduce: Any = None
+    input: Tensor,
+    dim: int,
+    index: Tensor,
+    src: Any = None,
+    *,
+    value: Any = None,
+    reduce: Any = None,
 ) -> Tensor:
     """``input`` with ``src`` (tensor or number) written at positions along ``dim``."""
     source = value if src is None else src
     if reduce is not None:
         if reduce not in ("add", "multiply"):
             raise RuntimeError("reduce argument must be either add or multiply.")
-        return _scattered(input, dim, index, source, {"add": "add", "multiply": "prod"}[reduce], "scatter")
+        return _scattered(
+            input, dim, index, source, {"add": "add", "multiply": "prod"}[reduce], "scatter"
+        )
     return _scattered(input, dim, index, source, "set", "scatter")
 
 
@@ -243,7 +256,7 @@ def scatter_base_gradient(
         return g
     if mode == "set":
         zeros = functions.zeros(shape_of(z), dtype=g.dtype, device=g.device)
-        return functions.scatter_primitive(g, y, zeros, axis, "set")  # type: ignore[no-any-return]
+        return functions.scatter_primitive(g, y, zeros, axis, "set")
     if mode == "prod":
         return functions.where(x == 0, 0, g * out / x)  # type: ignore[operator, no-any-return]
     return functions.where(x == out, g / _winners(x, y, z, out, axis), 0)  # type: ignore[operator, no-any-return]
@@ -255,26 +268,26 @@ def scatter_value_gradient(
     """The gradient of the values of a scatter."""
     taken = functions.gather_primitive(g, y, axis)
     if mode in ("add", "set"):
-        return taken  # type: ignore[no-any-return]
+        return taken
     result = functions.gather_primitive(out, y, axis)
     if mode == "prod":
-        return functions.where(z == 0, 0, taken * result / z)  # type: ignore[no-any-return]
+        return functions.where(z == 0, 0, taken * result / z)
     shares = functions.gather_primitive(g / _winners(x, y, z, out, axis), y, axis)  # type: ignore[operator]
-    return functions.where(z == result, shares, 0)  # type: ignore[no-any-return]
+    return functions.where(z == result, shares, 0)
 
 
 def _winners(x: Tensor, y: Tensor, z: Tensor, out: Tensor, axis: int) -> Tensor:
     """How many values share the place of an extreme one."""
     hits = cast(functions.eq(z, functions.gather_primitive(out, y, axis)), dtype_of(z))
     own = cast(functions.eq(x, out), dtype_of(z))
-    return functions.scatter_primitive(own, y, hits, axis, "add")  # type: ignore[no-any-return]
+    return functions.scatter_primitive(own, y, hits, axis, "add")
 
 
 functions.scatter_base_gradient = scatter_base_gradient
 functions.scatter_value_gradient = scatter_value_gradient
 
 
-# Whole slices ---------------------------------------------------------------------------------------
+# Whole slices ---------------------------------------------------------------------------------
 
 
 def _slices(input: Tensor, dim: int, index: Tensor, source: Tensor, mode: str, name: str) -> Tensor:
@@ -295,8 +308,8 @@ def _slices(input: Tensor, dim: int, index: Tensor, source: Tensor, mode: str, n
     )
     if shape_of(values) != expected:
         raise RuntimeError(
-            f"{name}(): Number of indices ({shape_of(vector)[0]}) and source {list(shape_of(values))} "
-            f"do not fit self {list(shape_of(base))} along dimension {axis}"
+            f"{name}(): Number of indices ({shape_of(vector)[0]}) and source "
+            f"{list(shape_of(values))} do not fit {list(shape_of(base))} along dimension {axis}"
         )
     if dtype_of(values) is not dtype_of(base):
         raise RuntimeError(
@@ -337,7 +350,7 @@ def index_fill(input: Tensor, dim: int, index: Tensor, value: Any) -> Tensor:
     return out if shape_of(input) else reshape(out, ())
 
 
-# By mask and by flat position -------------------------------------------------------------------------
+# By mask and by flat position -----------------------------------------------------------------
 
 
 @public(out=False)
@@ -366,9 +379,7 @@ def _host(array: np.ndarray, like: Tensor) -> Tensor:
 @public()
 def argwhere(input: Tensor) -> Tensor:
     """The positions of elements that are not zero, (n, rank)."""
-    return nonzero(input)  # type: ignore[no-any-return]
-
-
+    return nonzero(input)
 
 
 @public()
@@ -400,7 +411,7 @@ def masked_scatter(input: Tensor, mask: Tensor, source: Tensor) -> Tensor:
         )
     result = functions.clone(input)
     result[chosen] = reshape(source, (-1,))[:needed]  # type: ignore[index]
-    return result  # type: ignore[no-any-return]
+    return result
 
 
 @public()
@@ -420,5 +431,3 @@ def put_(self: Tensor, index: Tensor, source: Tensor, accumulate: bool = False) 
     mode = "add" if accumulate else "set"
     written = apply(indexing.SCATTER, (flat, checked, reshape(source, (-1,))), (0, mode))
     return store(self, functions.clone(reshape(written, shape_of(self))))
-
-

@@ -43,7 +43,7 @@ def as_shape(arguments: Sequence[Any]) -> Shape:
     return tuple(shape)
 
 
-# reshape, view -----------------------------------------------------------------------------------
+# reshape, view --------------------------------------------------------------------------------
 
 
 def complete_shape(shape: Shape, size: int) -> Shape:
@@ -80,9 +80,7 @@ def view_strides(shape: Shape, strides: Shape, wanted: Shape) -> Shape | None:
     chunk_stride, chunk = strides[-1] if strides else 1, 1
     for axis in range(len(shape) - 1, -1, -1):
         chunk *= shape[axis]
-        ends = axis == 0 or (
-            shape[axis - 1] != 1 and strides[axis - 1] != chunk * chunk_stride
-        )
+        ends = axis == 0 or (shape[axis - 1] != 1 and strides[axis - 1] != chunk * chunk_stride)
         if not ends:
             continue
         inside = 1
@@ -112,7 +110,7 @@ def view(input: Tensor, *shape: Any) -> Tensor:
     ``RuntimeError`` when the strides do not allow it: use ``reshape``.
     """
     if len(shape) == 1 and not isinstance(shape[0], (int, tuple, list)):
-        return functions.view_as_dtype(input, shape[0])  # type: ignore[no-any-return]
+        return functions.view_as_dtype(input, shape[0])
     before = shape_of(input)
     wanted = complete_shape(as_shape(shape), count(before))
     strides = view_strides(before, strides_of(input), wanted)
@@ -190,7 +188,7 @@ def unflatten(input: Tensor, dim: int, sizes: Sequence[int]) -> Tensor:
     return reshape(input, (*shape[:axis], *parts, *shape[axis + 1 :]))
 
 
-# permute and its special cases ---------------------------------------------------------------------
+# permute and its special cases ----------------------------------------------------------------
 
 _permute_rule = named(movement.PERMUTE, "PermuteBackward0")
 _transpose_rule = named(movement.PERMUTE, "TransposeBackward0")
@@ -270,7 +268,7 @@ def adjoint(input: Tensor) -> Tensor:
     return transpose(input, -2, -1)
 
 
-# expand ----------------------------------------------------------------------------------------------
+# expand ---------------------------------------------------------------------------------------
 
 _expand_rule = named(movement.EXPAND, "ExpandBackward0")
 
@@ -321,7 +319,7 @@ def broadcast_to(input: Tensor, size: Sequence[int]) -> Tensor:
     return expand(input, size)
 
 
-# squeeze, unsqueeze ------------------------------------------------------------------------------------
+# squeeze, unsqueeze ---------------------------------------------------------------------------
 
 _squeeze_all_rule = named(movement.RESHAPE, "SqueezeBackward0")
 _squeeze_rule = named(movement.RESHAPE, "SqueezeBackward1")
@@ -358,7 +356,7 @@ def unsqueeze(input: Tensor, dim: int) -> Tensor:
     )  # fmt: skip
 
 
-# select, narrow, unfold, diagonal ----------------------------------------------------------------------------
+# select, narrow, unfold, diagonal -------------------------------------------------------------
 
 _slice_rule = named(movement.SLICE, "SliceBackward0")
 _unfold_rule = named(movement.WINDOW, "UnfoldBackward0")
@@ -381,7 +379,7 @@ def sliced(input: Tensor, axis: int, start: int, stop: int, step: int = 1) -> Te
 
 
 def _select_gradient(g: Any, f: Any, attrs: Any) -> Any:
-    shape, strides, offset, base_shape = attrs
+    _, strides, offset, base_shape = attrs
     zeros = f.zeros(base_shape, dtype=g.dtype, device=g.device)
     return f.insert_strided(zeros, g, strides, offset)
 
@@ -390,9 +388,7 @@ _select_rule = Rule("SelectBackward0", (_select_gradient,))
 _diagonal_rule = Rule("DiagonalBackward0", (_select_gradient,))
 
 
-def strided_view(
-    input: Tensor, shape: Shape, strides: Shape, offset: int, rule: Rule
-) -> Tensor:
+def strided_view(input: Tensor, shape: Shape, strides: Shape, offset: int, rule: Rule) -> Tensor:
     """A view by geometry relative to the input seen as contiguous (``strides``, ``offset``
     count its elements in row-major order), with the storage geometry worked out from it."""
     before = shape_of(input)
@@ -501,7 +497,7 @@ def unfold(input: Tensor, dimension: int, size: int, step: int) -> Tensor:
             f"maximum size for tensor at dimension {axis} is {extent} but size is {size}"
         )
     if not shape:
-        return unfold(reshape(input, (1,)), 0, size, step).select(0, 0)  # type: ignore[attr-defined, no-any-return]
+        return unfold(reshape(input, (1,)), 0, size, step).select(0, 0)  # type: ignore[attr-defined]
     windows = movement.window_count(extent, size, step, 1)
     return make_view(
         input, movement.WINDOW, (axis, size, step, 1),
@@ -518,9 +514,7 @@ def diagonal(input: Tensor, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Te
     rank = len(shape)
     first, second = normalize_axis(dim1, rank), normalize_axis(dim2, rank)
     if first == second:
-        raise RuntimeError(
-            f"diagonal dimensions cannot be identical {dim1}, {dim2}"
-        )
+        raise RuntimeError(f"diagonal dimensions cannot be identical {dim1}, {dim2}")
     logical = row_major_strides(shape)
     if offset >= 0:
         length = max(min(shape[first], shape[second] - offset), 0)
@@ -534,7 +528,7 @@ def diagonal(input: Tensor, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Te
     return strided_view(input, new_shape, strides, start if length else 0, _diagonal_rule)
 
 
-# copies -----------------------------------------------------------------------------------------------
+# copies ---------------------------------------------------------------------------------------
 
 _clone_rule = Rule("CloneBackward0", (lambda g: g,))
 
@@ -558,13 +552,9 @@ def sum_to_size(input: Tensor, *size: Any) -> Tensor:
         return input
     skip = len(shape) - len(wanted)
     axes = tuple(range(skip)) + tuple(
-        axis + skip
-        for axis, extent in enumerate(wanted)
-        if extent == 1 and shape[axis + skip] != 1
+        axis + skip for axis, extent in enumerate(wanted) if extent == 1 and shape[axis + skip] != 1
     )
-    if skip < 0 or any(
-        extent not in (1, shape[axis + skip]) for axis, extent in enumerate(wanted)
-    ):
+    if skip < 0 or any(extent not in (1, shape[axis + skip]) for axis, extent in enumerate(wanted)):
         raise RuntimeError(f"size {list(wanted)} is not expandable to size {list(shape)}.")
     summed = functions.sum(input, axes) if axes else input
     return summed if shape_of(summed) == wanted else reshape(summed, wanted)

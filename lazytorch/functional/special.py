@@ -115,7 +115,7 @@ def _integer_pair(name: str, function: Any) -> None:
     def compute(input: Tensor, other: Tensor) -> Tensor:
         pair, dtype = combined((input, other))
         if dtype.kind not in "iu":
-            raise NotImplementedError(f'"{name}_cpu" not implemented for \'{dtype.name}\'')
+            raise NotImplementedError(f"\"{name}_cpu\" not implemented for '{dtype.name}'")
         return on_host(name, function, *pair)
 
     compute.__name__ = compute.__qualname__ = name
@@ -144,7 +144,7 @@ _in_radians("rad2deg", float(180 / np.pi))
 def heaviside(input: Tensor, values: Tensor) -> Tensor:
     """0 below 0, 1 above, ``values`` at 0."""
     above = cast(functions.gt(input, 0), dtype_of(input))
-    return functions.where(functions.eq(input, 0), values, above)  # type: ignore[no-any-return]
+    return functions.where(functions.eq(input, 0), values, above)
 
 
 @public()
@@ -169,11 +169,9 @@ def cross(input: Tensor, other: Tensor, dim: int | None = None) -> Tensor:
     a, b = functions.broadcast_to(input, shape), functions.broadcast_to(other, shape)
 
     def turned(tensor: Tensor, shift: int) -> Tensor:
-        return functions.roll(tensor, -shift, axis)  # type: ignore[no-any-return]
+        return functions.roll(tensor, -shift, axis)
 
-    out = plain_sub(
-        plain_mul(turned(a, 1), turned(b, 2)), plain_mul(turned(a, 2), turned(b, 1))
-    )
+    out = plain_sub(plain_mul(turned(a, 1), turned(b, 2)), plain_mul(turned(a, 2), turned(b, 1)))
     return label(out, "LinalgCrossBackward0")
 
 
@@ -194,7 +192,7 @@ def combinations(input: Tensor, r: int = 2, with_replacement: bool = False) -> T
     size = shape_of(input)[0]
     choose = itertools.combinations_with_replacement if with_replacement else itertools.combinations
     places = np.array(list(choose(range(size), r)), np.int64).reshape(-1, r)
-    return functions.take(input, functions.tensor(places, device=input._device))  # type: ignore[no-any-return]
+    return functions.take(input, functions.tensor(places, device=input._device))
 
 
 @public(method=False)
@@ -237,13 +235,13 @@ def mode(input: Tensor, dim: int = -1, keepdim: bool = False) -> Any:
 
 
 @public(method=False)
-def vander(x: Tensor, N: int | None = None, increasing: bool = False) -> Tensor:  # noqa: N803
+def vander(x: Tensor, N: int | None = None, increasing: bool = False) -> Tensor:
     """Powers of a vector's elements as columns."""
     count = shape_of(x)[0] if N is None else N
     powers = functions.arange(count, device=x._device)
     if not increasing:
         powers = functions.flip(powers, 0)
-    return functions.pow(functions.unsqueeze(x, 1), powers)  # type: ignore[no-any-return]
+    return functions.pow(functions.unsqueeze(x, 1), powers)
 
 
 @public()
@@ -263,6 +261,6 @@ def corrcoef(input: Tensor) -> Tensor:
     if not shape_of(matrix):
         return plain_div(matrix, matrix)
     spread = functions.sqrt(functions.diagonal(matrix))
-    return functions.clamp(  # type: ignore[no-any-return]
+    return functions.clamp(
         plain_div(plain_div(matrix, functions.unsqueeze(spread, 1)), spread), -1, 1
     )

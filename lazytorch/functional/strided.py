@@ -9,19 +9,17 @@ from collections.abc import Sequence
 from typing import Any
 
 from lazytorch import engine
+from lazytorch.autograd.rules import Rule
+from lazytorch.autograd.tape import REGENERATED, attach
 from lazytorch.ops import indexing, movement
 from lazytorch.ops.shapes import count
 from lazytorch.tensor.apply import apply, make_view
 from lazytorch.tensor.attach import functions, public
 from lazytorch.tensor.storage import overlaps, shape_of, strided_positions
 from lazytorch.tensor.tensor import Tensor, fresh
-from lazytorch.autograd.tape import REGENERATED, attach
-from lazytorch.autograd.rules import Rule
 
 
-def insert_strided(
-    base: Tensor, value: Tensor, strides: tuple[int, ...], offset: int
-) -> Tensor:
+def insert_strided(base: Tensor, value: Tensor, strides: tuple[int, ...], offset: int) -> Tensor:
     """``base`` with ``value`` written over a strided region of it."""
     shape = shape_of(value)
     if not count(shape):
@@ -30,7 +28,7 @@ def insert_strided(
         place = place_tensor(shape, tuple(strides), offset, base)
         flat = base.reshape(-1)  # type: ignore[attr-defined]
         written = scatter_primitive(flat, place, value.reshape(-1), 0, "set")  # type: ignore[attr-defined]
-        return written.reshape(shape_of(base))  # type: ignore[attr-defined, no-any-return]
+        return written.reshape(shape_of(base))  # type: ignore[attr-defined]
     return apply(movement.INSERT, (base, value), (tuple(strides), offset))
 
 
@@ -65,7 +63,7 @@ def strided_gradient(
     place = place_tensor(shape, strides, offset, g)
     flat = zeros.reshape(-1)  # type: ignore[attr-defined]
     summed = scatter_primitive(flat, place, g.reshape(-1), 0, "add")  # type: ignore[attr-defined]
-    return summed.reshape(tuple(base_shape))  # type: ignore[attr-defined, no-any-return]
+    return summed.reshape(tuple(base_shape))  # type: ignore[attr-defined]
 
 
 def place_tensor(
@@ -141,9 +139,7 @@ def broadcast_for_write(source: Tensor, shape: tuple[int, ...]) -> Tensor:
     """``source`` expanded to the shape of what it is written into."""
     given = shape_of(source)
     skip = len(shape) - len(given)
-    fits = skip >= 0 and all(
-        have == want or have == 1 for have, want in zip(given, shape[skip:])
-    )
+    fits = skip >= 0 and all(have == want or have == 1 for have, want in zip(given, shape[skip:]))
     if not fits:
         raise RuntimeError(
             f"output with shape {list(shape)} doesn't match the broadcast shape of a value of "

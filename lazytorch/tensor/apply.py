@@ -94,9 +94,7 @@ def scalar_tensor(value: Any, dtype: DType, place: device) -> Tensor:
     return fresh(scalar_node(value, dtype, place.runtime), place)
 
 
-def combined(
-    operands: Sequence[Any], floating: bool = False
-) -> tuple[list[Tensor], DType]:
+def combined(operands: Sequence[Any], floating: bool = False) -> tuple[list[Tensor], DType]:
     """Operands (tensors and numbers) brought to one dtype and device.
 
     ``floating`` turns integer results into the default floating-point dtype.
@@ -141,7 +139,7 @@ def to_operand(operand: Any, dtype: DType, place: device) -> Tensor:
     return operand if dtype_of(operand) is dtype else cast(operand, dtype)
 
 
-# The functions elementwise operations are called through ----------------------------------------
+# The functions elementwise operations are called through --------------------------------------
 
 
 def unary(op: OpDef, rule: Rule | None, floating: bool) -> Callable[[Tensor], Tensor]:
@@ -174,7 +172,7 @@ def binary(
     """``f(input, other)`` for a two-operand map, where one of the two may be a number.
 
     ``floating`` makes the result of integers floating point; ``refused`` is the message with
-    which operands that come to bool are refused.
+    which bool operands are refused.
     """
     rule = rule or rule_of(op)
     predicate = op.predicate
@@ -259,15 +257,21 @@ def _general_binary(
     op: OpDef, rule: Rule, floating: bool, refused: str | None
 ) -> Callable[[Any, Any], Tensor]:
     def operate(a: Any, b: Any) -> Tensor:
-        (first, second), dtype = combined((a, b), floating)
-        if refused is not None and dtype is dtypes.bool_:
+        if refused is not None and (_is_bool(a) or _is_bool(b)):
             raise RuntimeError(refused)
+        (first, second), _ = combined((a, b), floating)
         return apply(op, (first, second), (), rule)
 
     return operate
 
 
-# Views ------------------------------------------------------------------------------------------
+def _is_bool(operand: Any) -> bool:
+    if isinstance(operand, Tensor):
+        return dtype_of(operand) is dtypes.bool_
+    return isinstance(operand, bool)
+
+
+# Views ----------------------------------------------------------------------------------------
 
 
 def make_view(

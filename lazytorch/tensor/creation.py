@@ -18,7 +18,7 @@ from lazytorch.tensor.attach import functions, public
 from lazytorch.tensor.device import as_device, device
 from lazytorch.tensor.promotion import get_default_dtype
 from lazytorch.tensor.recorder import _python_number, record, scalar_node
-from lazytorch.tensor.storage import dtype_of, share_from_numpy, shape_of
+from lazytorch.tensor.storage import dtype_of, shape_of, share_from_numpy
 from lazytorch.tensor.tensor import Tensor, fresh
 
 
@@ -138,16 +138,23 @@ def _dtype_of_number(value: Any) -> DType:
     return dtypes.int64 if isinstance(value, int) else get_default_dtype()
 
 
+def scalar(
+    value: Any, *, dtype: DType | None = None, device: Any = None, requires_grad: bool = False
+) -> Tensor:
+    """A 0-d tensor of a number, in the default dtype unless told otherwise."""
+    return tensor(
+        value, dtype=dtype or get_default_dtype(), device=device, requires_grad=requires_grad
+    )
+
+
 def as_tensor(data: Any, dtype: DType | None = None, device: Any = None) -> Tensor:
     """``data`` as a tensor, without copying where that is possible."""
     if isinstance(data, Tensor):
         place = data._device if device is None else as_device(device)
-        return functions.converted(data, place, dtype or dtype_of(data))  # type: ignore[no-any-return]
+        return functions.converted(data, place, dtype or dtype_of(data))
     if isinstance(data, np.ndarray):
         shared = from_numpy(data)
-        return functions.converted(  # type: ignore[no-any-return]
-            shared, as_device(device), dtype or dtype_of(shared)
-        )
+        return functions.converted(shared, as_device(device), dtype or dtype_of(shared))
     return tensor(data, dtype=dtype, device=device)
 
 
@@ -176,10 +183,10 @@ def from_numpy(array: np.ndarray) -> Tensor:
         made = fresh(None, place)
         made._storage = share_from_numpy(array, place)
         return made
-    return functions.share_strided_array(array, place)  # type: ignore[no-any-return]
+    return functions.share_strided_array(array, place)
 
 
-# Filled -----------------------------------------------------------------------------------------
+# Filled ---------------------------------------------------------------------------------------
 
 
 def as_size(arguments: Sequence[Any], name: str) -> tuple[int, ...]:
@@ -190,7 +197,7 @@ def as_size(arguments: Sequence[Any], name: str) -> tuple[int, ...]:
             raise RuntimeError(
                 f"Trying to create tensor with negative dimension {extent}: {list(shape)}"
             )
-    return shape  # type: ignore[no-any-return]
+    return shape
 
 
 def filled(shape: tuple[int, ...], value: Any, dtype: DType, place: device) -> Tensor:
@@ -232,7 +239,9 @@ def _filler(name: str, value: int) -> Any:
         memory_format: Any = None,
     ) -> Tensor:
         if not size:
-            raise TypeError(f"{name}() received an invalid combination of arguments: size is missing")
+            raise TypeError(
+                f"{name}() received an invalid combination of arguments: size is missing"
+            )
         shape = as_size(size, name)
         made = filled(shape, value, dtype or get_default_dtype(), as_device(device))
         return wants_grad(made, requires_grad)
@@ -267,7 +276,9 @@ def _filler(name: str, value: int) -> Any:
         function.__name__ = function.__qualname__ = spelled
     make.__doc__ = f"A tensor of ``size`` ({name}: filled with {value})."
     make_like.__doc__ = f"A tensor like ``input`` in shape, dtype and device, filled with {value}."
-    make_new.__doc__ = f"A tensor of ``size`` with this one's dtype and device, filled with {value}."
+    make_new.__doc__ = (
+        f"A tensor of ``size`` with this one's dtype and device, filled with {value}."
+    )
     public(method=False)(make)
     public(method=False)(make_like)
     public(function=False)(make_new)
@@ -285,7 +296,7 @@ def empty_strided(size: Any, stride: Any, **options: Any) -> Tensor:
     shape, strides = tuple(size), tuple(stride)
     room = 1 + builtins_sum((extent - 1) * step for extent, step in zip(shape, strides))
     flat = empty((0 if 0 in shape else room,), **options)
-    return functions.as_strided(flat, shape, strides)  # type: ignore[no-any-return]
+    return functions.as_strided(flat, shape, strides)
 
 
 builtins_sum = sum
@@ -333,7 +344,7 @@ def new_tensor(
     )  # fmt: skip
 
 
-# Ranges -------------------------------------------------------------------------------------------
+# Ranges ---------------------------------------------------------------------------------------
 
 
 def iota(length: int, dtype: DType, place: device) -> Tensor:
@@ -388,7 +399,7 @@ def _stepped(length: int, start: Any, step: Any, dtype: DType, place: device) ->
     if dtype.kind == "f":
         if isinstance(start, int) and isinstance(step, int):
             wide = functions.add(functions.mul(iota(length, dtypes.int64, place), step), start)
-            return functions.converted(wide, place, dtype)  # type: ignore[no-any-return]
+            return functions.converted(wide, place, dtype)
         array = (start + np.arange(length, dtype=np.float64) * step).astype(dtype.numpy)
         return fresh(engine.leaf_from_array(array, place.runtime), place)
     if isinstance(start, float) or isinstance(step, float):
@@ -398,13 +409,13 @@ def _stepped(length: int, start: Any, step: Any, dtype: DType, place: device) ->
         counted = functions.mul(counted, step)
     if start != 0:
         counted = functions.add(counted, start)
-    return functions.converted(counted, place, dtype)  # type: ignore[no-any-return]
+    return functions.converted(counted, place, dtype)
 
 
 def range_inclusive(start: Any = 0, end: Any = 0, step: Any = 1, **options: Any) -> Tensor:
     """The deprecated ``torch.range``: as ``arange`` with the end included."""
     dtype = options.pop("dtype", None) or get_default_dtype()
-    length = int(math.floor((end - start) / step)) + 1
+    length = math.floor((end - start) / step) + 1
     return _stepped(length, start, step, dtype, as_device(options.pop("device", None)))
 
 
@@ -449,7 +460,7 @@ def _linspace_array(start: Any, end: Any, steps: int, dtype: DType) -> np.ndarra
 
 def logspace(start: Any, end: Any, steps: int, base: float = 10.0, **options: Any) -> Tensor:
     """``base`` to the power of ``linspace(start, end, steps)``."""
-    return functions.pow(base, linspace(start, end, steps, **options))  # type: ignore[no-any-return]
+    return functions.pow(base, linspace(start, end, steps, **options))
 
 
 def eye(
@@ -490,10 +501,10 @@ def legacy_constructor(*args: Any, **options: Any) -> Tensor:
 tensor_module.legacy_constructor = legacy_constructor
 
 for _name, _function in (
-    ("tensor", tensor), ("as_tensor", as_tensor), ("asarray", as_tensor),
+    ("tensor", tensor), ("scalar_tensor", scalar), ("as_tensor", as_tensor), ("asarray", as_tensor),
     ("from_numpy", from_numpy), ("arange", arange), ("range", range_inclusive),
     ("empty_strided", empty_strided),
 ):  # fmt: skip
     setattr(functions, _name, _function)
-for _function in (full, full_like, linspace, logspace, eye):
-    public(method=False)(_function)
+for _maker in (full, full_like, linspace, logspace, eye):
+    public(method=False)(_maker)

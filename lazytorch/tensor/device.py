@@ -17,7 +17,7 @@ KINDS = ("cpu", "cuda", "mps", "xpu", "opencl", "ocl", "numpy", "meta")
 _interned: dict[tuple[str, int | None], device] = {}
 
 
-class device:  # noqa: N801 - PyTorch's spelling
+class device:
     """A device by kind and number; also a context manager that makes it the default.
 
     >>> device("cuda:1").index
@@ -27,12 +27,14 @@ class device:  # noqa: N801 - PyTorch's spelling
     __slots__ = ("_before", "_runtime", "index", "type")
     type: str
     index: int | None
+    _runtime: str | None
+    _before: list[device | None]
 
-    def __new__(cls, type: Any = "cpu", index: int | None = None) -> device:  # noqa: A002
+    def __new__(cls, type: Any = "cpu", index: int | None = None) -> device:
         if isinstance(type, device):
             return type
         if isinstance(type, int) and not isinstance(type, bool):
-            type, index = "cuda", type  # noqa: A001
+            type, index = "cuda", type
         if not isinstance(type, str):
             raise TypeError(
                 f"device(): argument 'type' must be str or int, not {type.__class__.__name__}"
@@ -48,8 +50,7 @@ class device:  # noqa: N801 - PyTorch's spelling
         if known is None:
             known = object.__new__(cls)
             known.type, known.index = key
-            known._runtime = None
-            known._before = []
+            known._runtime, known._before = None, []
             _interned[key] = known
         return known
 

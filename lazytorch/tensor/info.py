@@ -10,7 +10,7 @@ from lazytorch.tensor.attach import functions
 from lazytorch.tensor.promotion import get_default_dtype
 
 
-class finfo:  # noqa: N801 - PyTorch's spelling
+class finfo:
     """Limits of a floating-point dtype (the default one if none is given).
 
     >>> finfo(torch.float16).max
@@ -41,7 +41,7 @@ class finfo:  # noqa: N801 - PyTorch's spelling
         )
 
 
-class iinfo:  # noqa: N801
+class iinfo:
     """Limits of an integer dtype.
 
     >>> iinfo(torch.int8).min

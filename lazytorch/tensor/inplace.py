@@ -172,7 +172,7 @@ def copied(target: Tensor, source: Any) -> Tensor:
     source = cast(source, dtype)
     if shape_of(source) != shape:
         source = functions.broadcast_for_write(source, shape)
-    return source  # type: ignore[no-any-return]
+    return source
 
 
 functions.snapshot = snapshot

@@ -148,7 +148,11 @@ def _suffixes(tensor: Tensor, empty: bool) -> list[str]:
     found: list[str] = []
     if tensor._device.type not in ("cpu",):
         index = tensor._device.index
-        name = str(tensor._device) if index is not None or tensor._device.type in ("mps", "numpy") else f"{tensor._device}:0"
+        name = (
+            str(tensor._device)
+            if index is not None or tensor._device.type in ("mps", "numpy")
+            else f"{tensor._device}:0"
+        )
         found.append(f"device='{name}'")
     if empty:
         if len(shape) != 1:

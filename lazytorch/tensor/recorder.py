@@ -36,7 +36,12 @@ def set_eager(eager: bool) -> None:
 
 
 def record(
-    op: OpDef, src: tuple[Node, ...], attrs: tuple[Any, ...], shape: Shape, dtype: DType, device: str
+    op: OpDef,
+    src: tuple[Node, ...],
+    attrs: tuple[Any, ...],
+    shape: Shape,
+    dtype: DType,
+    device: str,
 ) -> Node:
     """A node for ``op`` at the user's line; shape and dtype must be right already."""
     node = Node(op, src, attrs, shape, dtype, device, user_site())

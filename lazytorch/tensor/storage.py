@@ -144,9 +144,7 @@ def is_contiguous(shape: tuple[int, ...], strides: tuple[int, ...]) -> bool:
     return True
 
 
-def take(
-    base: Node, shape: tuple[int, ...], strides: tuple[int, ...], offset: int
-) -> Node:
+def take(base: Node, shape: tuple[int, ...], strides: tuple[int, ...], offset: int) -> Node:
     """A node for a strided region of ``base``."""
     if is_contiguous(shape, strides) and count(shape) == count(base.shape):
         if shape == base.shape:
@@ -218,9 +216,7 @@ def write(tensor: Any, value: Node) -> None:
     engine.note_state(storage)
 
 
-def strided_positions(
-    shape: tuple[int, ...], strides: tuple[int, ...], offset: int
-) -> np.ndarray:
+def strided_positions(shape: tuple[int, ...], strides: tuple[int, ...], offset: int) -> np.ndarray:
     """The flat positions of a strided region, in row-major order."""
     positions = np.full((), offset, np.int64)
     for extent, stride in zip(shape, strides):
@@ -247,7 +243,7 @@ def overlaps(shape: tuple[int, ...], strides: tuple[int, ...]) -> bool:
     return False
 
 
-# Memory shared with NumPy ----------------------------------------------------------------------
+# Memory shared with NumPy ---------------------------------------------------------------------
 
 
 class _Export:
@@ -271,7 +267,8 @@ def still_shared(storage: Storage) -> bool:
         shared = sys.getrefcount(storage.host) > storage._own_references + 1
     if not shared:
         # On a device with memory of its own the leaf shows what was there when it was made.
-        storage.node = engine.leaf_from_array(storage.host, storage.node.device, share=True)
+        host: Any = storage.host
+        storage.node = engine.leaf_from_array(host, storage.node.device, share=True)
         storage.host = storage._export = None
     return shared
 

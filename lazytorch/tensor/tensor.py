@@ -72,7 +72,7 @@ class Tensor:
 
     @property
     def dtype(self) -> DType:
-        return dtype_of(self)  # type: ignore[no-any-return]
+        return dtype_of(self)
 
     @property
     def device(self) -> device:
@@ -109,11 +109,11 @@ class Tensor:
 
     @property
     def itemsize(self) -> int:
-        return dtype_of(self).itemsize  # type: ignore[no-any-return]
+        return dtype_of(self).itemsize
 
     def element_size(self) -> int:
         """Bytes of one element."""
-        return dtype_of(self).itemsize  # type: ignore[no-any-return]
+        return dtype_of(self).itemsize
 
     @property
     def nbytes(self) -> int:
@@ -145,7 +145,7 @@ class Tensor:
 
     def is_floating_point(self) -> bool:
         """Whether the dtype is a floating-point type."""
-        return dtype_of(self).kind == "f"  # type: ignore[no-any-return]
+        return dtype_of(self).kind == "f"
 
     def is_complex(self) -> bool:
         """Always false: there are no complex dtypes."""

@@ -254,7 +254,7 @@ def test_dtype_and_shape_of_gradients_follow_the_source() -> None:
     assert (b.grad.shape, b.grad.dtype) == ((2,), torch.float64)
 
 
-# Function ------------------------------------------------------------------------------------------
+# Function -------------------------------------------------------------------------------------
 
 
 class Cube(Function):

@@ -136,7 +136,7 @@ def test_writes_to_expanded_tensors_are_refused() -> None:
         torch.zeros(1, 3).expand(2, 3).add_(1)
 
 
-# Memory shared with NumPy ----------------------------------------------------------------------
+# Memory shared with NumPy ---------------------------------------------------------------------
 
 
 def test_numpy_sees_later_writes() -> None:

@@ -95,7 +95,9 @@ class Program:
 
     def step(self) -> None:
         twin = self.random.choice(self.twins)
-        kind = self.random.choice(("view", "view", "view", "write", "write", "compute", "look", "alias"))
+        kind = self.random.choice(
+            ("view", "view", "view", "write", "write", "compute", "look", "alias")
+        )
         getattr(self, kind)(twin)
 
     def view(self, twin: Twin) -> None:
@@ -191,7 +193,7 @@ class Program:
         if not wanted:
             return
         errors = []
-        for name, library in (("reference", torch), ("lazy", lazytorch)):
+        for name in ("reference", "lazy"):
             total = sum(getattr(twin, name).sum() for twin in wanted)
             try:
                 total.backward()

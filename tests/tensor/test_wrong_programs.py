@@ -49,7 +49,7 @@ PROGRAMS: list[tuple[str, type[Exception], str]] = [
     ("A & A", NotImplementedError, "not implemented for 'Float'"),
     ("~A", TypeError, "integer and Boolean"),
     ("torch.arange(3).mean()", RuntimeError, "could not infer output dtype"),
-    ("A + 'x'", TypeError, ""),
+    ("A + 'x'", TypeError, "str"),
     ("len(torch.tensor(1))", TypeError, "0-d tensor"),
     ("iter(torch.tensor(1))", TypeError, "0-d tensor"),
     ("torch.zeros(-1)", RuntimeError, "negative dimension"),
@@ -66,9 +66,8 @@ PROGRAMS: list[tuple[str, type[Exception], str]] = [
     ("torch.ones(2).topk(3)", RuntimeError, "out of range"),
     ("torch.where(A, A, A)", RuntimeError, "boolean tensor"),
     ("A.masked_fill(A, 1)", RuntimeError, "boolean masks"),
-    ("torch.zeros(0).max()", (RuntimeError, IndexError), ""),  # type: ignore[list-item]
-    ("torch.tensor([300], dtype=torch.uint8) + 300 if False else torch.zeros(1, dtype=torch.uint8) + 300",
-     RuntimeError, "without overflow"),
+    ("torch.zeros(0).max()", (RuntimeError, IndexError), "reduction dim"),  # type: ignore[list-item]
+    ("torch.zeros(1, dtype=torch.uint8) + 300", RuntimeError, "without overflow"),
 ]  # fmt: skip
 
 
@@ -77,7 +76,9 @@ def test_wrong_program(program: str, error: Any, message: str) -> None:
     source = f"right = torch.ones(2)\n\n{program}\n"
     with pytest.raises(error, match=message) as caught:
         exec(compile(source, "<user>", "exec"), {"torch": torch, "A": A, "B": B, "LEAF": LEAF})
-    lines = [frame.lineno for frame in traceback.extract_tb(caught.tb) if frame.filename == "<user>"]
+    lines = [
+        frame.lineno for frame in traceback.extract_tb(caught.tb) if frame.filename == "<user>"
+    ]
     assert lines == [3]
 
 
@@ -104,7 +105,9 @@ def test_modified_by_an_inplace_operation() -> None:
     y = x.exp()
     z = y.sum()
     y.add_(1)
-    with pytest.raises(RuntimeError, match=r"modified by an inplace operation: \[torch.FloatTensor"):
+    with pytest.raises(
+        RuntimeError, match=r"modified by an inplace operation: \[torch.FloatTensor"
+    ):
         z.backward()
 
 
