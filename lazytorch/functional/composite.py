@@ -13,15 +13,17 @@ from typing import Any
 import numpy as np
 
 from lazytorch import dtypes
+from lazytorch.autograd.grad_mode import mode
 from lazytorch.dtypes import DType
 from lazytorch.functional.bounds import value_range
+from lazytorch.ir.definition import OpDef
 from lazytorch.ir.node import Node
 from lazytorch.ops import contraction, elementwise, indexing, leaves, movement, reduction
-from lazytorch.ops.shapes import normalize_axis
+from lazytorch.ops.shapes import count, normalize_axis
 from lazytorch.tensor.apply import apply, binary, cast, unary
 from lazytorch.tensor.attach import functions
 from lazytorch.tensor.promotion import scalar_name
-from lazytorch.tensor.recorder import scalar_node
+from lazytorch.tensor.recorder import infer_and_record, record, scalar_node
 from lazytorch.tensor.storage import dtype_of, node_of, shape_of
 from lazytorch.tensor.tensor import Tensor, fresh
 
@@ -42,9 +44,9 @@ def number(value: Any, like: Tensor) -> Tensor:
     return fresh(scalar_node(value, dtype_of(like), like._device.runtime), like._device)
 
 
-def iota(count: int, like: Tensor, dtype: DType = dtypes.int32) -> Tensor:
-    """0, 1, ..., count - 1 on ``like``'s device, computed wherever it is read."""
-    node = Node(leaves.IOTA, (), (), (count,), dtype, like._device.runtime)
+def iota(length: int, like: Tensor, dtype: DType = dtypes.int32) -> Tensor:
+    """0, 1, ..., length - 1 on ``like``'s device, computed wherever it is read."""
+    node = Node(leaves.IOTA, (), (), (length,), dtype, like._device.runtime)
     return fresh(node, like._device)
 
 
@@ -80,13 +82,39 @@ larger = binary(elementwise.MAXIMUM, None)
 smaller = binary(elementwise.MINIMUM, None)
 
 
+# Recording ------------------------------------------------------------------------------------
+
+
+def recorded(op: OpDef, sources: tuple[Tensor, ...], attrs: tuple[Any, ...]) -> Tensor:
+    """``apply``, at half its price where nothing goes on the tape: inside a composite."""
+    if mode.enabled:
+        return apply(op, sources, attrs)
+    nodes = tuple([node_of(source) for source in sources])
+    return fresh(infer_and_record(op, nodes, attrs), sources[0]._device)
+
+
+def moved(op: OpDef, source: Tensor, attrs: tuple[Any, ...], shape: Shape) -> Tensor:
+    """The same for a move to a known shape."""
+    if mode.enabled:
+        return apply(op, (source,), attrs)
+    node = node_of(source)
+    made = record(op, (node,), attrs, shape, node.dtype, node.device)
+    return fresh(made, source._device)
+
+
 # Moves ----------------------------------------------------------------------------------------
 
 
 def reshaped(tensor: Tensor, shape: Sequence[int]) -> Tensor:
     """The same elements in another shape."""
     wanted = tuple(shape)
-    return tensor if shape_of(tensor) == wanted else apply(movement.RESHAPE, (tensor,), (wanted,))
+    if shape_of(tensor) == wanted:
+        return tensor
+    if count(wanted) != count(shape_of(tensor)):
+        raise RuntimeError(
+            f"shape '{list(wanted)}' is invalid for input of size {count(shape_of(tensor))}"
+        )
+    return moved(movement.RESHAPE, tensor, (wanted,), wanted)
 
 
 def permuted(tensor: Tensor, order: Sequence[int]) -> Tensor:
@@ -94,13 +122,16 @@ def permuted(tensor: Tensor, order: Sequence[int]) -> Tensor:
     chosen = tuple(order)
     if chosen == tuple(range(len(chosen))):
         return tensor
-    return apply(movement.PERMUTE, (tensor,), (chosen,))
+    shape = shape_of(tensor)
+    return moved(movement.PERMUTE, tensor, (chosen,), tuple([shape[axis] for axis in chosen]))
 
 
 def expanded(tensor: Tensor, shape: Sequence[int]) -> Tensor:
     """Axes of size 1 repeated."""
     wanted = tuple(shape)
-    return tensor if shape_of(tensor) == wanted else apply(movement.EXPAND, (tensor,), (wanted,))
+    if shape_of(tensor) == wanted:
+        return tensor
+    return moved(movement.EXPAND, tensor, (wanted,), wanted)
 
 
 def sliced(
@@ -110,7 +141,7 @@ def sliced(
     strides = tuple(steps) if steps is not None else (1,) * len(tuple(sizes))
     if tuple(sizes) == shape_of(tensor) and not any(starts) and set(strides) <= {1}:
         return tensor
-    return apply(movement.SLICE, (tensor,), (tuple(starts), tuple(sizes), strides))
+    return recorded(movement.SLICE, (tensor,), (tuple(starts), tuple(sizes), strides))
 
 
 def part(tensor: Tensor, axis: int, start: int, size: int, step: int = 1) -> Tensor:
@@ -146,19 +177,19 @@ def padded(tensor: Tensor, widths: Sequence[tuple[int, int]], fill: float = 0) -
     if not any(low or high for low, high in widths):
         return tensor
     attrs = (tuple((int(low), int(high)) for low, high in widths),)
-    return apply(movement.PAD, (tensor, number(fill, tensor)), attrs)
+    return recorded(movement.PAD, (tensor, number(fill, tensor)), attrs)
 
 
 def windowed(tensor: Tensor, axis: int, size: int, step: int, dilation: int = 1) -> Tensor:
     """Sliding windows along ``axis``; the position inside a window is a new last axis."""
-    return apply(movement.WINDOW, (tensor,), (axis, size, step, dilation))
+    return recorded(movement.WINDOW, (tensor,), (axis, size, step, dilation))
 
 
 def joined(tensors: Sequence[Tensor], axis: int) -> Tensor:
     """Tensors one after the other along ``axis``."""
     if len(tensors) == 1:
         return tensors[0]
-    return apply(movement.CONCATENATE, tuple(tensors), (axis,))
+    return recorded(movement.CONCATENATE, tuple(tensors), (axis,))
 
 
 # Combinations ---------------------------------------------------------------------------------
@@ -167,7 +198,7 @@ def joined(tensors: Sequence[Tensor], axis: int) -> Tensor:
 def _reduced(op: Any, tensor: Tensor, axes: Sequence[int], keep: bool) -> Tensor:
     if not tuple(axes):
         return tensor
-    out = apply(op, (tensor,), (tuple(axes),))
+    out = recorded(op, (tensor,), (tuple(axes),))
     return reshaped(out, kept_shape(shape_of(tensor), axes)) if keep else out
 
 
@@ -193,12 +224,12 @@ def min_over(tensor: Tensor, axes: Sequence[int], keep: bool = True) -> Tensor:
 
 def gathered(data: Tensor, positions: Tensor, axis: int) -> Tensor:
     """``data`` at ``positions`` along ``axis``; see ``ops.indexing.GATHER``."""
-    return apply(indexing.GATHER, (data, positions), (axis,))
+    return recorded(indexing.GATHER, (data, positions), (axis,))
 
 
 def scattered_sum(base: Tensor, positions: Tensor, values: Tensor, axis: int) -> Tensor:
     """``base`` with ``values`` added at ``positions`` along ``axis``."""
-    return apply(indexing.SCATTER, (base, positions, values), (axis, "add"))
+    return recorded(indexing.SCATTER, (base, positions, values), (axis, "add"))
 
 
 def contracted(
@@ -213,31 +244,41 @@ def contracted(
     attrs = (
         tuple(sizes), tuple(output), tuple(map(tuple, first_index)), tuple(map(tuple, second_index))
     )  # fmt: skip
-    return apply(contraction.CONTRACT, (detached(first), detached(second)), attrs)
+    return recorded(contraction.CONTRACT, (detached(first), detached(second)), attrs)
 
 
 # Positions ------------------------------------------------------------------------------------
 
 
-def known_values(positions: Tensor) -> np.ndarray | None:
-    """The values behind ``positions`` if they are computed already, else ``None``.
+def _behind_moves(tensor: Tensor) -> Tensor:
+    """The computed value that ``tensor`` takes its elements from by moves, or ``tensor``."""
+    node = node_of(tensor)
+    while node.buffer is None and node.op.kind == "move" and len(node.src) == 1:
+        node = node.src[0]
+    return tensor if node.buffer is None else fresh(node, tensor._device)
+
+
+def known_values(tensor: Tensor) -> np.ndarray | None:
+    """The values behind ``tensor`` if they are computed already, else ``None``.
 
     Moves are looked through: what they take is a part of what is behind them.
     """
-    node = node_of(positions)
-    while node.buffer is None and node.op.kind == "move" and len(node.src) == 1:
-        node = node.src[0]
-    if node.buffer is None:
+    behind = _behind_moves(tensor)
+    if node_of(behind).buffer is None:
         return None
-    return functions.peek(fresh(node, positions._device))  # type: ignore[no-any-return]
+    return functions.peek(behind)  # type: ignore[no-any-return]
 
 
 def checked_positions(
     positions: Tensor, extent: int, complain: Callable[[int], Exception], ignored: int | None = None
 ) -> Tensor:
-    """``positions`` after a check that all lie in [0, extent) or equal ``ignored``."""
-    low, high = value_range(positions)
-    if low < 0 or high >= extent > 0:
+    """``positions`` after a check that all lie in [0, extent) or equal ``ignored``.
+
+    What moves take from a computed value is not computed for the check: the whole value's range
+    is known from then on, and usually answers.
+    """
+    low, high = value_range(_behind_moves(positions))
+    if low < 0 or high >= extent:
         exact = functions.peek(positions)
         outside = (exact < 0) | (exact >= extent)
         if ignored is not None:
