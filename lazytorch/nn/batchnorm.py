@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+import numpy as np
+
 import lazytorch as torch
 from lazytorch import dtypes
 from lazytorch.nn import functional as F
@@ -62,9 +64,15 @@ class _NormBase(Module):
     def reset_running_stats(self) -> None:
         """Back to zero mean, unit variance and no batch seen."""
         if self.track_running_stats:
-            self.running_mean.zero_()
-            self.running_var.fill_(1)
-            self.num_batches_tracked.zero_()
+            for buffer, value in (
+                (self.running_mean, 0),
+                (self.running_var, 1),
+                (self.num_batches_tracked, 0),
+            ):
+                # Values in memory, not numbers in the graph: the first training step is then
+                # the same computation as the next, and nothing is compiled for it alone.
+                values = np.full(tuple(buffer.shape), value, buffer.dtype.numpy)
+                buffer.copy_(torch.tensor(values, device=buffer.device))
 
     def reset_parameters(self) -> None:
         self.reset_running_stats()

@@ -91,8 +91,9 @@ def state_like(parameter: Tensor, value: float = 0.0) -> Tensor:
 
 
 def settle(parameters: Iterable[Tensor]) -> None:
-    """Compute the values of parameters that are still pending (their random start), for the same
-    reason: a first step that draws them too would be compiled and used once."""
+    """Compute what is pending in the parameters (their random start) and in all other state, for
+    the same reason: a first step that does this too would be compiled and used once."""
+    engine.flush()
     by_device: dict[Any, list[Node]] = {}
     for parameter in parameters:
         node = node_of(parameter)

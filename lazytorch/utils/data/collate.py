@@ -13,7 +13,7 @@ from lazytorch import dtypes
 from lazytorch.tensor.attach import functions
 from lazytorch.tensor.tensor import Tensor
 
-_HOST_DEVICES = ("cpu", "numpy")
+HOST_DEVICES = ("cpu", "numpy")
 
 
 def default_collate(batch: Sequence[Any]) -> Any:
@@ -61,7 +61,7 @@ def _collate_sequences(batch: Sequence[Any]) -> Any:
 
 def _stack_tensors(batch: Sequence[Tensor]) -> Tensor:
     first = batch[0]
-    if first.device.type in _HOST_DEVICES and not any(tensor.requires_grad for tensor in batch):
+    if first.device.type in HOST_DEVICES and not any(tensor.requires_grad for tensor in batch):
         if any(tensor.shape != first.shape for tensor in batch):
             place = next(p for p, tensor in enumerate(batch) if tensor.shape != first.shape)
             raise RuntimeError(

@@ -1,8 +1,8 @@
 """Datasets: things with samples, by index or one after the other.
 
 A dataset may offer ``collated(indices)``: a whole batch at once, as ``default_collate`` would
-build it. Tensors in memory are then gathered by one index tensor, so that every batch is the
-same computation and nothing is compiled after the first.
+build it. Rows taken one by one from a tensor would make every batch another computation (other
+offsets), to be compiled and used once.
 """
 
 from __future__ import annotations
@@ -14,9 +14,13 @@ import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Generic, TypeVar
 
+import numpy as np
+
 import lazytorch as torch
-from lazytorch import dtypes
+from lazytorch.functional.bounds import remember_range
+from lazytorch.tensor.attach import functions
 from lazytorch.tensor.tensor import Tensor
+from lazytorch.utils.data.collate import HOST_DEVICES
 
 Sample = TypeVar("Sample", covariant=True)
 
@@ -58,6 +62,7 @@ class TensorDataset(Dataset[Any]):
                 f"{[tensor.size(0) for tensor in tensors]}"
             )
         self.tensors = tensors
+        self._hosts = [_HostRows() for _ in tensors]
 
     def __getitem__(self, index: Any) -> tuple[Tensor, ...]:
         return tuple(tensor[index] for tensor in self.tensors)
@@ -67,8 +72,38 @@ class TensorDataset(Dataset[Any]):
 
     def collated(self, indices: Sequence[int]) -> list[Tensor]:
         """The batch of the given rows."""
-        rows = torch.tensor(list(indices), dtype=dtypes.int64)
-        return [tensor[rows.to(device=tensor.device)] for tensor in self.tensors]
+        places = np.asarray(indices, np.int64)
+        return [host.rows(tensor, places) for host, tensor in zip(self._hosts, self.tensors)]
+
+
+class _HostRows:
+    """Picks rows of a tensor: copied in memory on the host, gathered by one kernel elsewhere.
+
+    The tensor's memory is looked up once for each version: looking waits for the device, and a
+    training loop that waits in every step computes and records in turns instead of at once.
+    """
+
+    def __init__(self) -> None:
+        self._array: Any = None
+        self._seen: tuple[Any, int] = (None, -1)
+
+    def rows(self, tensor: Any, places: np.ndarray) -> Tensor:
+        if tensor.device.type not in HOST_DEVICES or tensor.requires_grad:
+            return tensor[torch.from_numpy(places).to(device=tensor.device)]  # type: ignore[no-any-return]
+        storage, version = tensor.untyped_storage(), tensor._version
+        if self._seen[0] is not storage or self._seen[1] != version:
+            self._array, self._seen = functions.peek(tensor), (storage, version)
+        picked = self._array[places]
+        bounds = (int(picked.min()), int(picked.max())) if picked.dtype.kind in "iu" else None
+        batch = torch.from_numpy(picked)
+        del picked
+        if bounds is not None:
+            # Labels are checked against the number of classes: no need to look at them again.
+            remember_range(batch, *bounds)
+        return batch.to(device=tensor.device)  # type: ignore[no-any-return]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"_array": None, "_seen": (None, -1)}
 
 
 class StackDataset(Dataset[Any]):
