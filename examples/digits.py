@@ -129,9 +129,9 @@ def report(images_per_second: float) -> None:
     if torch.__name__ != "lazytorch":
         print(f"device: {device}")
         return
-    from lazytorch.runtime import get_device, resolve
+    from lazytorch.runtime import get_device
 
-    runtime = get_device(resolve(str(device)))
+    runtime = get_device(device.runtime)
     print(f"distinct kernels: {torch.stats()['kernels_distinct']}")
     print(f"device: {device} ({runtime.name}, {runtime.capabilities.name})")
 
