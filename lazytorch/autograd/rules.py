@@ -77,9 +77,10 @@ class _Call:
 class Plan:
     """What to keep when gradients are wanted for one selection of the sources."""
 
-    __slots__ = ("keep", "keep_out", "keeps", "shapes")
+    __slots__ = ("keep", "keep_out", "keeps", "sources_only", "shapes")
 
     def __init__(self, keep: tuple[bool, ...], keep_out: bool, shapes: bool) -> None:
+        self.sources_only = not keep_out and not shapes
         self.keep = keep
         self.keep_out = keep_out
         self.shapes = shapes
@@ -93,7 +94,7 @@ class Rule:
     (False, True)
     """
 
-    __slots__ = ("_calls", "_plans", "cls", "name", "single")
+    __slots__ = ("_calls", "_plans", "allowed", "cls", "name", "single")
 
     def __init__(self, name: str, gradient: Gradient | None) -> None:
         self.name = name
@@ -103,13 +104,11 @@ class Rule:
             None if function is None else _Call(function, self.single) for function in functions
         )
         self._plans: dict[tuple[int, int], Plan] = {}
+        # Bit i: source i can have a gradient.
+        self.allowed = -1
+        if not self.single:
+            self.allowed = sum(1 << i for i, call in enumerate(self._calls) if call is not None)
         self.cls: Any = None
-
-    def differentiable(self, source: int) -> bool:
-        """Whether the rule has a gradient for a source."""
-        if self.single:
-            return True
-        return source < len(self._calls) and self._calls[source] is not None
 
     def plan(self, mask: int, count: int) -> Plan:
         """What to keep when bit i of ``mask`` says that source i wants a gradient."""

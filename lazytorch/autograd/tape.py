@@ -335,24 +335,39 @@ def attach(
     """
     if not mode.enabled:
         return out
-    mask = 0
-    edges: list[Edge] = []
-    for number, source in enumerate(sources):
-        if isinstance(source, Tensor) and source._requires_grad and rule.differentiable(number):
-            mask |= 1 << number
-            edges.append(edge_of(source))
-        else:
-            edges.append(_NO_EDGE)
+    mask, edges = _edges(rule, sources)
     if not mask:
         return out
-    entry = rule_class(rule)()
-    entry.start(tuple(edges), (out,))
+    entry = (rule.cls or rule_class(rule))()
+    entry.edges = edges
+    entry.sequence = _sequence()
+    node = node_of(out)
+    entry.shapes_out = (node.shape,)
+    entry.dtypes_out = (node.dtype,)
+    entry.device = out._device
+    entry.tensor_hooks = entry.pre_hooks = entry.post_hooks = None
     keep_for(entry, rule, mask, sources, out)
     entry.attrs = attrs
     entry.extra = extra
     out._grad_fn = entry
     out._requires_grad = True
     return out
+
+
+def _edges(rule: Rule, sources: Sequence[Any]) -> tuple[int, tuple[Edge, ...]]:
+    """Which sources want a gradient (as bits), and where each one's goes."""
+    mask = 0
+    bit = 1
+    allowed = rule.allowed
+    edges: list[Edge] = []
+    for source in sources:
+        if isinstance(source, Tensor) and source._requires_grad and allowed & bit:
+            mask |= bit
+            edges.append(edge_of(source))
+        else:
+            edges.append(_NO_EDGE)
+        bit <<= 1
+    return mask, tuple(edges)
 
 
 def attach_many(
@@ -370,18 +385,11 @@ def attach_many(
     """
     if not mode.enabled or not outputs:
         return
-    mask = 0
-    edges: list[Edge] = []
-    for number, source in enumerate(sources):
-        if isinstance(source, Tensor) and source._requires_grad and rule.differentiable(number):
-            mask |= 1 << number
-            edges.append(edge_of(source))
-        else:
-            edges.append(_NO_EDGE)
+    mask, edges = _edges(rule, sources)
     if not mask:
         return
     entry = rule_class(rule)()
-    entry.start(tuple(edges), outputs)
+    entry.start(edges, outputs)
     keep_for(entry, rule, mask, sources, None)
     entry.attrs = attrs
     entry.extra = extra
@@ -395,29 +403,28 @@ def attach_many(
 def keep_for(entry: Any, rule: Rule, mask: int, sources: Sequence[Any], out: Any) -> None:
     """Keep of the sources and the result what the rule needs, with their versions."""
     plan = rule.plan(mask, len(sources))
-    entry.versions = None
+    entry.versions = entry.saved = entry.out_storage = entry.shapes = None
     if plan.keeps:
-        entry.saved = tuple([source if keep else None for source, keep in zip(sources, plan.keep)])
-        for source in entry.saved:
+        saved = entry.saved = tuple(
+            [source if keep else None for source, keep in zip(sources, plan.keep)]
+        )
+        for source in saved:
             if isinstance(source, Tensor) and source._storage is not None:
                 entry.versions = tuple(
-                    [kept._version if isinstance(kept, Tensor) else 0 for kept in entry.saved]
+                    [kept._version if isinstance(kept, Tensor) else 0 for kept in saved]
                 )
                 break
-    else:
-        entry.saved = None
+    if plan.sources_only:
+        return
     if plan.keep_out:
         storage: Storage = storage_of(out)
         entry.out_storage = storage
         entry.out_version = storage.version
         entry.out_node = None
-    else:
-        entry.out_storage = None
-    entry.shapes = (
-        tuple([shape_of(s) if isinstance(s, Tensor) else s and s.shape for s in sources])
-        if plan.shapes
-        else None
-    )
+    if plan.shapes:
+        entry.shapes = tuple(
+            [shape_of(s) if isinstance(s, Tensor) else s and s.shape for s in sources]
+        )
 
 
 # Views ----------------------------------------------------------------------------------------

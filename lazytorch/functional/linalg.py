@@ -36,8 +36,27 @@ def labelled(
     return attach(out, rule or _plain_rule, (first, second), (labels,))
 
 
+_forms: dict[Any, tuple[Any, ...]] = {}
+_FORMS_KEPT = 4096
+
+
 def _labelled_node(first: Tensor, second: Tensor, labels: tuple[Labels, Labels, Labels]) -> Any:
     a, b = node_of(first), node_of(second)
+    key = (a.shape, b.shape, a.dtype, b.dtype, labels)
+    form = _forms.get(key)
+    if form is None:
+        if len(_forms) >= _FORMS_KEPT:
+            _forms.clear()
+        form = _forms[key] = _contraction(a, b, labels)
+    attrs, shape, full = form
+    out = record(contraction.CONTRACT, (a, b), attrs, shape, a.dtype, a.device)
+    if full is not None:
+        out = record(movement.RESHAPE, (out,), (full,), full, a.dtype, a.device)
+    return out
+
+
+def _contraction(a: Any, b: Any, labels: tuple[Labels, Labels, Labels]) -> tuple[Any, ...]:
+    """(attributes, shape, shape with repeating dimensions if there are any)."""
     if a.dtype is not b.dtype:
         raise RuntimeError(
             "expected m1 and m2 to have the same dtype, but got: "
@@ -60,12 +79,10 @@ def _labelled_node(first: Tensor, second: Tensor, labels: tuple[Labels, Labels, 
         tuple(() if name is None else ((axes[name], 1),) for name in labels[0]),
         tuple(() if name is None else ((axes[name], 1),) for name in labels[1]),
     )  # fmt: skip
-    shape = sizes[: len(kept)]
-    out = record(contraction.CONTRACT, (a, b), attrs, shape, a.dtype, a.device)
+    full = None
     if len(kept) != len(labels[2]):
         full = tuple(1 if name is None else extents[name] for name in labels[2])
-        out = record(movement.RESHAPE, (out,), (full,), full, a.dtype, a.device)
-    return out
+    return attrs, sizes[: len(kept)], full
 
 
 def _c_name(dtype: Any) -> str:
@@ -117,6 +134,7 @@ def _matmul_labels(a: Sequence[int], b: Sequence[int]) -> tuple[Labels, Labels, 
     return tuple(names_a), tuple(names_b), tuple(out)
 
 
+_label_cache: dict[Any, tuple[Labels, Labels, Labels]] = {}
 _MATMUL_RULES = {(1, 1): _dot_rule, (2, 1): _mv_rule, (2, 2): _mm_rule, (3, 3): _plain_rule}
 
 
@@ -140,7 +158,11 @@ def matmul(input: Tensor, other: Tensor) -> Tensor:
     inner = b[0] if len(b) == 1 else b[-2]
     if a[-1] != inner:
         raise RuntimeError(_mismatch(a, b))
-    labels = _matmul_labels(a, b)
+    labels = _label_cache.get((a, b))
+    if labels is None:
+        if len(_label_cache) >= _FORMS_KEPT:
+            _label_cache.clear()
+        labels = _label_cache[a, b] = _matmul_labels(a, b)
     return labelled(input, other, labels, _MATMUL_RULES.get((len(a), len(b)), _matmul_rule))
 
 

@@ -178,7 +178,7 @@ def binary(
     predicate = op.predicate
     boolean = dtypes.bool_
     cls = rule_class(rule)
-    # Without shapes, saved values and attributes a tape entry needs only its edges.
+    plans = [rule.plan(mask, 2) for mask in range(4)]
     general = _general_binary(op, rule, floating, refused)
 
     def operate(a: Any, b: Any) -> Tensor:
@@ -196,7 +196,8 @@ def binary(
                 return general(a, b)
             shape = first.shape
             if second.shape != shape:
-                shape = broadcast((shape, second.shape))
+                pair = (shape, second.shape)
+                shape = _broadcasts.get(pair) or _broadcast(pair)
             other: Any = b
             wanted = a._requires_grad or b._requires_grad
         else:
@@ -245,12 +246,32 @@ def binary(
         entry.device = a._device
         entry.tensor_hooks = entry.pre_hooks = entry.post_hooks = entry.extra = None
         entry.attrs = ()
-        keep_for(entry, rule, mask, (a, other), out)
+        plan = plans[mask]
+        if plan.sources_only and a._storage is None and (other is second or b._storage is None):
+            keep = plan.keep
+            entry.versions = entry.out_storage = entry.shapes = None
+            entry.saved = (
+                (a if keep[0] else None, other if keep[1] else None) if plan.keeps else None
+            )
+        else:
+            keep_for(entry, rule, mask, (a, other), out)
         out._grad_fn = entry
         out._requires_grad = True
         return out
 
     return operate
+
+
+_broadcasts: dict[tuple[Shape, Shape], Shape] = {}
+_BROADCASTS_KEPT = 4096
+
+
+def _broadcast(pair: tuple[Shape, Shape]) -> Shape:
+    """``broadcast`` of two shapes, remembered."""
+    if len(_broadcasts) >= _BROADCASTS_KEPT:
+        _broadcasts.clear()
+    shape = _broadcasts[pair] = broadcast(pair)
+    return shape
 
 
 def _general_binary(
