@@ -4,9 +4,8 @@ Three functions carry everything, for any number of spatial axes. With stride s,
 an input x that is padded already, output position o and kernel position k meet at s*o + d*k:
 
     correlate(x, w)[n, o, p]  = sum over c, k of  x[n, c, s*p + d*k] * w[o, c, k]
-    spread_back(g, w)         = the gradient of correlate by x: the same contraction, of g with
-                                s - 1 zeros between its elements and d*(k - 1) around it, and the
-                                flipped kernel
+    spread_back(g, w)         = the gradient of correlate by x: a contraction of g with the
+                                flipped kernel, one for each remainder of the position by s
     gather_kernel(x, g)       = the gradient by w: sum over n, p of x[n, c, s*p + d*k] * g[n, o, p]
 
 Each is linear in both arguments and the gradient of each is made of the other two, so gradients
@@ -155,26 +154,107 @@ def _with_gaps(g: Tensor, stride: Shape) -> Tensor:
     return reshaped(padded(reshaped(g, split), widths), (*shape[:2], *merged))
 
 
-def _spread_value(g: Tensor, w: Tensor, extents: Shape, geometry: Geometry) -> Tensor:
-    groups = geometry.groups
-    kernel = shape_of(w)[2:]
-    gaps = _with_gaps(g, geometry.stride)
-    widths = []
-    for extent, have, reach, (low, _) in zip(
-        extents, shape_of(gaps)[2:], geometry.reach(kernel), geometry.padding
-    ):
-        before = reach - low
-        widths.append((before, extent + reach - before - have))
-    gaps = padded(gaps, _spatial(widths))
-    # (o, c, k) -> (c, o, -k) in each group.
+class _Spread:
+    """How one spatial axis of ``spread_back`` is computed.
+
+    Block B and phase r < ``phases`` are output position B * phases + r; it sums ``taps``
+    products of g at B + ``ahead`` - m * ``width`` with the kernel, which has had ``before``
+    zeros added so that tap m of phase r is its element m * phases + r. A stride so becomes
+    phases: nothing is multiplied with the zeros that would lie between the elements of g, only
+    with those that fill the kernel up to a multiple of the stride.
+    """
+
+    __slots__ = (
+        "ahead", "before", "blocks", "crop", "gaps_after", "gaps_before", "phases", "taps", "width",
+    )  # fmt: skip
+
+    def __init__(
+        self, extent: int, have: int, kernel: int, stride: int, dilation: int, low: int
+    ) -> None:
+        self.gaps_before = self.gaps_after = self.phases = self.width = 1
+        self.before = self.crop = 0
+        if stride > 1 and kernel == 1:
+            # One tap: every product has a place of its own, and zeros come afterwards.
+            self.gaps_after = stride
+            self.ahead, self.taps, self.blocks, self.crop = 0, 1, have, low
+            return
+        if dilation > 1:
+            self.gaps_before, stride = stride, 1
+        self.phases, self.width = stride, dilation
+        self.ahead = (stride - 1 + low) // stride
+        self.before = stride * self.ahead - low
+        self.taps = -(-(kernel + self.before) // stride)
+        self.blocks = -(-extent // stride)
+
+    def around(self, have: int) -> tuple[int, int]:
+        """What is added around an axis of ``have`` elements so that every tap can be read."""
+        reach = (self.taps - 1) * self.width
+        before = reach - self.ahead
+        return before, self.blocks + reach - before - have
+
+
+def _phased_kernel(w: Tensor, plans: list[_Spread], groups: int) -> Tensor:
+    """(o, c, k...) as ([g,] o, c, taps..., phases...), the taps reversed."""
     shape = shape_of(w)
-    w = flipped(w, range(2, len(shape)))
-    w = _grouped(w, 0, groups)
+    widths = [(0, 0), (0, 0)]
+    split = list(shape[:2])
+    for plan, size in zip(plans, shape[2:]):
+        widths.append((plan.before, plan.taps * plan.phases - plan.before - size))
+        split += [plan.taps, plan.phases]
+    w = reshaped(padded(w, widths), split)
+    dims = len(plans)
+    taps = [2 + 2 * axis for axis in range(dims)]
+    w = permuted(flipped(w, taps), (0, 1, *taps, *(axis + 1 for axis in taps)))
+    return _grouped(w, 0, groups)
+
+
+def _spread_value(g: Tensor, w: Tensor, extents: Shape, geometry: Geometry) -> Tensor:
+    groups, dims = geometry.groups, len(extents)
+    plans = [
+        _Spread(*numbers, low)
+        for *numbers, (low, _) in zip(
+            extents, shape_of(g)[2:], shape_of(w)[2:], geometry.stride, geometry.dilation,
+            geometry.padding,
+        )
+    ]  # fmt: skip
+    g = _with_gaps(g, tuple(plan.gaps_before for plan in plans))
+    g = padded(g, _spatial([plan.around(have) for plan, have in zip(plans, shape_of(g)[2:])]))
+    blocks = _phases(g, _phased_kernel(w, plans, groups), plans, groups)
+    # (n, c, phases..., blocks...) -> (n, c, block, phase, block, phase, ...)
+    order = [axis for place in range(dims) for axis in (2 + dims + place, 2 + place)]
+    merged = [plan.blocks * plan.phases for plan in plans]
+    x = reshaped(permuted(blocks, (0, 1, *order)), (*shape_of(blocks)[:2], *merged))
+    x = _with_gaps(x, tuple(plan.gaps_after for plan in plans))
+    return padded(
+        x,
+        _spatial(
+            [
+                (-plan.crop, extent + plan.crop - have)
+                for plan, extent, have in zip(plans, extents, shape_of(x)[2:])
+            ]
+        ),
+    )
+
+
+def _phases(g: Tensor, w: Tensor, plans: list[_Spread], groups: int) -> Tensor:
+    """sum over o, taps of g[n, o, block + tap * width] * w[o, c, tap, phase]."""
+    g = _grouped(g, 1, groups)
     lead = 1 if groups > 1 else 0
-    order = [*range(lead), lead + 1, lead, *range(lead + 2, lead + len(shape))]
-    w = _ungrouped(permuted(w, order), 0, groups)
-    ones = (1,) * len(kernel)
-    return _windows_dot_kernel(gaps, w, ones, geometry.dilation, groups, extents)
+    axes = _Axes(groups)
+    batch = axes.add(shape_of(g)[0])
+    out = axes.add(shape_of(w)[lead + 1])
+    phases = axes.add_all([plan.phases for plan in plans])
+    blocks = axes.add_all([plan.blocks for plan in plans])
+    inner = axes.add(shape_of(w)[lead])
+    taps = axes.add_all([plan.taps for plan in plans])
+    ones = (1,) * len(plans)
+    y = contracted(
+        g, w, axes.sizes, [batch, *axes.group, out, *phases, *blocks],
+        _plain([batch, *axes.group, inner])
+        + _sliding(blocks, ones, taps, [plan.width for plan in plans]),
+        _plain([*axes.group, inner, out, *taps, *phases]),
+    )  # fmt: skip
+    return _ungrouped(y, 1, groups)
 
 
 def _kernel_value(x: Tensor, g: Tensor, kernel: Shape, geometry: Geometry) -> Tensor:
