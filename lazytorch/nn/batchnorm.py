@@ -16,6 +16,7 @@ from lazytorch.nn import functional as F
 from lazytorch.nn import init
 from lazytorch.nn.module import Module
 from lazytorch.nn.parameter import Parameter
+from lazytorch.tensor.attach import functions
 from lazytorch.tensor.tensor import Tensor
 
 
@@ -72,7 +73,7 @@ class _NormBase(Module):
                 # Values in memory, not numbers in the graph: the first training step is then
                 # the same computation as the next, and nothing is compiled for it alone.
                 values = np.full(tuple(buffer.shape), value, buffer.dtype.numpy)
-                buffer.copy_(torch.tensor(values, device=buffer.device))
+                buffer.copy_(functions.tensor(values, device=buffer.device))
 
     def reset_parameters(self) -> None:
         self.reset_running_stats()

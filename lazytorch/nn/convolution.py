@@ -91,7 +91,8 @@ class _ConvNd(Module):
                 total = self.dilation[place] * (self.kernel_size[place] - 1)
                 sides += [total // 2, total - total // 2]
             else:
-                sides += [self.padding[place], self.padding[place]]
+                amount: Any = self.padding[place]
+                sides += [amount, amount]
         return sides
 
     def reset_parameters(self) -> None:

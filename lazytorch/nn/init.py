@@ -125,7 +125,8 @@ def dirac_(tensor: Tensor, groups: int = 1) -> Tensor:
     centre = tuple(size // 2 for size in shape[2:])
     for group in range(groups):
         for channel in range(min(per_group, shape[1])):
-            values[(group * per_group + channel, channel, *centre)] = 1.0
+            place = (group * per_group + channel, channel, *centre)
+            values[place] = 1.0
     return _copy_array(tensor, values)
 
 

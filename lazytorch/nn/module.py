@@ -267,6 +267,7 @@ class Module(ConversionMethods, HookMethods, StateMethods, TreeMethods):
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Drop the gradients of all parameters, or set them to zero."""
+        parameter: Any
         for parameter in self.parameters():
             if parameter.grad is None:
                 continue

@@ -25,9 +25,10 @@ class Parameter(Tensor):
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Parameter:
         if id(self) not in memo:
-            copied = type(self)(self.data.clone(), self.requires_grad)
-            if self.grad is not None:
-                copied.grad = self.grad.detach().clone()
+            copied: Any = type(self)(self.data.clone(), self.requires_grad)
+            gradient = getattr(self, "grad", None)
+            if gradient is not None:
+                copied.grad = gradient.detach().clone()
             memo[id(self)] = copied
         return memo[id(self)]  # type: ignore[no-any-return]
 

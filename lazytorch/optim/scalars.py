@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
-import lazytorch as torch
 from lazytorch import dtypes, engine
 from lazytorch.dtypes import DType
 from lazytorch.ir.node import Node
 from lazytorch.ops.leaves import SCALAR
+from lazytorch.tensor.attach import functions
 from lazytorch.tensor.device import device
 from lazytorch.tensor.storage import node_of
 from lazytorch.tensor.tensor import Tensor, fresh
@@ -64,7 +64,7 @@ class StepCounts:
         count = (float(counter) if known is None else known[1]) + 1.0
         advanced = self._by_value.get(count)
         if advanced is None:
-            advanced = self._by_value[count] = torch.tensor(
+            advanced = self._by_value[count] = functions.tensor(
                 count, dtype=dtypes.float32, device="cpu"
             )
             self._next[id(advanced)] = (advanced, count)
@@ -87,7 +87,7 @@ def state_like(parameter: Tensor, value: float = 0.0) -> Tensor:
     """A value in memory, not a number in the graph: so the first step is the same computation
     as all others and nothing is compiled for it alone."""
     values = np.full(tuple(parameter.shape), value, parameter.dtype.numpy)
-    return torch.tensor(values, device=parameter.device)  # type: ignore[no-any-return]
+    return functions.tensor(values, device=parameter.device)  # type: ignore[no-any-return]
 
 
 def settle(parameters: Iterable[Tensor]) -> None:
@@ -105,4 +105,4 @@ def settle(parameters: Iterable[Tensor]) -> None:
 
 def zero_count() -> Tensor:
     """The step counter of a parameter that has not been updated yet."""
-    return torch.tensor(0.0, dtype=dtypes.float32, device="cpu")
+    return functions.tensor(0.0, dtype=dtypes.float32, device="cpu")

@@ -68,9 +68,7 @@ class Pickler:
     def _enter(self, place: str, value: Any) -> None:
         self._path.append(place)
         if len(self._path) > _MAX_DEPTH:
-            raise CheckpointError(
-                f"cannot save containers nested deeper than {_MAX_DEPTH} levels"
-            )
+            raise CheckpointError(f"cannot save containers nested deeper than {_MAX_DEPTH} levels")
         self._write(value)
         self._path.pop()
 

@@ -129,7 +129,8 @@ def _bytes_of(storage: Storage) -> memoryview:
         array = np.ascontiguousarray(storage.host)
     else:
         array = np.ascontiguousarray(engine.to_array(storage.node))
-    raw = array.reshape(-1).view(np.uint8)
+    raw: Any = array.reshape(-1).view(np.uint8)
     if np.little_endian or array.itemsize == 1:
         return memoryview(raw)
-    return memoryview(np.ascontiguousarray(raw.reshape(-1, array.itemsize)[:, ::-1]).reshape(-1))
+    swapped: Any = raw.reshape(-1, array.itemsize)[:, ::-1].tobytes()
+    return memoryview(swapped)

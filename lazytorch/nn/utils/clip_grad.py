@@ -7,6 +7,7 @@ from typing import Any
 
 import lazytorch as torch
 from lazytorch.autograd.grad_mode import no_grad
+from lazytorch.tensor.attach import functions
 from lazytorch.tensor.tensor import Tensor
 
 
@@ -24,7 +25,7 @@ def get_total_norm(
     values = _as_list(tensors)
     norm_type = float(norm_type)
     if not values:
-        return torch.tensor(0.0)
+        return functions.tensor(0.0)
     with no_grad():
         device = values[0].device
         norms = torch.stack(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import lazytorch as torch
 from lazytorch.tensor.tensor import Tensor
@@ -18,6 +19,7 @@ def vector_to_parameters(vec: Tensor, parameters: Iterable[Tensor]) -> None:
     if not isinstance(vec, Tensor):
         raise TypeError(f"expected torch.Tensor, but got: {type(vec)}")
     start = 0
+    parameter: Any
     for parameter in parameters:
         end = start + parameter.numel()
         parameter.data = vec[start:end].view_as(parameter).data

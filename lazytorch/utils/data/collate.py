@@ -36,9 +36,9 @@ def default_collate(batch: Sequence[Any]) -> Any:
     if isinstance(first, np.generic):
         return torch.from_numpy(np.array(batch))
     if isinstance(first, float):
-        return torch.tensor(list(batch), dtype=dtypes.float64)
+        return functions.tensor(list(batch), dtype=dtypes.float64)
     if isinstance(first, int):
-        return torch.tensor(list(batch))
+        return functions.tensor(list(batch))
     if isinstance(first, (str, bytes)):
         return batch
     if isinstance(first, Mapping):
