@@ -161,3 +161,14 @@ def test_functions_are_typed(path: Path) -> None:
             if untyped or node.returns is None:
                 missing.append(f"{node.name} (line {node.lineno})")
     assert not missing, missing
+
+
+def test_documents_name_files_that_exist() -> None:
+    for document in [*sorted((ROOT / "docs").glob("*.md")), *sorted(ROOT.glob("*.md"))]:
+        text = document.read_text(encoding="utf-8")
+        for name in re.findall(r"`((?:[\w.]+/)*[\w.]+(?:\.py|/))`", text):
+            places = (ROOT, PACKAGE, PACKAGE / "ir", PACKAGE / "schedule")
+            found = any((place / name).exists() for place in places)
+            assert found or name in ("script.py", "train.py"), f"{document.name}: {name}"
+        for link in re.findall(r"\]\(([^)#:]+)\)", text):
+            assert (document.parent / link).exists(), f"{document.name}: {link}"
