@@ -179,7 +179,8 @@ def realize(nodes: Sequence[Node]) -> None:
             if not wanted:
                 return
             numbering = number_graph(wanted)
-        _execute(numbering, wanted[0].device)
+        if numbering.order:
+            _execute(numbering, wanted[0].device)
 
 
 def _copy_between_devices(node: Node) -> None:

@@ -111,6 +111,19 @@ class Buffer:
         part.origin = self.origin
         return part
 
+    def piece(self, offset: int, nbytes: int) -> Buffer | None:
+        """A buffer for a part of this one at any offset, or None where the device has no way.
+
+        It shares the memory and keeps this buffer alive; nobody may write through it.
+        """
+        if offset % self.device.capabilities.base_alignment_bytes == 0:
+            return self.slice(offset, nbytes)
+        if self.host is None:
+            return None
+        part = self.device.wrap_host(self.host[offset : offset + nbytes], self.origin)
+        part._keep = self
+        return part
+
     def as_numpy(self, dtype: Any, shape: tuple[int, ...]) -> Array:
         """The contents, after everything launched is done: a view of the same memory on a
         zero-copy device (it keeps the buffer alive), a copy elsewhere."""

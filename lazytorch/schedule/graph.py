@@ -15,8 +15,9 @@ from typing import Any
 
 from lazytorch.dtypes import DType
 from lazytorch.ir.definition import OpDef
+from lazytorch.ir.index import row_major_strides
 from lazytorch.ir.node import Node
-from lazytorch.ops import leaves
+from lazytorch.ops import leaves, movement
 from lazytorch.schedule import choices
 
 
@@ -120,6 +121,11 @@ def number_graph(roots: Sequence[Node]) -> Numbering:
         if key in known:
             stack.pop()
             continue
+        if node.buffer is None and node.op is movement.SLICE and _is_piece(node):
+            # A batch cut from ready data: where it was cut must not be part of the key.
+            known_piece = _piece(node)
+            if known_piece is not None:
+                node.fulfil(known_piece)
         if node.buffer is not None:
             stack.pop()
             if node.op is scalar_op:
@@ -180,6 +186,33 @@ def number_graph(roots: Sequence[Node]) -> Numbering:
     return Numbering(
         plan_key, order, numbers, leaf_nodes, leaf_numbers, scalar_nodes, scalar_numbers, outputs
     )
+
+
+def _is_piece(node: Node) -> bool:
+    """Whether a slice is one contiguous piece of a value that is ready."""
+    (source,) = node.src
+    if source.buffer is None or source.op is leaves.SCALAR:
+        return False
+    starts, sizes, steps = node.attrs
+    inside = False
+    for start, size, step, extent in zip(starts, sizes, steps, source.shape):
+        if inside:
+            if start or size != extent or step != 1:
+                return False
+        elif size != 1:
+            inside = True
+            if step != 1:
+                return False
+    return 0 not in sizes
+
+
+def _piece(node: Node) -> Any:
+    """The part of the source's buffer that a contiguous slice is, where the device has one."""
+    (source,) = node.src
+    offset = 0
+    for start, stride in zip(node.attrs[0], row_major_strides(source.shape)):
+        offset += start * stride
+    return source.buffer.piece(offset * node.dtype.itemsize, node.nbytes)
 
 
 def _kept(

@@ -195,3 +195,36 @@ def test_bounds_mode_finds_a_position_outside_its_array() -> None:
         assert fine.tolist() == [[9, 10, 11], [0, 1, 2]]
         with pytest.raises(IndexError, match="gather"):
             engine.to_array(op(indexing.GATHER, data, bad, attrs=(0,)))
+
+
+def test_where_a_batch_is_cut_is_no_part_of_the_key(device: str) -> None:
+    data = np.random.default_rng(0).standard_normal((103, 7)).astype(np.float32)
+    x = leaf(data, device)
+    missed = []
+    for start in (0, 10, 33, 93):
+        batch = op(movement.SLICE, x, attrs=((start, 0), (10, 7), (1, 1)))
+        doubled = engine.to_array(op(elementwise.ADD, batch, batch))
+        assert (doubled == 2 * data[start : start + 10]).all()
+        missed.append(engine.stats()["plans_missed"])
+    assert len(set(missed)) == 1
+
+
+def test_a_batch_keeps_the_data_from_being_overwritten(device: str) -> None:
+    x = leaf(np.ones((64, 64), np.float32), device)
+    batch = op(movement.SLICE, x, attrs=((8, 0), (4, 64), (1, 1)))
+    engine.realize([batch])
+    y = op(elementwise.ADD, x, scalar(2.5, device))
+    del x
+    assert (engine.to_array(y) == 3.5).all()
+    assert (engine.to_array(batch) == 1).all()
+
+
+def test_columns_of_a_matrix_are_no_piece(device: str) -> None:
+    data = np.arange(60, dtype=np.float32).reshape(6, 10)
+    x = leaf(data, device)
+    part = op(movement.SLICE, x, attrs=((1, 2), (3, 4), (1, 1)))
+    assert (engine.to_array(part) == data[1:4, 2:6]).all()
+    strided = op(movement.SLICE, x, attrs=((0, 0), (3, 10), (2, 1)))
+    assert (engine.to_array(strided) == data[::2]).all()
+    one = op(movement.SLICE, x, attrs=((4, 3), (1, 5), (1, 1)))
+    assert (engine.to_array(one) == data[4:5, 3:8]).all()
