@@ -26,7 +26,7 @@ LAYERS = (
     ("tensor", "autograd"),
     ("functional",),
     ("accelerators",),
-    ("cuda", "mps", "xpu", "linalg", "special"),
+    ("cuda", "mps", "xpu", "linalg", "special", "random"),
     ("nn", "optim", "utils", "serialization"),
     ("viz", "bench", "compat"),
     ("cli",),

@@ -17,10 +17,11 @@ from lazytorch.logs import CHANNELS
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "lazytorch"
 RECORDS = registry.all_records()
-FILE_LINES = 600
+# Limits, not aims: those are 400 and 50.
+FILE_LINES = 650
 # Tables of one row a function, which are looked things up in rather than read.
 TABLES = {"functional/elementwise.py": 850}
-FUNCTION_LINES = 90
+FUNCTION_LINES = 100
 
 
 def tracked_files() -> list[Path]:
