@@ -57,7 +57,8 @@ kernel void loop_reduce(global const float* a, global const float* b, global flo
     "math": """
 kernel void math(global const float* a, global const float* b, global float* c) {
   size_t i = get_global_id(0); int k = (int)(i % 4);
-  c[i] = k == 0 ? exp(a[i]) : k == 1 ? erf(a[i]) : k == 2 ? log(fabs(a[i]) + 1.0f) : tanh(a[i]); }""",
+  c[i] = k == 0 ? exp(a[i]) : k == 1 ? erf(a[i])
+       : k == 2 ? log(fabs(a[i]) + 1.0f) : tanh(a[i]); }""",
     "local_memory": """
 kernel void local_memory(global const float* a, global const float* b, global float* c) {
   local float t[64]; int j = (int)get_local_id(0); size_t group = get_group_id(0);
@@ -160,6 +161,7 @@ def judge(name: str, answer: Any, a: Any, b: Any) -> str:
 
 
 def choose(cl: Any, platform_name: str, device_name: str, driver_version: str) -> Any:
+    """The device that the parent process means, or None."""
     for platform in cl.get_platforms():
         try:
             devices = platform.get_devices()
@@ -173,6 +175,7 @@ def choose(cl: Any, platform_name: str, device_name: str, driver_version: str) -
 
 
 def wanted(cl: Any, device: Any) -> list[str]:
+    """Names of the canaries that make sense for what the device advertises."""
     extensions = device.extensions.split()
     names = [name for name in SOURCES if name not in ("fp64", "fp16", "zero_copy")]
     names += [name for name in ("fp64", "fp16") if "cl_khr_" + name in extensions]
@@ -231,10 +234,12 @@ def run(cl: Any, queue: Any, name: str, kernel: Any, a: Any, b: Any) -> str:
 
 
 def tell(name: str, result: str) -> None:
+    """One line to the parent process; a crash leaves the last one standing."""
     print(json.dumps([name, result]), flush=True)
 
 
 def main(arguments: list[str]) -> None:
+    """Run every canary on the device named by the arguments."""
     warnings.simplefilter("ignore")
     tell("import", "start")
     import pyopencl as cl

@@ -7,6 +7,7 @@ loaded once in a subprocess first; the verdict is kept on disk.
 from __future__ import annotations
 
 import atexit
+import contextlib
 import importlib.util
 import json
 import os
@@ -165,10 +166,8 @@ def _driver_key(driver: Driver) -> str:
         stamp = f"{status.st_size} {status.st_mtime_ns}"
     except OSError:
         stamp = ""  # a bare name, which the linker resolves
-        try:
+        with contextlib.suppress(OSError):
             stamp = str(os.stat(driver.found_in).st_mtime_ns)
-        except OSError:
-            pass
     return FileCache.key("driver", driver.library, stamp)
 
 
