@@ -11,12 +11,12 @@ from __future__ import annotations
 from lazytorch.codegen import ctypes
 from lazytorch.codegen.contract_body import TiledContractBody
 from lazytorch.codegen.contract_form import Form
-from lazytorch.codegen.contract_pack import panel_pitch
 from lazytorch.codegen.contract_stage import Stager
+from lazytorch.codegen.contract_tile import RegisterTileWriter
 from lazytorch.codegen.contract_tiling import Tiling
 from lazytorch.codegen.emitter import Emitter
 from lazytorch.ir import expression as ex
-from lazytorch.ir.index import Axis, Index
+from lazytorch.ir.index import Axis
 from lazytorch.ir.kernel import extent
 
 _UNSIGNED = {"int": "uint", "long": "ulong"}
@@ -177,111 +177,10 @@ class _Renderer:
         accumulators = [(i, j) for i in range(panels.mr) for j in range(tiling.nv)]
         names = ", ".join(f"c{i}_{j} = 0" for i, j in accumulators)
         emitter.line(f"{self.vector_type} {names};")
-        offsets, space = self._scalar_pointer()
-        emitter.line(
-            f"__local const {self.sum_type} *restrict right0 = {self.stage_name} + "
-            f"{tiling.tile_place('v0')};"
-        )
-        self._loops(offsets, space)
+        RegisterTileWriter(
+            self.form, tiling, emitter, self.stager, self.sum_type, self.stage_name, self.box_name
+        ).write()
         self._finish(accumulators)
-
-    def _scalar_pointer(self) -> tuple[list[int], str]:
-        """Declare ``left0`` at the tile's first row and summed position; the rows' offsets."""
-        emitter, panels = self.emitter, self.panels
-        if self.tiling.scalar_windows:
-            base, offsets = self.stager.box_rows()
-            emitter.line(
-                f"__local const {self.sum_type} *restrict left0 = {self.box_name} + {base};"
-            )
-            return offsets, "__local"
-        number, index, _ = self.form.scalar.data
-        emitter.open()
-        for axis in (*panels.inner, *self.blocks.inner):
-            emitter.name_axis(axis, "0")
-        if panels.axis is not None:
-            emitter.name_axis(panels.axis, "start")
-        if self.blocks.axis is not None:
-            emitter.name_axis(self.blocks.axis, "chunk0")
-        text = emitter.index(index)
-        emitter.scopes.pop()
-        if self.tiling.packed_panels:
-            pitch = panel_pitch(self.form.summed_count, panels.mr, self.tiling.width)
-            text += f" + panel * {pitch}"
-        emitter.line(
-            f"__global const {self.sum_type} *restrict left0 = (__global const {self.sum_type} *)"
-            f"{emitter.names(number)} + {text};"
-        )
-        if self.tiling.packed_panels:
-            return list(range(panels.mr)), "__global"
-        return self._row_offsets(index), "__global"
-
-    def _row_offsets(self, index: Index) -> list[int]:
-        offsets = [0]
-        for axis in self.panels.inner:
-            step = index.coefficient(axis) or 0
-            offsets = [at + step * position for at in offsets for position in range(axis.size)]
-        if self.panels.axis is None:
-            return offsets
-        step = index.coefficient(self.panels.axis) or 0
-        return [step * position + at for position in range(self.panels.chunk) for at in offsets]
-
-    def _loops(self, offsets: list[int], space: str) -> None:
-        """The loops over one block of the sum, around the multiply-adds."""
-        loops, taps = self._summed_loops()
-        opened = []
-        for depth, (count, scalar_step, vector_step) in enumerate(loops):
-            self.emitter.open()
-            opened.append((depth, count, scalar_step, vector_step))
-            self.emitter.line(
-                f"{space} const {self.sum_type} *restrict left{depth + 1} = left{depth};"
-            )
-            self.emitter.line(
-                f"__local const {self.sum_type} *restrict right{depth + 1} = right{depth};"
-            )
-        depth = len(loops)
-        for scalar_tap, vector_tap in taps:
-            self._multiply(offsets, f"left{depth}", f"right{depth}", scalar_tap, vector_tap)
-        for depth, count, scalar_step, vector_step in reversed(opened):
-            self.emitter.line(f"left{depth} += {scalar_step}; right{depth} += {vector_step};")
-            self.emitter.close(f"for (int k{depth} = 0; k{depth} < {count}; k{depth}++) {{")
-
-    def _summed_loops(self) -> tuple[list[tuple[str, int, int]], list[tuple[int, int]]]:
-        """((count, scalar step, vector step) of each loop, offsets of the unrolled taps)."""
-        blocks, tiling = self.blocks, self.tiling
-        scalar = self.stager.scalar_steps()
-        vector = self.stager.vector_steps()
-        loops: list[tuple[str, int, int]] = []
-        if blocks.axis is not None:
-            loops.append(("chunk", scalar[blocks.axis], vector[blocks.axis]))
-        if tiling.vector_windows:
-            return loops, self.stager.window_taps(scalar)
-        for axis in blocks.inner:
-            loop = (str(axis.size), scalar[axis], vector[axis])
-            if (
-                loops
-                and loops[-1][1] == axis.size * loop[1]
-                and loops[-1][2] == axis.size * loop[2]
-            ):
-                loops[-1] = (f"{loops[-1][0]} * {axis.size}", loop[1], loop[2])
-            else:
-                loops.append(loop)
-        return loops, [(0, 0)]
-
-    def _multiply(
-        self, offsets: list[int], a: str, b: str, scalar_tap: int, vector_tap: int
-    ) -> None:
-        width, line, vector = self.tiling.width, self.emitter.line, self.vector_type
-        floating = self.form.accumulate.kind == "f"
-        line("{")
-        for j, at in enumerate(self.tiling.vector_offsets()):
-            line(f"  const {vector} w{j} = vload{width}(0, {b} + {vector_tap + at});")
-        for i, offset in enumerate(offsets):
-            terms = [f"const {vector} s = ({vector})({a}[{offset + scalar_tap}]);"]
-            for j in range(self.tiling.nv):
-                c = f"c{i}_{j}"
-                terms.append(f"{c} = fma(s, w{j}, {c});" if floating else f"{c} += s * w{j};")
-            line(f"  {{ {' '.join(terms)} }}")
-        line("}")
 
     # Results ------------------------------------------------------------------------------------
 

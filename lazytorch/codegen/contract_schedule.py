@@ -27,7 +27,7 @@ from lazytorch.ir.index import Axis
 from lazytorch.ir.kernel import extent
 
 # Cycles that staging one vector of the vector operand takes, by the way it is read.
-STAGE_COPY, STAGE_TRANSPOSE, STAGE_GATHER = 3.0, 8.0, 70.0
+STAGE_COPY, STAGE_TRANSPOSE, STAGE_GATHER = 10.0, 14.0, 70.0
 # Cycles to read one element of the scalar operand from beyond L2, mostly hidden.
 SCALAR_READ = 0.15
 # Cycles to store a finished vector, and to start a work-item.
@@ -169,9 +169,12 @@ def _stage_cycles(form: Form, blocks: Blocks, pitch: int, width: int) -> float:
 
 
 def choose_blocks(summed: tuple[Axis, ...], wish: Wish, nv: int) -> Blocks:
-    """Blocks so long that one register tile's part of the staged operand stays in L1."""
+    """Blocks so long that one register tile's part of the staged operand stays in L2.
+
+    It is read in order, so L2 keeps up; blocks for L1 would pass over the sums more often.
+    """
     row = nv * wish.width * wish.itemsize
-    longest = max(32, min(512, wish.l1_bytes * 2 // 3 // row, wish.local_bytes // 2 // row))
+    longest = max(32, min(512, wish.l2_bytes // 4 // row, wish.local_bytes // 2 // row))
     inner: tuple[Axis, ...] = ()
     left = list(summed)
     while left and extent((left[-1], *inner)) <= longest:

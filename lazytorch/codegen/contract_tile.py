@@ -1,0 +1,208 @@
+"""The loops of one register tile: the multiply-adds over one block of the sum, as OpenCL C.
+
+The scalar operand is broadcast from its array, its packed panels or its staged box; the vector
+operand is read from the staged part. Knows layouts; must not know what becomes of the sums.
+"""
+
+from __future__ import annotations
+
+from lazytorch.codegen.contract_form import Form
+from lazytorch.codegen.contract_pack import panel_pitch
+from lazytorch.codegen.contract_stage import Stager
+from lazytorch.codegen.contract_tiling import Tiling
+from lazytorch.codegen.emitter import Emitter
+from lazytorch.ir.index import Index
+
+# Steps of the sum written out in a row: a loop's own instructions take the place of loads.
+UNROLLED = 4
+# More registers than this times the steps written out make drivers spill.
+MOST_UNROLLED = 24
+_FETCH = """#if defined(__has_builtin)
+#if __has_builtin(__builtin_prefetch)
+#define lt_fetch(place) __builtin_prefetch(place)
+#endif
+#endif
+#ifndef lt_fetch
+#define lt_fetch(place) prefetch(place, (size_t)1)
+#endif"""
+
+
+class RegisterTileWriter:
+    """Writes the loops; the accumulators ``c<row>_<vector>`` are declared already."""
+
+    def __init__(
+        self,
+        form: Form,
+        tiling: Tiling,
+        emitter: Emitter,
+        stager: Stager,
+        sum_type: str,
+        stage_name: str,
+        box_name: str,
+    ) -> None:
+        self.form = form
+        self.tiling = tiling
+        self.emitter = emitter
+        self.stager = stager
+        self.sum_type = sum_type
+        self.vector_type = f"{sum_type}{tiling.width}"
+        self.stage_name = stage_name
+        self.box_name = box_name
+        self.blocks = tiling.blocks
+        self.panels = tiling.panels
+
+    def write(self) -> None:
+        """Declare the operands' pointers and add the block's products to the accumulators."""
+        offsets, space = self._scalar_pointer()
+        self.emitter.line(
+            f"__local const {self.sum_type} *restrict right0 = {self.stage_name} + "
+            f"{self.tiling.tile_place('v0')};"
+        )
+        self._loops(offsets, space)
+
+    def _scalar_pointer(self) -> tuple[list[int], str]:
+        """Declare ``left0`` at the tile's first row and summed position; the rows' offsets."""
+        emitter, panels = self.emitter, self.panels
+        if self.tiling.scalar_windows:
+            base, offsets = self.stager.box_rows()
+            emitter.line(
+                f"__local const {self.sum_type} *restrict left0 = {self.box_name} + {base};"
+            )
+            return offsets, "__local"
+        number, index, _ = self.form.scalar.data
+        emitter.open()
+        for axis in (*panels.inner, *self.blocks.inner):
+            emitter.name_axis(axis, "0")
+        if panels.axis is not None:
+            emitter.name_axis(panels.axis, "start")
+        if self.blocks.axis is not None:
+            emitter.name_axis(self.blocks.axis, "chunk0")
+        text = emitter.index(index)
+        emitter.scopes.pop()
+        if self.tiling.packed_panels:
+            pitch = panel_pitch(self.form.summed_count, panels.mr, self.tiling.width)
+            text += f" + panel * {pitch}"
+        emitter.line(
+            f"__global const {self.sum_type} *restrict left0 = (__global const {self.sum_type} *)"
+            f"{emitter.names(number)} + {text};"
+        )
+        if self.tiling.packed_panels:
+            return list(range(panels.mr)), "__global"
+        return self._row_offsets(index), "__global"
+
+    def _row_offsets(self, index: Index) -> list[int]:
+        offsets = [0]
+        for axis in self.panels.inner:
+            step = index.coefficient(axis) or 0
+            offsets = [at + step * position for at in offsets for position in range(axis.size)]
+        if self.panels.axis is None:
+            return offsets
+        step = index.coefficient(self.panels.axis) or 0
+        return [step * position + at for position in range(self.panels.chunk) for at in offsets]
+
+    def _loops(self, offsets: list[int], space: str) -> None:
+        """The loops over one block of the sum, around the multiply-adds."""
+        loops, taps = self._summed_loops()
+        opened = []
+        inner = loops.pop() if loops and self._unrolls(taps) else None
+        for depth, (count, scalar_step, vector_step) in enumerate(loops):
+            self.emitter.open()
+            opened.append((depth, count, scalar_step, vector_step))
+            self.emitter.line(
+                f"{space} const {self.sum_type} *restrict left{depth + 1} = left{depth};"
+            )
+            self.emitter.line(
+                f"__local const {self.sum_type} *restrict right{depth + 1} = right{depth};"
+            )
+        depth = len(loops)
+        if inner is not None:
+            self._unrolled(offsets, depth, *inner)
+            taps = []
+        for scalar_tap, vector_tap in taps:
+            self._multiply(offsets, f"left{depth}", f"right{depth}", scalar_tap, vector_tap)
+        for depth, count, scalar_step, vector_step in reversed(opened):
+            self.emitter.line(f"left{depth} += {scalar_step}; right{depth} += {vector_step};")
+            self.emitter.close(f"for (int k{depth} = 0; k{depth} < {count}; k{depth}++) {{")
+
+    def _unrolled(
+        self, offsets: list[int], depth: int, count: str, scalar_step: int, vector_step: int
+    ) -> None:
+        """The innermost loop, several steps at a time, and what is left one by one."""
+        emitter = self.emitter
+        left, right, counter = f"left{depth}", f"right{depth}", f"k{depth}"
+        ahead = self._rows_ahead() if scalar_step == 1 and depth == 0 else ""
+        group = 64 // self.form.accumulate.itemsize if ahead else UNROLLED
+        emitter.line(f"int {counter} = 0;")
+        emitter.open()
+        if ahead:
+            # A line of each of the next panel's rows: rows far apart escape the prefetchers.
+            emitter.helpers.setdefault("lt_fetch", _FETCH)
+            for offset in offsets:
+                emitter.line(f"lt_fetch({left} + (ahead + {offset}));")
+            emitter.open()
+        for step in range(UNROLLED):
+            self._multiply(offsets, left, right, step * scalar_step, step * vector_step)
+        emitter.line(f"{left} += {UNROLLED * scalar_step}; {right} += {UNROLLED * vector_step};")
+        if ahead:
+            emitter.close(f"for (int u = 0; u < {group}; u += {UNROLLED}) {{")
+        emitter.close(f"for (; {counter} + {group} <= {count}; {counter} += {group}) {{")
+        emitter.open()
+        self._multiply(offsets, left, right, 0, 0)
+        emitter.line(f"{left} += {scalar_step}; {right} += {vector_step};")
+        emitter.close(f"for (; {counter} < {count}; {counter}++) {{")
+
+    def _rows_ahead(self) -> str:
+        """Declare ``ahead``, from a row to the same one of the next panel, where rows are far."""
+        panels = self.panels
+        if panels.axis is None or panels.outer or self._in_panels():
+            return ""
+        step = self.form.scalar.data[1].coefficient(panels.axis) or 0
+        last = panels.axis.size - panels.chunk
+        text = f"(min(start + {panels.chunk}, {last}) - start) * {step}"
+        self.emitter.line(f"const int ahead = {text};")
+        return text
+
+    def _in_panels(self) -> bool:
+        return self.tiling.packed_panels or bool(self.tiling.scalar_windows)
+
+    def _unrolls(self, taps: list[tuple[int, int]]) -> bool:
+        tiling = self.tiling
+        return len(taps) == 1 and tiling.nv > 2 and self.panels.mr * tiling.nv <= MOST_UNROLLED
+
+    def _summed_loops(self) -> tuple[list[tuple[str, int, int]], list[tuple[int, int]]]:
+        """((count, scalar step, vector step) of each loop, offsets of the unrolled taps)."""
+        blocks, tiling = self.blocks, self.tiling
+        scalar = self.stager.scalar_steps()
+        vector = self.stager.vector_steps()
+        loops: list[tuple[str, int, int]] = []
+        if blocks.axis is not None:
+            loops.append(("chunk", scalar[blocks.axis], vector[blocks.axis]))
+        if tiling.vector_windows:
+            return loops, self.stager.window_taps(scalar)
+        for axis in blocks.inner:
+            loop = (str(axis.size), scalar[axis], vector[axis])
+            if (
+                loops
+                and loops[-1][1] == axis.size * loop[1]
+                and loops[-1][2] == axis.size * loop[2]
+            ):
+                loops[-1] = (f"{loops[-1][0]} * {axis.size}", loop[1], loop[2])
+            else:
+                loops.append(loop)
+        return loops, [(0, 0)]
+
+    def _multiply(
+        self, offsets: list[int], a: str, b: str, scalar_tap: int, vector_tap: int
+    ) -> None:
+        width, line, vector = self.tiling.width, self.emitter.line, self.vector_type
+        floating = self.form.accumulate.kind == "f"
+        line("{")
+        for j, at in enumerate(self.tiling.vector_offsets()):
+            line(f"  const {vector} w{j} = vload{width}(0, {b} + {vector_tap + at});")
+        for i, offset in enumerate(offsets):
+            terms = [f"const {vector} s = ({vector})({a}[{offset + scalar_tap}]);"]
+            for j in range(self.tiling.nv):
+                c = f"c{i}_{j}"
+                terms.append(f"{c} = fma(s, w{j}, {c});" if floating else f"{c} += s * w{j};")
+            line(f"  {{ {' '.join(terms)} }}")
+        line("}")
