@@ -157,7 +157,7 @@ def test_report_is_complete_and_readable():
 def test_device_names():
     assert registry.resolve("numpy") == "numpy"
     for name in ("tpu", "opencl:x", "", "cpu:a"):
-        with pytest.raises(RuntimeError, match="nvalid device string|Expected one of cpu"):
+        with pytest.raises(RuntimeError, match=r"nvalid device string|Expected one of cpu"):
             registry.resolve(name)
     for name in ("opencl:99", "cuda:99"):
         with pytest.raises(DeviceError):

@@ -13,7 +13,8 @@ from lazytorch import runtime
 from lazytorch.errors import DeviceError
 device = runtime.get_device(os.environ["NAME"])
 kernel = device.build('''kernel void slow(global float* a, int n) { size_t i = get_global_id(0);
-  float x = a[i]; for (int j = 0; j < n; ++j) x = x * 1.0001f + 0.1f; a[i] = x; }''', ["slow"])["slow"]
+  float x = a[i]; for (int j = 0; j < n; ++j) x = x * 1.0001f + 0.1f;
+  a[i] = x; }''', ["slow"])["slow"]
 a = device.upload(np.zeros(8, np.float32))
 kernel([a, np.int32(100_000_000)], (4,), (1,))
 """
