@@ -13,7 +13,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from lazytorch.autograd.grad_mode import no_grad
+from lazytorch.autograd.rules import Rule
+from lazytorch.autograd.tape import attach
 from lazytorch.functional.composite import (
+    detached,
     padded,
     part,
     permuted,
@@ -74,19 +78,29 @@ def cut(x: Tensor, windows: Windows, fill: float) -> Tensor:
     """Every window of x (..., *extents): (..., *count, *size)."""
     rank = len(shape_of(x))
     lead = rank - len(windows.extents)
-    x = padded(x, windows.widths(rank), fill)
-    for number, (size, step, gap) in enumerate(zip(windows.size, windows.step, windows.dilation)):
-        x = windowed(x, lead + number, size, step, gap)
-    return x
+    with no_grad():
+        values = padded(detached(x), windows.widths(rank), fill)
+        for number, (size, step, gap) in enumerate(
+            zip(windows.size, windows.step, windows.dilation)
+        ):
+            values = windowed(values, lead + number, size, step, gap)
+    return attach(values, _CUT, (x,), (windows,))
 
 
 def overlay(values: Tensor, windows: Windows) -> Tensor:
     """Windows (..., *count, *size) summed where they came from: (..., *extents)."""
     dims = len(windows.extents)
     lead = len(shape_of(values)) - 2 * dims
-    for number in reversed(range(dims)):
-        values = _overlay_axis(values, lead + number, windows, number)
-    return values
+    with no_grad():
+        x = detached(values)
+        for number in reversed(range(dims)):
+            x = _overlay_axis(x, lead + number, windows, number)
+    return attach(x, _OVERLAY, (values,), (windows,))
+
+
+# Each is linear and the other's adjoint.
+_CUT = Rule("Im2ColBackward0", (lambda g, attrs: overlay(g, attrs[0]),))
+_OVERLAY = Rule("Col2ImBackward0", (lambda g, attrs: cut(g, attrs[0], 0),))
 
 
 def _overlay_axis(values: Tensor, axis: int, windows: Windows, number: int) -> Tensor:
