@@ -10,11 +10,18 @@ import importlib
 from typing import Any
 
 _PUBLIC = {
-    "grad": "backward", "Function": "function", "no_grad": "grad_mode",
-    "enable_grad": "grad_mode", "set_grad_enabled": "grad_mode", "inference_mode": "grad_mode",
-    "gradcheck": "gradcheck", "gradgradcheck": "gradcheck",
-    "set_detect_anomaly": "grad_mode", "detect_anomaly": "grad_mode",
-}  # fmt: skip
+    "grad": "flow",
+    "backward": "flow",
+    "Function": "function",
+    "gradcheck": "checking",
+    "gradgradcheck": "checking",
+    "no_grad": "grad_mode",
+    "enable_grad": "grad_mode",
+    "set_grad_enabled": "grad_mode",
+    "inference_mode": "grad_mode",
+    "set_detect_anomaly": "anomaly",
+    "detect_anomaly": "anomaly",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -77,7 +77,7 @@ class _Call:
 class Plan:
     """What to keep when gradients are wanted for one selection of the sources."""
 
-    __slots__ = ("keep", "keep_out", "keeps", "sources_only", "shapes")
+    __slots__ = ("keep", "keep_out", "keeps", "shapes", "sources_only")
 
     def __init__(self, keep: tuple[bool, ...], keep_out: bool, shapes: bool) -> None:
         self.sources_only = not keep_out and not shapes

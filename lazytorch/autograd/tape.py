@@ -13,10 +13,13 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from lazytorch import engine
+from lazytorch.autograd.anomaly import note_site
+from lazytorch.autograd.anomaly import state as anomaly
 from lazytorch.autograd.grad_mode import mode
 from lazytorch.autograd.rules import Rule
 from lazytorch.ir.definition import OpDef
 from lazytorch.tensor.attach import functions
+from lazytorch.tensor.recorder import own_value
 from lazytorch.tensor.storage import Storage, dtype_of, node_of, shape_of, storage_of
 from lazytorch.tensor.tensor import Tensor, fresh
 
@@ -143,7 +146,7 @@ class AccumulateGrad(GradientFunction):
             if mode.enabled and gradient._requires_grad:
                 variable._grad = gradient
             else:
-                before = fresh(node_of(gradient), gradient._device)
+                before = fresh(own_value(node_of(gradient)), gradient._device)
                 engine.note_state(storage_of(before))
                 variable._grad = before
         elif mode.enabled:
@@ -349,6 +352,8 @@ def attach(
     keep_for(entry, rule, mask, sources, out)
     entry.attrs = attrs
     entry.extra = extra
+    if anomaly.enabled:
+        note_site(entry)
     out._grad_fn = entry
     out._requires_grad = True
     return out

@@ -14,6 +14,7 @@ from lazytorch.ops import elementwise
 from lazytorch.tensor.apply import CAST_RULE, apply, cast, to_device_node
 from lazytorch.tensor.attach import functions, public
 from lazytorch.tensor.device import as_device, device
+from lazytorch.tensor.recorder import array_of
 from lazytorch.tensor.storage import dtype_of, node_of, shape_of
 from lazytorch.tensor.tensor import Tensor, fresh
 
@@ -142,7 +143,7 @@ def view_as_dtype(input: Tensor, dtype: DType) -> Tensor:
     before = dtype_of(input)
     if before.itemsize == dtype.itemsize:
         return apply(elementwise.BITCAST, (fresh(node_of(input), input._device),), (dtype,))
-    array = np.ascontiguousarray(engine.to_array(node_of(input)))
+    array = np.ascontiguousarray(array_of(node_of(input)))
     if not array.ndim:
         raise RuntimeError(
             f"self.dim() cannot be 0 to view {before!r} as {dtype!r} (different element sizes)"
@@ -245,3 +246,9 @@ def _become(target: Tensor, view: Tensor) -> Tensor:
         target._view.base = None
     target._grad_fn, target._output_number = view._grad_fn, view._output_number
     return target
+
+
+@public(out=False)
+def is_nonzero(input: Tensor) -> bool:
+    """Whether the one value of a tensor is not zero."""
+    return bool(input)

@@ -18,6 +18,7 @@ from lazytorch.tensor.apply import cast
 from lazytorch.tensor.attach import functions, public
 from lazytorch.tensor.device import device
 from lazytorch.tensor.inplace import assign_result, copied, store
+from lazytorch.tensor.recorder import array_of
 from lazytorch.tensor.storage import (
     View,
     current_node,
@@ -210,7 +211,7 @@ def peek(input: Tensor) -> np.ndarray:
     """The values on the host, for reading only."""
     if input._storage is not None and input._storage.host_shared:
         return host_view(input)
-    return engine.to_array(node_of(input))
+    return array_of(node_of(input))
 
 
 functions.peek = peek
@@ -341,7 +342,9 @@ members.__format__ = _format
 @public(function=False)
 def realize(self: Tensor) -> Tensor:
     """Compute the value now; returns the tensor."""
-    engine.realize([node_of(self)])
+    node = node_of(self)
+    if node.op.kind != "leaf":
+        engine.realize([node])
     return self
 
 

@@ -26,7 +26,7 @@ def _load() -> None:
     for name in (*_FIRST, *found):
         if name != "namespace":
             importlib.import_module(f"lazytorch.functional.{name}")
-    for name in ("autograd.backward", "tensor.printing", "tensor.info"):
+    for name in ("autograd.flow", "tensor.printing", "tensor.info"):
         importlib.import_module(f"lazytorch.{name}")
 
 

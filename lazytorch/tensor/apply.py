@@ -11,6 +11,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from lazytorch import dtypes
+from lazytorch.autograd.anomaly import note_site
+from lazytorch.autograd.anomaly import state as anomaly
 from lazytorch.autograd.grad_mode import mode
 from lazytorch.autograd.rules import Rule
 from lazytorch.autograd.tape import _NO_EDGE, attach, edge_of, keep_for, rule_class, rule_of
@@ -230,14 +232,10 @@ def binary(
         edge = other_edge = _NO_EDGE
         if a._requires_grad:
             mask = 1
-            edge = (a._grad_fn, a._output_number)
-            if a._view is not None or edge[0] is None:
-                edge = edge_of(a)
+            edge = edge_of(a)
         if other is b and b._requires_grad:
             mask += 2
-            other_edge = (b._grad_fn, b._output_number)
-            if b._view is not None or other_edge[0] is None:
-                other_edge = edge_of(b)
+            other_edge = edge_of(b)
         entry = cls()
         entry.edges = (edge, other_edge)
         entry.sequence = next_sequence()
@@ -255,6 +253,8 @@ def binary(
             )
         else:
             keep_for(entry, rule, mask, (a, other), out)
+        if anomaly.enabled:
+            note_site(entry)
         out._grad_fn = entry
         out._requires_grad = True
         return out

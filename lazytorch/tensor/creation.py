@@ -17,7 +17,13 @@ from lazytorch.tensor import tensor as tensor_module
 from lazytorch.tensor.attach import functions, public
 from lazytorch.tensor.device import as_device, device
 from lazytorch.tensor.promotion import get_default_dtype
-from lazytorch.tensor.recorder import _python_number, record, scalar_node
+from lazytorch.tensor.recorder import (
+    _python_number,
+    array_of,
+    own_value,
+    record,
+    scalar_node,
+)
 from lazytorch.tensor.storage import dtype_of, shape_of, share_from_numpy
 from lazytorch.tensor.tensor import Tensor, fresh
 
@@ -85,7 +91,7 @@ def _holds_tensor(data: Any) -> bool:
 
 def _without_tensors(data: Any) -> Any:
     if isinstance(data, Tensor):
-        array = engine.to_array(tensor_module.node_of(data))
+        array = array_of(tensor_module.node_of(data))
         return array.item() if array.ndim == 0 else array
     if isinstance(data, (list, tuple)):
         return [_without_tensors(item) for item in data]
@@ -124,7 +130,7 @@ def tensor(
         node = Node(leaves.SCALAR, (), (), (), chosen, place.runtime, None, number)
         return wants_grad(fresh(node, place), requires_grad)
     if isinstance(data, np.ndarray):
-        array = np.array(_array_of(data, dtype), order="C")
+        array = np.ascontiguousarray(_array_of(data, dtype)).reshape(data.shape)
     else:
         array = _array_of(data, dtype)
         array = np.ascontiguousarray(array).reshape(array.shape)
@@ -204,8 +210,7 @@ def filled(shape: tuple[int, ...], value: Any, dtype: DType, place: device) -> T
     """A tensor of one number, without history."""
     node = scalar_node(value, dtype, place.runtime)
     if not shape:
-        # A node of its own: operands share constants, and a shared one must never be computed.
-        node = Node(node.op, (), node.attrs, (), dtype, node.device, None, node.buffer)
+        node = own_value(node)
     else:
         node = record(movement.EXPAND, (node,), (shape,), shape, dtype, node.device)
     return fresh(node, place)

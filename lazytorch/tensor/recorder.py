@@ -8,6 +8,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
+
 from lazytorch import config, dtypes, engine
 from lazytorch.dtypes import DType
 from lazytorch.ir.definition import OpDef, Shape
@@ -69,6 +71,24 @@ def scalar_node(value: Any, dtype: DType, device: str) -> Node:
             _constants[key] = node
         return node
     return Node(leaves.SCALAR, (), (), (), dtype, device, None, _python_number(value, dtype))
+
+
+def array_of(node: Node) -> np.ndarray:
+    """The value on the host, for reading only.
+
+    A constant is answered here: operands share its node, which must never be computed, for a
+    computed node is a buffer and would no longer be baked into kernels.
+    """
+    if node.op is leaves.CONSTANT:
+        return np.asarray(node.attrs[0]).astype(node.dtype.numpy)
+    return engine.to_array(node)
+
+
+def own_value(node: Node) -> Node:
+    """A node that may become a tensor's value: for a shared constant, a copy of it."""
+    if node.op is leaves.CONSTANT:
+        return Node(node.op, (), node.attrs, node.shape, node.dtype, node.device)
+    return node
 
 
 _RANGES = {

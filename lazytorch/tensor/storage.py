@@ -22,7 +22,7 @@ from lazytorch.ir.index import row_major_strides
 from lazytorch.ir.node import Node
 from lazytorch.ops import indexing, movement
 from lazytorch.ops.shapes import count
-from lazytorch.tensor.recorder import record
+from lazytorch.tensor.recorder import array_of, own_value, record
 
 
 class Storage:
@@ -202,11 +202,11 @@ def write(tensor: Any, value: Node) -> None:
             "single memory location. Please clone() the tensor before performing the operation."
         )
     if storage.host is not None and still_shared(storage):
-        np.copyto(host_view(tensor), engine.to_array(value))
+        np.copyto(host_view(tensor), array_of(value))
         storage.version += 1
         return
     if view is None:
-        storage.node = value
+        storage.node = own_value(value)
         storage.version += 1
     else:
         storage.node = put(storage.node, value, view.shape, view.strides, view.offset)
@@ -288,7 +288,7 @@ def share_with_numpy(tensor: Any) -> np.ndarray:
     storage = storage_of(tensor)
     if storage.host is None or not still_shared(storage):
         # The node may have other readers, who must not see later writes: a memory of our own.
-        memory = np.array(engine.to_array(storage.node), order="C")
+        memory = np.array(array_of(storage.node), order="C")
         storage.node = engine.leaf_from_array(memory, storage.node.device, share=True)
         export = _Export(memory)
         storage.host = memory

@@ -320,3 +320,71 @@ def test_function_counts_its_gradients() -> None:
 
     with pytest.raises(RuntimeError, match="incorrect number of gradients"):
         Wrong.apply(leaf(1.0), leaf(2.0)).sum().backward()
+
+
+# Checking ----------------------------------------------------------------------------
+
+DOUBLE = {"dtype": torch.float64, "requires_grad": True}
+SMOOTH = {
+    "mul": lambda x, y: x * y,
+    "div": lambda x, y: x / (y * y + 1),
+    "pow": lambda x, y: (x * x + 1) ** y,
+    "matmul": lambda x, y: x @ y.t(),
+    "var": lambda x, y: x.var(0) + y.std(1, keepdim=True).sum(),
+    "norm": lambda x, y: (x + y).norm(),
+    "prod": lambda x, y: x.prod(1) * y.sum(),
+    "cumprod": lambda x, y: x.cumprod(1) + y,
+    "cumsum": lambda x, y: x.cumsum(0) * y,
+    "logsumexp": lambda x, y: (x * y).logsumexp(1),
+    "index": lambda x, y: x[[0, 1, 1]] * y[:, 1:][0],
+    "view": lambda x, y: (x.t()[1:] * 2).reshape(-1) * y.reshape(-1)[:4],
+    "sigmoid": lambda x, y: x.sigmoid() * y.tanh(),
+    "atan2": lambda x, y: x.atan2(y),
+    "max": lambda x, y: x.max(1)[0] + y.amax(0).sum(),
+    "cat": lambda x, y: torch.cat([x, y * x]).tril(),
+    "where": lambda x, y: torch.where(x > 0, x * y, y.exp()),
+    "scatter": lambda x, y: x.scatter_add(1, torch.tensor([[0, 0, 1], [2, 2, 2]]), y * y),
+    "einsum": lambda x, y: torch.einsum("ij,kj->ik", x, y),
+}
+
+
+@pytest.mark.parametrize("name", SMOOTH)
+def test_gradients_against_finite_differences(name: str) -> None:
+    values = np.random.default_rng(3).standard_normal((2, 2, 3))
+    x, y = (torch.tensor(value, **DOUBLE) for value in values)
+    assert torch.autograd.gradcheck(SMOOTH[name], (x, y))
+    assert torch.autograd.gradgradcheck(SMOOTH[name], (x, y))
+
+
+def test_gradcheck_finds_a_wrong_gradient() -> None:
+    class Wrong(Function):
+        @staticmethod
+        def forward(ctx: Any, x: Any) -> Any:
+            return x * 2
+
+        @staticmethod
+        def backward(ctx: Any, g: Any) -> Any:
+            return g * 3
+
+    x = torch.ones(2, **DOUBLE)
+    assert not torch.autograd.gradcheck(Wrong.apply, (x,), raise_exception=False)
+
+
+def test_anomaly_detection_names_the_line() -> None:
+    x = torch.zeros(1, requires_grad=True)
+    with torch.autograd.detect_anomaly():
+        y = (x.sqrt() * 0).sum()
+        with pytest.raises(RuntimeError, match=r"SqrtBackward0' recorded at .*test_tape.py:\d+"):
+            y.backward()
+
+
+def test_everything_is_computed_at_once_when_asked() -> None:
+    from lazytorch.tensor import recorder
+    from lazytorch.tensor.storage import node_of
+
+    recorder.set_eager(True)
+    try:
+        x = torch.ones(3) * 2.5
+        assert node_of(x).buffer is not None
+    finally:
+        recorder.set_eager(False)

@@ -12,6 +12,8 @@ from heapq import heappop, heappush
 from typing import Any
 
 from lazytorch import engine
+from lazytorch.autograd.anomaly import check, explain
+from lazytorch.autograd.anomaly import state as anomaly
 from lazytorch.autograd.grad_mode import mode
 from lazytorch.autograd.tape import AccumulateGrad, edge_of
 from lazytorch.tensor.apply import cast
@@ -131,7 +133,8 @@ def _visit(
         if accumulate:
             _accumulate(entry, received)
         return
-    results = entry.run(received, needs)
+    run = _checked_run if anomaly.enabled else entry.__class__.run
+    results = run(entry, received, needs)
     if entry.post_hooks is not None:
         for hook in list(entry.post_hooks.values()):
             changed = hook(results, tuple(received))
@@ -140,6 +143,17 @@ def _visit(
     for edge, needed, gradient in zip(edges, needs, results):
         if needed and gradient is not None:
             _deliver(edge[0], edge[1], _fitted(edge, gradient), waiting, heap)
+
+
+def _checked_run(entry: Any, received: list[Any], needs: tuple[bool, ...]) -> tuple[Any, ...]:
+    """Run an entry and look at what it made."""
+    try:
+        results: tuple[Any, ...] = entry.run(received, needs)
+    except RuntimeError as error:
+        raise RuntimeError(f"{error} (in {entry.name()}{explain(entry)})") from error
+    if anomaly.check_nan:
+        check(entry, results, functions.peek)
+    return results
 
 
 def _fitted(edge: tuple[Any, int], gradient: Tensor) -> Tensor:
