@@ -336,7 +336,7 @@ SMOOTH = {
     "cumprod": lambda x, y: x.cumprod(1) + y,
     "cumsum": lambda x, y: x.cumsum(0) * y,
     "logsumexp": lambda x, y: (x * y).logsumexp(1),
-    "index": lambda x, y: x[[0, 1, 1]] * y[:, 1:][0],
+    "index": lambda x, y: x[[0, 1, 1]][:, 1:] * y[:, 1:][0],
     "view": lambda x, y: (x.t()[1:] * 2).reshape(-1) * y.reshape(-1)[:4],
     "sigmoid": lambda x, y: x.sigmoid() * y.tanh(),
     "atan2": lambda x, y: x.atan2(y),
