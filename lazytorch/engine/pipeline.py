@@ -169,6 +169,8 @@ def target_of(device: Device) -> Target:
         family=config.get("SCHEDULE_FAMILY") or facts.family,
         vector_width=width,
         compute_units=max(1, facts.compute_units),
+        l1_bytes=facts.l1_bytes or Target.l1_bytes,
+        l2_bytes=facts.l2_bytes or Target.l2_bytes,
         max_work_group_size=facts.max_work_group_size,
         local_memory=facts.local_memory,
         fp16=facts.fp16,

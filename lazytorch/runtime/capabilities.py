@@ -10,7 +10,7 @@ from typing import Any
 from lazytorch import config
 from lazytorch.runtime.device import Capabilities
 from lazytorch.runtime.discovery import Candidate
-from lazytorch.runtime.host import host_memory
+from lazytorch.runtime.host import cache_sizes, host_memory
 
 
 def read_capabilities(cl: Any, candidate: Candidate, masked: tuple[str, ...]) -> Capabilities:
@@ -20,6 +20,7 @@ def read_capabilities(cl: Any, candidate: Candidate, masked: tuple[str, ...]) ->
     is_cpu = candidate.family == "cpu"
     zero_copy = is_cpu and "zero_copy" not in masked
     memory = host_memory() if zero_copy else device.global_mem_size
+    l1_bytes, l2_bytes = cache_sizes() if is_cpu else (0, 0)
     return Capabilities(
         name=candidate.device_name,
         vendor=device.vendor.strip(),
@@ -41,6 +42,9 @@ def read_capabilities(cl: Any, candidate: Candidate, masked: tuple[str, ...]) ->
         subgroups="subgroups" not in masked
         and any(name.startswith(("cl_khr_subgroups", "cl_intel_subgroups")) for name in extensions),
         local_memory_is_real=device.local_mem_type == cl.device_local_mem_type.LOCAL,
+        l1_bytes=l1_bytes,
+        # The driver's answer may be any level's; it is taken where nothing better is known.
+        l2_bytes=l2_bytes or int(device.global_mem_cache_size or 0),
         masked=masked,
     )
 

@@ -48,6 +48,8 @@ class Capabilities:
     int64: bool = True
     subgroups: bool = False
     local_memory_is_real: bool = False
+    l1_bytes: int = 0
+    l2_bytes: int = 0
     masked: tuple[str, ...] = ()
 
 

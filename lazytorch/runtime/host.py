@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 Array = np.ndarray[Any, Any]
+_CACHE_FILES = ("level", "type", "size")
 
 
 def aligned_host_memory(nbytes: int, alignment: int) -> Array:
@@ -51,3 +52,23 @@ def host_memory() -> int:
         except (OSError, ValueError):
             continue  # "max", or another kind of system
     return total
+
+
+def cache_sizes() -> tuple[int, int]:
+    """Bytes of one core's first-level data cache and second-level cache; 0 where unknown."""
+    found = {1: 0, 2: 0}
+    for number in range(8):
+        folder = f"/sys/devices/system/cpu/cpu0/cache/index{number}"
+        try:
+            level, kind, size = (_first_line(f"{folder}/{name}") for name in _CACHE_FILES)
+            if int(level) in found and kind != "Instruction":
+                unit = {"K": 1 << 10, "M": 1 << 20}.get(size[-1:], 1)
+                found[int(level)] = int(size.rstrip("KM")) * unit
+        except (OSError, ValueError):
+            continue  # fewer caches, or another kind of system
+    return found[1], found[2]
+
+
+def _first_line(path: str) -> str:
+    with open(path, encoding="ascii") as file:
+        return file.readline().strip()
