@@ -54,6 +54,7 @@ from lazytorch.nn.convolution import (
     ConvTranspose2d,
     ConvTranspose3d,
 )
+from lazytorch.nn.distance import CosineSimilarity, PairwiseDistance
 from lazytorch.nn.dropout import (
     AlphaDropout,
     Dropout,
@@ -62,7 +63,7 @@ from lazytorch.nn.dropout import (
     Dropout3d,
     FeatureAlphaDropout,
 )
-from lazytorch.nn.embedding import Embedding
+from lazytorch.nn.embedding import Embedding, EmbeddingBag
 from lazytorch.nn.flatten import Flatten, Unflatten
 from lazytorch.nn.linear import Bilinear, Identity, Linear
 from lazytorch.nn.loss import (
@@ -90,6 +91,23 @@ from lazytorch.nn.loss import (
 )
 from lazytorch.nn.module import Module
 from lazytorch.nn.normalization import GroupNorm, LayerNorm, LocalResponseNorm, RMSNorm
+from lazytorch.nn.padding import (
+    CircularPad1d,
+    CircularPad2d,
+    CircularPad3d,
+    ConstantPad1d,
+    ConstantPad2d,
+    ConstantPad3d,
+    ReflectionPad1d,
+    ReflectionPad2d,
+    ReflectionPad3d,
+    ReplicationPad1d,
+    ReplicationPad2d,
+    ReplicationPad3d,
+    ZeroPad1d,
+    ZeroPad2d,
+    ZeroPad3d,
+)
 from lazytorch.nn.parameter import Buffer, Parameter
 from lazytorch.nn.parameter_container import ParameterDict, ParameterList
 from lazytorch.nn.pooling import (
@@ -108,6 +126,16 @@ from lazytorch.nn.pooling import (
     MaxPool1d,
     MaxPool2d,
     MaxPool3d,
+)
+from lazytorch.nn.vision import (
+    ChannelShuffle,
+    Fold,
+    PixelShuffle,
+    PixelUnshuffle,
+    Unfold,
+    Upsample,
+    UpsamplingBilinear2d,
+    UpsamplingNearest2d,
 )
 
 __all__ = [
@@ -134,6 +162,13 @@ __all__ = [
     "Bilinear",
     "Buffer",
     "CTCLoss",
+    "ChannelShuffle",
+    "CircularPad1d",
+    "CircularPad2d",
+    "CircularPad3d",
+    "ConstantPad1d",
+    "ConstantPad2d",
+    "ConstantPad3d",
     "Conv1d",
     "Conv2d",
     "Conv3d",
@@ -141,14 +176,17 @@ __all__ = [
     "ConvTranspose2d",
     "ConvTranspose3d",
     "CosineEmbeddingLoss",
+    "CosineSimilarity",
     "CrossEntropyLoss",
     "Dropout",
     "Dropout1d",
     "Dropout2d",
     "Dropout3d",
     "Embedding",
+    "EmbeddingBag",
     "FeatureAlphaDropout",
     "Flatten",
+    "Fold",
     "GaussianNLLLoss",
     "GroupNorm",
     "Hardshrink",
@@ -186,14 +224,23 @@ __all__ = [
     "MultiMarginLoss",
     "NLLLoss",
     "PReLU",
+    "PairwiseDistance",
     "Parameter",
     "ParameterDict",
     "ParameterList",
+    "PixelShuffle",
+    "PixelUnshuffle",
     "PoissonNLLLoss",
     "RMSNorm",
     "RReLU",
     "ReLU",
     "ReLU6",
+    "ReflectionPad1d",
+    "ReflectionPad2d",
+    "ReflectionPad3d",
+    "ReplicationPad1d",
+    "ReplicationPad2d",
+    "ReplicationPad3d",
     "Sequential",
     "SiLU",
     "Sigmoid",
@@ -211,6 +258,13 @@ __all__ = [
     "TripletMarginLoss",
     "TripletMarginWithDistanceLoss",
     "Unflatten",
+    "Unfold",
+    "Upsample",
+    "UpsamplingBilinear2d",
+    "UpsamplingNearest2d",
+    "ZeroPad1d",
+    "ZeroPad2d",
+    "ZeroPad3d",
     "functional",
     "init",
     "utils",

@@ -1,4 +1,4 @@
-"""Embedding: rows of a table looked up by index."""
+"""Embedding and EmbeddingBag: rows of a table looked up by index, and their sums."""
 
 from __future__ import annotations
 
@@ -39,11 +39,7 @@ class Embedding(Module):
         dtype: Any = None,
     ) -> None:
         super().__init__()
-        if sparse:
-            raise NotImplementedError(
-                "sparse=True needs sparse gradients, which lazytorch does not have; "
-                "leave sparse=False: gradients are dense and give the same values"
-            )
+        _refuse_sparse(sparse)
         self.num_embeddings = num_embeddings
         self.embedding_dim = embedding_dim
         self.padding_idx = _checked_padding_idx(padding_idx, num_embeddings)
@@ -56,18 +52,11 @@ class Embedding(Module):
             self.weight = Parameter(table, requires_grad=not _freeze)
             self.reset_parameters()
         else:
-            if tuple(_weight.shape) != (num_embeddings, embedding_dim):
-                raise AssertionError(
-                    "Shape of weight does not match num_embeddings and embedding_dim: got "
-                    f"{tuple(_weight.shape)}, expected {(num_embeddings, embedding_dim)}"
-                )
+            _check_table(_weight, num_embeddings, embedding_dim)
             self.weight = Parameter(_weight, requires_grad=not _freeze)
 
     def reset_parameters(self) -> None:
-        init.normal_(self.weight)
-        if self.padding_idx is not None:
-            with no_grad():
-                self.weight[self.padding_idx].fill_(0)
+        _reset(self.weight, self.padding_idx)
 
     def forward(self, input: Tensor) -> Tensor:
         return F.embedding(
@@ -106,6 +95,120 @@ class Embedding(Module):
             rows, columns, padding_idx, max_norm, norm_type, scale_grad_by_freq, sparse,
             _weight=embeddings, _freeze=freeze,
         )  # fmt: skip
+
+
+class EmbeddingBag(Module):
+    """Sums, means or maxima of the rows of each bag of indices.
+
+    The input is (bags, length), or 1-d with ``offsets`` saying where each bag begins.
+    ``per_sample_weights`` (mode ``sum`` only) scale the rows. ``sparse=True`` is refused.
+    """
+
+    def __init__(
+        self,
+        num_embeddings: int,
+        embedding_dim: int,
+        max_norm: float | None = None,
+        norm_type: float = 2.0,
+        scale_grad_by_freq: bool = False,
+        mode: str = "mean",
+        sparse: bool = False,
+        _weight: Tensor | None = None,
+        include_last_offset: bool = False,
+        padding_idx: int | None = None,
+        device: Any = None,
+        dtype: Any = None,
+    ) -> None:
+        super().__init__()
+        _refuse_sparse(sparse)
+        self.num_embeddings = num_embeddings
+        self.embedding_dim = embedding_dim
+        self.max_norm = max_norm
+        self.norm_type = norm_type
+        self.scale_grad_by_freq = scale_grad_by_freq
+        self.mode = mode
+        self.sparse = sparse
+        self.include_last_offset = include_last_offset
+        self.padding_idx = _checked_padding_idx(padding_idx, num_embeddings)
+        if _weight is None:
+            table = torch.empty((num_embeddings, embedding_dim), device=device, dtype=dtype)
+            self.weight = Parameter(table)
+            self.reset_parameters()
+        else:
+            _check_table(_weight, num_embeddings, embedding_dim)
+            self.weight = Parameter(_weight)
+
+    def reset_parameters(self) -> None:
+        _reset(self.weight, self.padding_idx)
+
+    def forward(
+        self, input: Tensor, offsets: Tensor | None = None, per_sample_weights: Any = None
+    ) -> Tensor:
+        return F.embedding_bag(
+            input, self.weight, offsets, self.max_norm, self.norm_type, self.scale_grad_by_freq,
+            self.mode, self.sparse, per_sample_weights, self.include_last_offset,
+            self.padding_idx,
+        )  # fmt: skip
+
+    def extra_repr(self) -> str:
+        text = f"{self.num_embeddings}, {self.embedding_dim}"
+        if self.max_norm is not None:
+            text += f", max_norm={self.max_norm}"
+        if self.norm_type != 2:
+            text += f", norm_type={self.norm_type}"
+        if self.scale_grad_by_freq is not False:
+            text += f", scale_grad_by_freq={self.scale_grad_by_freq}"
+        text += f", mode={self.mode!r}"
+        if self.padding_idx is not None:
+            text += f", padding_idx={self.padding_idx}"
+        return text
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        embeddings: Tensor,
+        freeze: bool = True,
+        max_norm: float | None = None,
+        norm_type: float = 2.0,
+        scale_grad_by_freq: bool = False,
+        mode: str = "mean",
+        sparse: bool = False,
+        include_last_offset: bool = False,
+        padding_idx: int | None = None,
+    ) -> EmbeddingBag:
+        """An EmbeddingBag over a given (num_embeddings, embedding_dim) table."""
+        if embeddings.dim() != 2:
+            raise AssertionError("Embeddings parameter is expected to be 2-dimensional")
+        rows, columns = embeddings.shape
+        made = cls(
+            rows, columns, max_norm, norm_type, scale_grad_by_freq, mode, sparse, embeddings,
+            include_last_offset, padding_idx,
+        )  # fmt: skip
+        made.weight.requires_grad_(not freeze)
+        return made
+
+
+def _refuse_sparse(sparse: bool) -> None:
+    if sparse:
+        raise NotImplementedError(
+            "sparse=True needs sparse gradients, which lazytorch does not have; "
+            "leave sparse=False: gradients are dense and give the same values"
+        )
+
+
+def _check_table(table: Tensor, rows: int, columns: int) -> None:
+    if tuple(table.shape) != (rows, columns):
+        raise AssertionError(
+            "Shape of weight does not match num_embeddings and embedding_dim: got "
+            f"{tuple(table.shape)}, expected {(rows, columns)}"
+        )
+
+
+def _reset(table: Any, padding_idx: int | None) -> None:
+    init.normal_(table)
+    if padding_idx is not None:
+        with no_grad():
+            table[padding_idx].fill_(0)
 
 
 def _checked_padding_idx(padding_idx: int | None, num_embeddings: int) -> int | None:
