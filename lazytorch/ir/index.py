@@ -174,6 +174,10 @@ class Index:
         quotient, rest = self._split(divisor)
         if rest.low >= 0 and rest.high < divisor:
             return quotient
+        digits = _digits(rest, divisor)
+        if digits is not None:
+            unit, upper, _ = digits
+            return quotient + upper // (divisor // unit)
         return quotient + _quotient(rest, divisor)
 
     def __mod__(self, divisor: int) -> Index:
@@ -185,6 +189,10 @@ class Index:
         common = _common_factor(rest, divisor)
         if common > 1:
             return (_divide_exactly(rest, common) % (divisor // common)) * common
+        digits = _digits(rest, divisor)
+        if digits is not None:
+            unit, upper, lower = digits
+            return (upper % (divisor // unit)) * unit + lower
         if len(rest.terms) == 1 and rest.constant == 0:
             atom, factor = rest.terms[0]
             if factor == 1 and isinstance(atom, Remainder) and atom.divisor % divisor == 0:
@@ -290,6 +298,35 @@ def _divide_exactly(index: Index, divisor: int) -> Index:
     return Index(
         tuple((atom, factor // divisor) for atom, factor in index.terms), index.constant // divisor
     )
+
+
+def _digits(rest: Index, divisor: int) -> tuple[int, Index, Index] | None:
+    """(unit, upper, lower) with rest = unit * upper + lower, 0 <= lower < unit, and unit a
+    divisor of ``divisor``: a position whose lower digits neither quotient nor remainder mix with
+    the upper ones. ``None`` when there is no such unit.
+
+    >>> x, y = of_atom(Axis(8)), of_atom(Axis(28))
+    >>> (x * 28 + y + 28) // 56 == (x + 1) // 2
+    True
+    """
+    units = {gcd(factor, divisor) for _, factor in rest.terms}
+    for unit in sorted(units, reverse=True):
+        if unit in (1, divisor):
+            continue
+        low = high = 0
+        for atom, factor in rest.terms:
+            if factor % unit:
+                low += factor * (atom.low if factor > 0 else atom.high)
+                high += factor * (atom.high if factor > 0 else atom.low)
+        carry = (low + rest.constant) // unit
+        offset = rest.constant - carry * unit
+        if high + offset < unit:
+            upper = Index(
+                tuple((a, factor // unit) for a, factor in rest.terms if factor % unit == 0), carry
+            )
+            lower = Index(tuple((a, factor) for a, factor in rest.terms if factor % unit), offset)
+            return unit, upper, lower
+    return None
 
 
 def _quotient(rest: Index, divisor: int) -> Index:

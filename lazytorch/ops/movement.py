@@ -58,10 +58,48 @@ def _reshape_infer(shapes: Shapes, types: Types, attrs: Attrs) -> tuple[Shape, D
     return _same_dtype(attrs[0], types)
 
 
+def _aligned(first: Sequence[int], second: Sequence[int]) -> list[tuple[int, int]]:
+    """Where runs of axes with equal products end in two shapes of one size without ones.
+
+    >>> _aligned((4, 6, 5), (4, 2, 3, 5))
+    [(1, 1), (2, 3), (3, 4)]
+    """
+    ends: list[tuple[int, int]] = []
+    i = j = 0
+    while i < len(first):
+        left, right = first[i], second[j]
+        i, j = i + 1, j + 1
+        while left != right:
+            if left < right:
+                left *= first[i]
+                i += 1
+            else:
+                right *= second[j]
+                j += 1
+        ends.append((i, j))
+    return ends
+
+
 def _reshape_route(
     attrs: Attrs, shape: Shape, sources: Shapes, index: tuple[Index, ...]
 ) -> tuple[Route, ...]:
-    return (Route(0, unflatten(flatten(index, shape), sources[0])),)
+    source = sources[0]
+    result = [of_int(0)] * len(source)
+    if 0 in shape:
+        return (Route(0, tuple(result)),)
+    # Axes that correspond are translated by themselves: a position that a guard keeps from
+    # being used may lie outside its axis, and must not be carried into the axes before it.
+    inner = [axis for axis, extent in enumerate(source) if extent != 1]
+    outer = [axis for axis, extent in enumerate(shape) if extent != 1]
+    i = j = 0
+    for end_i, end_j in _aligned([source[a] for a in inner], [shape[a] for a in outer]):
+        taken = outer[j:end_j]
+        position = flatten(tuple(index[a] for a in taken), tuple(shape[a] for a in taken))
+        into = inner[i:end_i]
+        for axis, part in zip(into, unflatten(position, tuple(source[a] for a in into))):
+            result[axis] = part
+        i, j = end_i, end_j
+    return (Route(0, tuple(result)),)
 
 
 RESHAPE = register(
