@@ -1,8 +1,10 @@
-"""The small example runs on the default device and on NumPy; CI runs the large one."""
+"""The examples as a stranger runs them: in a process of their own."""
 
 from __future__ import annotations
 
 import os
+import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -12,18 +14,62 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 
-def run(script: str, *arguments: str, cwd: Path, device: str = "") -> str:
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    if device:
-        environment["LAZYTORCH_DEVICE"] = device
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "examples" / script), *arguments],
-        cwd=cwd, env=environment, capture_output=True, text=True, timeout=300, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-3000:]
-    return done.stdout
+def start(name: str, folder: Path, *arguments: str, **environment: str) -> subprocess.Popen:
+    path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+    return subprocess.Popen(
+        [sys.executable, str(ROOT / "examples" / name), *arguments],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1", **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
 
 
-@pytest.mark.parametrize("device", ["", "numpy"])
-def test_tiny(tmp_path: Path, device: str) -> None:
-    assert run("tiny.py", cwd=tmp_path, device=device)
+def test_tiny_with_and_without_opencl(tmp_path: Path) -> None:
+    for environment in ({}, {"OCL_ICD_VENDORS": str(tmp_path)}):
+        output, errors = start("tiny.py", tmp_path, **environment).communicate(timeout=120)
+        assert "kernel void fused(" in output and "15 operations" in output, errors
+
+
+@pytest.mark.slow
+def test_digits_loses_the_same_on_every_device(tmp_path: Path) -> None:
+    pytest.importorskip("sklearn")
+    losses = []
+    for device in ("cpu", "numpy"):
+        log = tmp_path / f"{device}.txt"
+        run = start(
+            "digits.py", tmp_path, "--epochs", "1", "--steps-log", str(log),
+            LAZYTORCH_DEVICE=device,
+        )  # fmt: skip
+        output, errors = run.communicate(timeout=240)
+        assert run.returncode == 0, errors
+        assert re.search(r"^test accuracy: \d\d\.\d %$", output, re.M)
+        assert re.search(r"^images per second: [\d,]+$", output, re.M)
+        assert re.search(r"^distinct kernels: \d+$", output, re.M)
+        assert re.search(r"^device: cpu \(.+\)$", output, re.M) or device == "numpy"
+        losses.append([float(line) for line in log.read_text().split()])
+    assert len(losses[0]) == 20
+    assert losses[0] == pytest.approx(losses[1], rel=1e-3)
+
+
+@pytest.mark.slow
+def test_digits_stops_cleanly(tmp_path: Path) -> None:
+    pytest.importorskip("sklearn")
+    run = start("digits.py", tmp_path, "--epochs", "500")
+    for _ in range(3):
+        assert run.stdout.readline().startswith("epoch"), run.stderr.read()
+    run.send_signal(signal.SIGINT)
+    _, errors = run.communicate(timeout=60)
+    assert run.returncode == 130 and "stopped" in errors and "Traceback" not in errors
+    assert [path.name for path in tmp_path.iterdir()] == ["digits.pt"]
+
+
+@pytest.mark.slow
+def test_digits_reaches_98_percent(tmp_path: Path) -> None:
+    pytest.importorskip("sklearn")
+    if os.environ.get("LAZYTORCH_DEVICE") == "numpy":
+        pytest.skip("takes minutes without OpenCL")
+    output, errors = start("digits.py", tmp_path, "--seed", "1").communicate(timeout=240)
+    found = re.search(r"^test accuracy: (.+) %$", output, re.M)
+    assert found is not None and float(found.group(1)) >= 98.0, errors
