@@ -19,6 +19,9 @@ from lazytorch.viz.model import KernelInfo, Operation, Picture
 DETAILED = 1500
 DRAWN = 1200
 
+# Numbers are parts of operations to the eye: boxes for them would be most of a picture.
+NUMBERS = ("constant", "scalar")
+
 BOX_HEIGHT = 34.0
 GAP_X, GAP_Y = 18.0, 26.0
 MARGIN = 14.0
@@ -107,7 +110,7 @@ def _detailed(picture: Picture) -> tuple[list[Box], list[tuple[str, str]]]:
             for source in operation.sources:
                 if source in inside:
                     inner_edges.append((f"{source}@{position}", key))
-                else:
+                elif picture.operations[source].name not in NUMBERS:
                     edges.append((home.get(source, f"leaf{source}"), key))
                     used.add(source)
         edges += inner_edges

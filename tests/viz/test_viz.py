@@ -203,3 +203,17 @@ def test_many_branches_are_summarised_too() -> None:
     outputs = [build.apply(op.ADD, x, build.scalar(float(n))) for n in range(25_000)]
     page = viz.graph(*outputs).to_html()
     assert len(page) < 2_000_000
+
+
+def test_explain_names_the_users_lines() -> None:
+    import lazytorch as torch
+
+    x = torch.randn(5, 6, device="numpy")
+    y = torch.softmax(x * 2, -1)
+    explanation = torch.explain(y)
+    operations = [o for kernel in explanation.kernels for o in kernel.operations]
+    (line,) = {o.site for o in operations if o.name == "exp"}
+    assert line.startswith(__file__)
+    assert torch.graph(y).kernels == explanation.kernels
+    y.realize()
+    assert len(torch.explain(y)) == 0
