@@ -15,8 +15,8 @@ from typing import Any
 from lazytorch.codegen.contract_body import TiledContractBody
 from lazytorch.codegen.contract_form import Form, affine, canonical, has_unit_stride
 from lazytorch.codegen.contract_gpu import GroupContractBody, choose_group_tiling
+from lazytorch.codegen.contract_memory import remembered_tiling
 from lazytorch.codegen.contract_pack import PanelPackBody, panel_pitch
-from lazytorch.codegen.contract_schedule import choose_tiling
 from lazytorch.codegen.contract_tiling import Tiling
 from lazytorch.codegen.target import Target
 from lazytorch.dtypes import DType
@@ -63,7 +63,7 @@ def lower_contract(
         partial, split, final = _split_sum(form, groups.splits, temporary)
         return [kernel(GroupContractBody(partial, groups, split)), kernel(final, PARTIAL)]
     kernels: list[Kernel] = []
-    tiling = choose_tiling(form, target)
+    tiling = remembered_tiling(form, target)
     if not tiling.scalar_windows and not _readable_in_place(form):
         pack: Any
         if _packs_in_panels(form):
