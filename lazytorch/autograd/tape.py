@@ -163,6 +163,8 @@ class OperationBackward(GradientFunction):
         "attrs", "extra", "out_node", "out_storage", "out_version", "saved", "shapes", "versions",
     )  # fmt: skip
     rule: Rule
+    # Whether the operation has several results, so that rules get a list of gradients.
+    several = False
     attrs: tuple[Any, ...]
     extra: Any
     out_node: Any
@@ -182,12 +184,11 @@ class OperationBackward(GradientFunction):
                 "retain_graph=True if you need to backward through the graph a second time or "
                 "if you need to access saved tensors after calling backward."
             )
-        if len(gradients) == 1:
-            gradient: Any = gradients[0]
+        gradient: Any = gradients
+        if not self.several:
+            gradient = gradients[0]
             if gradient is None:
                 return (None,) * len(self.edges)
-        else:
-            gradient = gradients
         values = [
             gradient, functions, None, self.attrs, self.shapes, self.extra, needs,
         ]  # fmt: skip
@@ -267,6 +268,17 @@ def rule_class(rule: Rule) -> Any:
     if cls is None:
         cls = rule.cls = type(rule.name, (OperationBackward,), {"__slots__": (), "rule": rule})
     return cls
+
+
+_several: dict[type, type] = {}
+
+
+def _several_class(cls: type) -> Any:
+    """The class of entries of a rule with several results."""
+    found = _several.get(cls)
+    if found is None:
+        found = _several[cls] = type(cls.__name__, (cls,), {"__slots__": (), "several": True})
+    return found
 
 
 def _camel(name: str) -> str:
@@ -393,7 +405,7 @@ def attach_many(
     mask, edges = _edges(rule, sources)
     if not mask:
         return
-    entry = rule_class(rule)()
+    entry = _several_class(rule_class(rule))()
     entry.start(edges, outputs)
     keep_for(entry, rule, mask, sources, None)
     entry.attrs = attrs

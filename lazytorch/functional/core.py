@@ -368,6 +368,42 @@ def fill_(self: Tensor, value: Any) -> Tensor:
     return store(self, copied(self, value))
 
 
+@public(function=False)
+def fill_diagonal_(self: Tensor, fill_value: Any, wrap: bool = False) -> Tensor:
+    """Write one value along the main diagonal of a matrix (or of equal dimensions)."""
+    shape = shape_of(self)
+    if len(shape) < 2 or (len(shape) > 2 and len(set(shape)) != 1):
+        raise RuntimeError(
+            "fill_diagonal_: dimensions must be at least 2, and all equal if more than 2; got "
+            f"{list(shape)}"
+        )
+    strides = self.stride()
+    length = min(shape)
+    if wrap and len(shape) == 2 and shape[0] > shape[1]:
+        flat = functions.as_strided(self, (count(shape),), (1,), self.storage_offset())
+        fill_(flat[:: shape[1] + 1], fill_value)
+        return self
+    diagonal = functions.as_strided(self, (length,), (sum(strides),), self.storage_offset())
+    fill_(diagonal, fill_value)
+    return self
+
+
+@public(function=False)
+def resize_(self: Tensor, *sizes: Any, memory_format: Any = None) -> Tensor:
+    """Give the tensor another shape: its elements in order, zeros behind them."""
+    shape = as_shape(sizes)
+    have, wanted = count(shape_of(self)), count(shape)
+    if self._requires_grad:
+        raise RuntimeError("cannot resize variables that require grad")
+    flat = functions.reshape(fresh(node_of(self), self._device), (-1,))
+    if wanted > have:
+        rest = functions.zeros((wanted - have,), dtype=dtype_of(self), device=self._device)
+        flat = functions.cat([flat, rest])
+    shaped = functions.reshape(flat[:wanted], shape)
+    _set_data(self, fresh(node_of(shaped), self._device))
+    return self
+
+
 @public(function=True, out=False)
 def zero_(self: Tensor) -> Tensor:
     """Write zeros everywhere."""

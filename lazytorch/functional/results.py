@@ -2,24 +2,37 @@
 
 from __future__ import annotations
 
-from collections import namedtuple
+import operator
 from typing import Any
+
+
+class NamedResult(tuple[Any, ...]):
+    """A tuple whose items also have names."""
+
+    __slots__ = ()
+    _name = ""
+    _fields: tuple[str, ...] = ()
+
+    def __new__(cls, *values: Any) -> NamedResult:
+        return tuple.__new__(cls, values)
+
+    def __getnewargs__(self) -> tuple[Any, ...]:
+        return tuple(self)
+
+    def __repr__(self) -> str:
+        pairs = zip(self._fields, self)
+        parts = ",\n".join(f"{field}={value!r}" for field, value in pairs)
+        return f"torch.return_types.{self._name}(\n{parts})"
 
 
 def result_type(name: str, fields: str) -> Any:
     """A tuple type that prints as ``torch.return_types.name(field=...)``."""
-    base: Any = namedtuple(name, fields)  # type: ignore[misc]
-
-    class Result(base):  # type: ignore[misc]
-        __slots__ = ()
-
-        def __repr__(self) -> str:
-            pairs: Any = zip(base._fields, self)
-            parts = ",\n".join(f"{field}={value!r}" for field, value in pairs)
-            return f"torch.return_types.{name}(\n{parts})"
-
-    Result.__name__ = Result.__qualname__ = name
-    return Result
+    names = tuple(fields.split())
+    members: dict[str, Any] = {
+        field: property(operator.itemgetter(place)) for place, field in enumerate(names)
+    }
+    members.update(__slots__=(), _name=name, _fields=names, __module__=__name__)
+    return type(name, (NamedResult,), members)
 
 
 Max = result_type("max", "values indices")

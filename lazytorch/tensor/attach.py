@@ -36,8 +36,9 @@ def public(
     names for all of these.
     """
 
-    def decorate(implementation: Function) -> Function:
-        main = name or implementation.__name__
+    def decorate(original: Function) -> Function:
+        main = name or original.__name__
+        implementation = _with_numpy_names(original)
         for spelled in (main, *aliases):
             if method:
                 setattr(Tensor, spelled, implementation)
@@ -48,9 +49,30 @@ def public(
                 setattr(Tensor, spelled + "_", changed)
                 if function:
                     setattr(functions, spelled + "_", changed)
-        return implementation
+        return original
 
     return decorate
+
+
+_NUMPY_NAMES = {"axis": "dim", "keepdims": "keepdim"}
+
+
+def _with_numpy_names(implementation: Function) -> Function:
+    """Let NumPy's ``axis`` and ``keepdims`` stand for ``dim`` and ``keepdim``, as PyTorch does."""
+    code = implementation.__code__  # type: ignore[attr-defined]
+    taken = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
+    if "dim" not in taken or "axis" in taken:
+        return implementation
+
+    @functools.wraps(implementation)
+    def renaming(*args: Any, **kwargs: Any) -> Any:
+        if kwargs:
+            for alias, proper in _NUMPY_NAMES.items():
+                if alias in kwargs:
+                    kwargs[proper] = kwargs.pop(alias)
+        return implementation(*args, **kwargs)
+
+    return renaming  # type: ignore[return-value]
 
 
 def _with_out(implementation: Callable[..., Any]) -> Callable[..., Any]:
