@@ -186,6 +186,9 @@ class Puller:
 
     def element(self, number: int, index: tuple[Index, ...], guard: Guard = ()) -> Expression:
         """The element of value ``number`` at ``index``; loads are guarded by ``guard``."""
+        if self.graph.size(number) == 0:
+            # It has no element, no kernel writes it, and no read of it is ever carried out.
+            return ex.constant(0, self.graph.dtypes[number])
         if number in self.stored or self.graph.ops[number] is leaves.BUFFER:
             flat = flatten(index, self.graph.shapes[number])
             return ex.load(number, flat, guard, self.graph.dtypes[number])

@@ -228,3 +228,13 @@ def test_columns_of_a_matrix_are_no_piece(device: str) -> None:
     assert (engine.to_array(strided) == data[::2]).all()
     one = op(movement.SLICE, x, attrs=((4, 3), (1, 5), (1, 1)))
     assert (engine.to_array(one) == data[4:5, 3:8]).all()
+
+
+def test_an_empty_value_written_into_another_changes_nothing(device: str) -> None:
+    base = leaf(np.arange(6, dtype=np.float32), device)
+    nothing = op(elementwise.EXP, leaf(np.zeros((0,), np.float32), device))
+    total = op(elementwise.ADD, nothing, op(elementwise.EXP, nothing))
+    joined = op(movement.CONCATENATE, total, base, attrs=(0,))
+    written = op(movement.INSERT, joined, total, attrs=((1,), 2))
+    engine.realize([written, total])
+    assert engine.to_array(written).tolist() == [0, 1, 2, 3, 4, 5]
