@@ -347,12 +347,17 @@ class Emitter:
         for lane in range(width):
             self._store_element(name, self.index(index, lane), f"{held}.s{_LANES[lane]}", dtype)
 
-    def store_text(self, name: str, index: Index, text: str, dtype: DType) -> None:
-        """Emit ``name[index] = text`` for one element."""
-        self._store_element(name, self.index(index), text, dtype)
+    def store_text(self, name: str, index: Index, text: str, dtype: DType, width: int = 1) -> None:
+        """Emit ``name[index] = text`` for one element, or for ``width`` side by side."""
+        if width > 1:
+            self._store_vector(name, self.index(index), text, dtype, width)
+        else:
+            self._store_element(name, self.index(index), text, dtype)
 
-    def element(self, name: str, index: Index, dtype: DType) -> str:
-        """C text that reads one element."""
+    def element(self, name: str, index: Index, dtype: DType, width: int = 1) -> str:
+        """C text that reads one element, or ``width`` side by side."""
+        if width > 1:
+            return self._vector_load(name, self.index(index), dtype, width, private=False)
         return self._element(name, self.index(index), dtype, private=False)
 
     def _store_element(self, name: str, index: str, text: str, dtype: DType) -> None:

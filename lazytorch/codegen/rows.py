@@ -106,6 +106,8 @@ def local_size(body: RowBody | ScanBody | ScatterBody, target: Target) -> int:
             return 1
         if style.kind == "groups":
             return min(128, target.max_work_group_size)
+    if isinstance(body, ScatterBody) and _scatter_axis(body, target) is not None:
+        return 1
     count = extent(body.rows)
     if gpu:
         return min(256 if count >= 4096 else 64, target.max_work_group_size)
@@ -122,6 +124,10 @@ def render_rows(
 ) -> int:
     """Write the body's statements; the number of work-groups it wants."""
     if not isinstance(body, RowBody):
+        axis = _scatter_axis(body, target) if isinstance(body, ScatterBody) else None
+        if axis is not None and local == 1:
+            assert isinstance(body, ScatterBody)
+            return _scatter_columns(body, emitter, values, target, group, axis)
         return _elements(body, emitter, values, local, group)
     style = choose_style(body, target)
     if style.kind == "groups":
@@ -160,6 +166,38 @@ def _elements(
     emitter.close(f"if ({row} < {count}) {{")
     emitter.close("{")
     return -(-count // local)
+
+
+def _scatter_axis(body: ScatterBody, target: Target) -> Axis | None:
+    return None if target.family == "gpu" else sequential.scatter_axis(body, target.vector_width)
+
+
+def _scatter_columns(
+    body: ScatterBody,
+    emitter: Emitter,
+    values: dict[int, DType],
+    target: Target,
+    group: str,
+    axis: Axis,
+) -> int:
+    """A work-item takes some of the columns, which lie side by side, through all positions."""
+    width = target.vector_width
+    outer = body.rows[:-1]
+    rows = extent(outer)
+    wanted = max(1, target.compute_units * 2 // rows)
+    chunk = -(-axis.size // (wanted * width)) * width
+    chunks = -(-axis.size // chunk)
+    emitter.open()
+    type_name = emitter.index_type
+    row, start, stop = (emitter.fresh(stem) for stem in ("row", "from", "to"))
+    emitter.line(f"const {type_name} {row} = {group} / {chunks};")
+    emitter.line(f"const {type_name} {start} = ({type_name})({group} % {chunks}) * {chunk};")
+    emitter.line(f"const {type_name} {stop} = min(({type_name}){axis.size}, {start} + {chunk});")
+    bind_rows(emitter, outer, row)
+    columns = sequential.Columns(axis, width, start, stop)
+    sequential.render_scatter(body, emitter, values, columns)
+    emitter.close("{")
+    return rows * chunks
 
 
 def _inner(

@@ -30,6 +30,13 @@ def test_index_shapes_and_types() -> None:
         compare(F.embedding, TF.embedding, index, random(5, 4), second=False)
 
 
+@pytest.mark.parametrize("width", [16, 37, 160])
+def test_wide_rows(width: int) -> None:
+    # Wide enough for vectors and a tail; with rows that occur many times and never.
+    index = np.random.default_rng(1).integers(0, 9, 50)
+    compare(F.embedding, TF.embedding, index, random(11, width), second=False)
+
+
 def test_max_norm_changes_the_table() -> None:
     table = random(5, 4)
     ours, theirs = lazytorch.tensor(table), torch.tensor(table)
