@@ -16,6 +16,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 from tqdm import tqdm
@@ -23,7 +24,7 @@ from tqdm import tqdm
 import lazytorch as torch
 from lazytorch import nn
 from lazytorch.optim.lr_scheduler import OneCycleLR
-from lazytorch.utils.data import DataLoader, TensorDataset
+from lazytorch.utils.data import DataLoader, Dataset, TensorDataset
 
 BATCH = 64
 PEAK_RATE = 0.01
@@ -54,7 +55,23 @@ class Net(nn.Module):
         return self.classify(self.features(images))
 
 
-def load_data() -> list[TensorDataset]:
+class Shifted(Dataset):
+    """Images moved by up to one pixel, another way each time they are asked for."""
+
+    def __init__(self, images: np.ndarray, labels: np.ndarray, seed: int) -> None:
+        self.images = np.pad(images, ((0, 0), (0, 0), (1, 1), (1, 1)))
+        self.labels = labels
+        self.random = np.random.default_rng(seed)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, np.int64]:
+        down, right = self.random.integers(0, 3, 2)
+        return self.images[index, :, down : down + 8, right : right + 8], self.labels[index]
+
+
+def load_data(seed: int) -> tuple[Shifted, TensorDataset, TensorDataset]:
     """Training, validation and test digits; the split is the same in every run."""
     digits = load_digits()
     images = (digits.images / 16.0).astype("float32")[:, None]
@@ -65,8 +82,11 @@ def load_data() -> list[TensorDataset]:
     train, held, train_labels, held_labels = train_test_split(
         rest, rest_labels, test_size=180, random_state=0, stratify=rest_labels
     )
-    parts = ((train, train_labels), (held, held_labels), (test, test_labels))
-    return [TensorDataset(torch.tensor(x), torch.tensor(y)) for x, y in parts]
+    return (
+        Shifted(train, train_labels, seed),
+        TensorDataset(torch.tensor(held), torch.tensor(held_labels)),
+        TensorDataset(torch.tensor(test), torch.tensor(test_labels)),
+    )
 
 
 def accuracy(model: nn.Module, data: TensorDataset) -> float:
@@ -80,15 +100,19 @@ def accuracy(model: nn.Module, data: TensorDataset) -> float:
 
 
 def train(
-    model: nn.Module, data: list[TensorDataset], epochs: int, checkpoint: Path, steps_log: Any
+    model: nn.Module,
+    training: Dataset,
+    validation: TensorDataset,
+    epochs: int,
+    checkpoint: Path,
+    steps_log: Any,
 ) -> float:
-    """Train, keep the best model in ``checkpoint``, and return images per second."""
-    training, validation, _ = data
+    """Train, keep the latest model in ``checkpoint``, and return images per second."""
     loader = DataLoader(training, batch_size=BATCH, shuffle=True)
     optimizer = torch.optim.Adam(model.parameters(), lr=PEAK_RATE, weight_decay=1e-4)
     schedule = OneCycleLR(optimizer, max_lr=PEAK_RATE, total_steps=epochs * len(loader))
     loss_of = nn.CrossEntropyLoss(label_smoothing=0.1)
-    best, seconds, seen = 0.0, 0.0, 0
+    seconds, seen = 0.0, 0
     for epoch in range(1, epochs + 1):
         start = time.perf_counter()
         model.train()
@@ -116,9 +140,7 @@ def train(
             f"epoch {epoch:2}  loss {mean_loss:.4f}  train {100 * train_accuracy:5.1f} %  "
             f"validation {100 * validated:5.1f} %"
         )
-        if validated >= best:
-            best = validated
-            torch.save({"model": model.state_dict(), "epoch": epoch}, checkpoint)
+        torch.save({"model": model.state_dict(), "epoch": epoch}, checkpoint)
     return seen / seconds
 
 
@@ -140,15 +162,15 @@ def run(options: argparse.Namespace) -> None:
     """Train, load the checkpoint back, and test it."""
     torch.manual_seed(options.seed)
     model = Net()
-    data = load_data()
+    training, validation, test = load_data(options.seed)
     with contextlib.ExitStack() as stack:
         steps_log = None
         if options.steps_log is not None:
             steps_log = stack.enter_context(open(options.steps_log, "w", encoding="ascii"))
-        speed = train(model, data, options.epochs, options.checkpoint, steps_log)
-    best = Net()
-    best.load_state_dict(torch.load(options.checkpoint)["model"])
-    print(f"test accuracy: {100 * accuracy(best, data[2]):.1f} %")
+        speed = train(model, training, validation, options.epochs, options.checkpoint, steps_log)
+    trained = Net()
+    trained.load_state_dict(torch.load(options.checkpoint)["model"])
+    print(f"test accuracy: {100 * accuracy(trained, test):.1f} %")
     report(speed)
 
 
@@ -156,7 +178,7 @@ def main() -> int:
     """Read the command line; Ctrl-C ends the program with exit code 130."""
     parser = argparse.ArgumentParser(description="train a small network on handwritten digits")
     parser.add_argument("--epochs", type=int, default=8)
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--checkpoint", type=Path, default=Path("digits.pt"))
     parser.add_argument("--steps-log", type=Path, help="write the loss of every step to this file")
     options = parser.parse_args()
@@ -166,7 +188,11 @@ def main() -> int:
     try:
         run(options)
     except KeyboardInterrupt:
-        kept = f"; {options.checkpoint} holds the best epoch" if options.checkpoint.exists() else ""
+        kept = (
+            f"; {options.checkpoint} holds the last whole epoch"
+            if options.checkpoint.exists()
+            else ""
+        )
         print(f"\nstopped{kept}", file=sys.stderr)
         return 130
     return 0

@@ -10,6 +10,7 @@ import numpy as np
 
 import lazytorch as torch
 from lazytorch import dtypes
+from lazytorch.functional.bounds import remember_range
 from lazytorch.tensor.attach import functions
 from lazytorch.tensor.tensor import Tensor
 
@@ -32,9 +33,9 @@ def default_collate(batch: Sequence[Any]) -> Any:
     if isinstance(first, np.ndarray):
         if first.dtype.kind in "SUO":
             raise TypeError(_unknown(first.dtype))
-        return torch.from_numpy(np.stack(list(batch)))
+        return from_host(np.stack(list(batch)), "cpu")
     if isinstance(first, np.generic):
-        return torch.from_numpy(np.array(batch))
+        return from_host(np.array(batch), "cpu")
     if isinstance(first, float):
         return functions.tensor(list(batch), dtype=dtypes.float64)
     if isinstance(first, int):
@@ -70,9 +71,18 @@ def _stack_tensors(batch: Sequence[Tensor]) -> Tensor:
             )
         # On the host: rows of a tensor in memory would otherwise make every batch another
         # computation (other offsets), to be compiled and used once.
-        stacked = torch.from_numpy(np.stack([functions.peek(tensor) for tensor in batch]))
-        return stacked.to(device=first.device)
+        stacked = np.stack([functions.peek(tensor) for tensor in batch])
+        return from_host(stacked, first.device)
     return torch.stack(list(batch))
+
+
+def from_host(array: np.ndarray, device: Any) -> Tensor:
+    """An array as a tensor; the range of integers is noted, so that checks of labels and
+    indices need not wait for the device to look at them again."""
+    made: Tensor = functions.tensor(array, device=device)
+    if array.dtype.kind in "iu" and array.size:
+        remember_range(made, int(array.min()), int(array.max()))
+    return made
 
 
 def default_convert(data: Any) -> Any:

@@ -17,10 +17,9 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 
 import lazytorch as torch
-from lazytorch.functional.bounds import remember_range
 from lazytorch.tensor.attach import functions
 from lazytorch.tensor.tensor import Tensor
-from lazytorch.utils.data.collate import HOST_DEVICES
+from lazytorch.utils.data.collate import HOST_DEVICES, from_host
 
 Sample = TypeVar("Sample", covariant=True)
 
@@ -93,14 +92,7 @@ class _HostRows:
         storage, version = tensor.untyped_storage(), tensor._version
         if self._seen[0] is not storage or self._seen[1] != version:
             self._array, self._seen = functions.peek(tensor), (storage, version)
-        picked = self._array[places]
-        bounds = (int(picked.min()), int(picked.max())) if picked.dtype.kind in "iu" else None
-        batch = torch.from_numpy(picked)
-        del picked
-        if bounds is not None:
-            # Labels are checked against the number of classes: no need to look at them again.
-            remember_range(batch, *bounds)
-        return batch.to(device=tensor.device)  # type: ignore[no-any-return]
+        return from_host(self._array[places], tensor.device)
 
     def __getstate__(self) -> dict[str, Any]:
         return {"_array": None, "_seen": (None, -1)}
