@@ -92,6 +92,7 @@ class Numbering:
     copies: list[Node] = field(default_factory=list)
 
 
+_PIECES = frozenset((movement.SLICE, movement.AS_STRIDED))
 _BUFFER_ROW = "leaf"
 _SCALAR_ROW = "scalar"
 
@@ -121,11 +122,11 @@ def number_graph(roots: Sequence[Node]) -> Numbering:
         if key in known:
             stack.pop()
             continue
-        if node.buffer is None and node.op is movement.SLICE and _is_piece(node):
+        if node.buffer is None and node.op in _PIECES:
             # A batch cut from ready data: where it was cut must not be part of the key.
-            known_piece = _piece(node)
-            if known_piece is not None:
-                node.fulfil(known_piece)
+            part = _piece(node)
+            if part is not None:
+                node.fulfil(part)
         if node.buffer is not None:
             stack.pop()
             if node.op is scalar_op:
@@ -188,31 +189,46 @@ def number_graph(roots: Sequence[Node]) -> Numbering:
     )
 
 
-def _is_piece(node: Node) -> bool:
-    """Whether a slice is one contiguous piece of a value that is ready."""
+def _piece(node: Node) -> Any:
+    """The part of a ready source's buffer that the node is, when it is one contiguous piece."""
     (source,) = node.src
     if source.buffer is None or source.op is leaves.SCALAR:
-        return False
-    starts, sizes, steps = node.attrs
+        return None
+    if node.op is movement.SLICE:
+        starts, sizes, steps = node.attrs
+        offset = _slice_offset(starts, sizes, steps, source.shape)
+    else:
+        shape, strides, offset = node.attrs
+        wanted = row_major_strides(shape)
+        if any(n != 1 and s != w for n, s, w in zip(shape, strides, wanted)):
+            return None
+    nbytes = node.nbytes
+    if offset is None or not nbytes:
+        return None
+    return source.buffer.piece(offset * node.dtype.itemsize, nbytes)
+
+
+def _slice_offset(
+    starts: tuple[int, ...],
+    sizes: tuple[int, ...],
+    steps: tuple[int, ...],
+    shape: tuple[int, ...],
+) -> int | None:
+    """Where a slice begins, if it is contiguous: single positions, then a run, then whole axes."""
     inside = False
-    for start, size, step, extent in zip(starts, sizes, steps, source.shape):
+    offset = 0
+    for start, size, step, extent, stride in zip(
+        starts, sizes, steps, shape, row_major_strides(shape)
+    ):
+        offset += start * stride
         if inside:
             if start or size != extent or step != 1:
-                return False
+                return None
         elif size != 1:
             inside = True
             if step != 1:
-                return False
-    return 0 not in sizes
-
-
-def _piece(node: Node) -> Any:
-    """The part of the source's buffer that a contiguous slice is, where the device has one."""
-    (source,) = node.src
-    offset = 0
-    for start, stride in zip(node.attrs[0], row_major_strides(source.shape)):
-        offset += start * stride
-    return source.buffer.piece(offset * node.dtype.itemsize, node.nbytes)
+                return None
+    return offset
 
 
 def _kept(

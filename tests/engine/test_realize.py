@@ -238,3 +238,16 @@ def test_an_empty_value_written_into_another_changes_nothing(device: str) -> Non
     written = op(movement.INSERT, joined, total, attrs=((1,), 2))
     engine.realize([written, total])
     assert engine.to_array(written).tolist() == [0, 1, 2, 3, 4, 5]
+
+
+def test_which_row_is_taken_is_no_part_of_the_key(device: str) -> None:
+    data = np.random.default_rng(0).standard_normal((9, 7)).astype(np.float32)
+    x = leaf(data, device)
+    missed = []
+    for row in range(9):
+        one = op(movement.AS_STRIDED, x, attrs=((7,), (1,), 7 * row))
+        assert (engine.to_array(op(elementwise.ADD, one, one)) == 2 * data[row]).all()
+        missed.append(engine.stats()["plans_missed"])
+    assert len(set(missed)) == 1
+    column = op(movement.AS_STRIDED, x, attrs=((9,), (7,), 3))
+    assert (engine.to_array(column) == data[:, 3]).all()
