@@ -210,12 +210,13 @@ def _phased_kernel(w: Tensor, plans: list[_Spread], groups: int) -> Tensor:
 
 def _spread_value(g: Tensor, w: Tensor, extents: Shape, geometry: Geometry) -> Tensor:
     groups, dims = geometry.groups, len(extents)
+    positions, kernel = shape_of(g)[2:], shape_of(w)[2:]
     plans = [
-        _Spread(*numbers, low)
-        for *numbers, (low, _) in zip(
-            extents, shape_of(g)[2:], shape_of(w)[2:], geometry.stride, geometry.dilation,
-            geometry.padding,
+        _Spread(
+            extents[axis], positions[axis], kernel[axis], geometry.stride[axis],
+            geometry.dilation[axis], geometry.padding[axis][0],
         )
+        for axis in range(dims)
     ]  # fmt: skip
     g = _with_gaps(g, tuple(plan.gaps_before for plan in plans))
     g = padded(g, _spatial([plan.around(have) for plan, have in zip(plans, shape_of(g)[2:])]))
