@@ -25,7 +25,7 @@ from lazytorch.ir.kernel import Reduce, RowBody, ScanBody, ScatterBody, extent
 
 # Elements that one work-item of an elementwise kernel should have at least: a launch of fewer
 # spends more on starting work-items than on work.
-CHUNK_MINIMUM = 2048
+CHUNK_MINIMUM = 8192
 CHUNK_MAXIMUM = 16384
 # Work-items a core should get, so that cores finish together.
 SHARES = 8
