@@ -263,17 +263,6 @@ def through_window(expression: Expression, window: Window, position: Axis) -> Ex
     return expression.substitute_axes({window.free: at, window.tap: ix.ZERO})
 
 
-def unflattened(axes: tuple[Axis, ...], position: Index) -> dict[Axis, Index]:
-    """What to put for each axis when ``position`` counts through all of them, last fastest."""
-    found: dict[Axis, Index] = {}
-    rest = position
-    for number, axis in enumerate(reversed(axes)):
-        last = number == len(axes) - 1
-        found[axis] = rest if last else rest % axis.size
-        rest = rest // axis.size
-    return found
-
-
 def affine(expression: Expression, axes: tuple[Axis, ...], dtype: DType) -> Index | None:
     """The index of a plain unguarded load of ``dtype`` that is linear in ``axes``, or None."""
     if expression.kind != ex.LOAD or expression.dtype is not dtype:

@@ -8,7 +8,7 @@ Above this page nobody knows kernels; below it nobody knows when something is co
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from lazytorch import config, dtypes, logs
 from lazytorch.codegen.finish import finish
@@ -187,6 +187,14 @@ def prepare(numbering: Numbering, device: Device, kernel_texts: set[int]) -> Rep
             # A kernel's name is unique in its program; without it equal kernels are equal text.
             text = plan.sources.get(step.name, "").replace(step.name, "") or repr(step.kernel)
             kernel_texts.add(hash(text))
+    if logs.enabled("plan"):
+        logs.write(
+            "plan",
+            lambda: (
+                f"{len(scheduled.graph)} values, {plan.launches} launches, "
+                f"{plan.flops} operations, {plan.nbytes} bytes on {device.name}"
+            ),
+        )
     if device.kind == "numpy":
         return NumpyReplay(plan, device)
     if logs.enabled("code"):
@@ -198,8 +206,7 @@ def prepare(numbering: Numbering, device: Device, kernel_texts: set[int]) -> Rep
         launchers = device.build(plan.source, names)
     except BuildError as error:
         raise _located(error, scheduled) from error
-    # Programs hold the text; a plan in use needs only what launching needs.
-    return OpenCLReplay(replace(plan), device, dict(launchers))
+    return OpenCLReplay(plan, device, dict(launchers))
 
 
 def _located(error: BuildError, scheduled: Scheduled) -> BuildError:

@@ -14,8 +14,6 @@ from collections.abc import Iterable, Mapping
 from math import gcd
 from typing import Any, Union
 
-UNBOUNDED = 1 << 62
-
 
 class Axis:
     """A loop variable running from 0 to ``size`` - 1. Compared by identity."""

@@ -12,7 +12,7 @@ Arrays are named by value numbers; the plan binds them to buffers.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Union
 
 from lazytorch.dtypes import DType
@@ -182,9 +182,6 @@ class Kernel:
     def writes(self) -> tuple[int, ...]:
         """Numbers of the arrays that are stored."""
         return _unique(store.target for body in self.bodies for store in body.stores())
-
-    def with_bodies(self, bodies: Iterable[Body]) -> Kernel:
-        return replace(self, bodies=tuple(bodies))
 
 
 def _unique(numbers: Iterable[int]) -> tuple[int, ...]:

@@ -23,8 +23,6 @@ SIDE_BY_SIDE_ELEMENTS = 1 << 21
 # Rows that a fused row group must have, unless it is small: rows are what runs in parallel.
 MIN_GROUP_ROWS = 8
 SMALL_GROUP_ELEMENTS = 1 << 14
-# Bytes of one row that fit on chip, so that reading it again costs little.
-ROW_BYTES = 256 << 10
 # A reduction of at least this many elements into few results is cut in two.
 SPLIT_ELEMENTS = 1 << 16
 SPLIT_ROWS = 64

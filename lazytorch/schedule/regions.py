@@ -44,10 +44,6 @@ def choose_stored(graph: Graph, fusion: bool) -> dict[int, str]:
     return stored
 
 
-def _is_leaf(graph: Graph, number: int) -> bool:
-    return graph.ops[number].kind == "leaf"
-
-
 def _store_what_must_be_read_in_memory(graph: Graph, number: int, stored: dict[int, str]) -> None:
     op = graph.ops[number]
     sources = graph.sources[number]

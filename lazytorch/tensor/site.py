@@ -10,6 +10,8 @@ import os
 import sys
 from types import CodeType
 
+from lazytorch.engine.sites import format_site
+
 Site = tuple[CodeType, int]
 
 _ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
@@ -39,18 +41,4 @@ def user_site() -> Site | None:
     return code, frame.f_lasti
 
 
-def site_line(site: Site) -> int:
-    """The line number of a site."""
-    code, offset = site
-    line = code.co_firstlineno
-    for start, end, number in code.co_lines():
-        if start <= offset < end and number is not None:
-            line = number
-    return line
-
-
-def format_site(site: Site | None) -> str:
-    """``'file:line'`` of a recorded site, ``'<unknown>'`` when none was kept."""
-    if site is None:
-        return "<unknown>"
-    return f"{site[0].co_filename}:{site_line(site)}"
+__all__ = ["Site", "format_site", "user_site"]
