@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+from lazytorch.codegen.choice import ContractSchedule, GroupSchedule, Schedule
 from lazytorch.codegen.contract_body import TiledContractBody
 from lazytorch.codegen.contract_form import Form, affine, canonical, has_unit_stride
 from lazytorch.codegen.contract_gpu import GroupContractBody, choose_group_tiling
@@ -35,11 +36,16 @@ PARTIAL = "contract: sums split over work-items"
 
 
 def lower_contract(
-    body: ContractBody, values: dict[int, DType], new_value: NewValue, target: Target
+    body: ContractBody,
+    values: dict[int, DType],
+    new_value: NewValue,
+    target: Target,
+    schedule: Schedule | None = None,
 ) -> list[Kernel]:
     """The kernels that compute ``body``, in launch order.
 
-    ``new_value(dtype, count)`` gives the number of a new temporary array.
+    ``new_value(dtype, count)`` gives the number of a new temporary array; ``schedule`` is what
+    somebody wants instead of the rules' choice.
     """
     form = _accumulating(canonical(body))
     known = dict(values)
@@ -57,16 +63,19 @@ def lower_contract(
     if target.family == "cpu" and _is_row_of_dots(form):
         return [kernel(_as_reduction(form), "contract: dot products")]
     if target.family == "gpu":
-        groups = choose_group_tiling(form, target)
+        wanted_groups = schedule if isinstance(schedule, GroupSchedule) else None
+        groups = choose_group_tiling(form, target, wanted_groups)
         if groups.splits == 1:
             return [kernel(GroupContractBody(form, groups))]
         partial, split, final = _split_sum(form, groups.splits, temporary)
         return [kernel(GroupContractBody(partial, groups, split)), kernel(final, PARTIAL)]
     kernels: list[Kernel] = []
-    tiling = remembered_tiling(form, target)
-    if not tiling.scalar_windows and not _readable_in_place(form):
+    wanted = schedule if isinstance(schedule, ContractSchedule) else None
+    tiling = remembered_tiling(form, target, wanted)
+    how = _packing(form, tiling, wanted.pack if wanted is not None else "")
+    if how != "place":
         pack: Any
-        if _packs_in_panels(form):
+        if how == "panels":
             pack, form = _pack_panels(form, tiling, temporary)
             tiling = tiling.changed(packed_panels=True)
         else:
@@ -79,6 +88,23 @@ def lower_contract(
     kernels.append(kernel(TiledContractBody(partial, tiling, split)))
     kernels.append(kernel(final, PARTIAL))
     return kernels
+
+
+def _packing(form: Form, tiling: Tiling, wanted: str) -> str:
+    """How the scalar operand is read: 'place', or packed in 'panels' or 'rows'."""
+    if tiling.scalar_windows:
+        return "place"
+    possible = possible_packing(form)
+    if wanted in possible:
+        return wanted
+    return "place" if _readable_in_place(form) else possible[0]
+
+
+def possible_packing(form: Form) -> list[str]:
+    """The ways to read the scalar operand that this form allows, the rule's way to pack first."""
+    ways = ["panels", "rows"] if _packs_in_panels(form) else ["rows"]
+    index = affine(form.scalar, (*form.batch, *form.rows, *form.summed), form.accumulate)
+    return ways if index is None else [*ways, "place"]
 
 
 def _accumulating(form: Form) -> Form:

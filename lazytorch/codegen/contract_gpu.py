@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from lazytorch.codegen import ctypes
+from lazytorch.codegen.choice import GroupSchedule
 from lazytorch.codegen.contract_form import Form, has_unit_stride
 from lazytorch.codegen.emitter import Emitter
 from lazytorch.codegen.target import Target
@@ -59,8 +60,12 @@ class GroupContractBody:
         return list(self.form.epilogue)
 
 
-def choose_group_tiling(form: Form, target: Target) -> GroupTiling:
+def choose_group_tiling(
+    form: Form, target: Target, schedule: GroupSchedule | None = None
+) -> GroupTiling:
     """The tiling for a form on a GPU target."""
+    if schedule is not None:
+        return GroupTiling(schedule.side, schedule.each, schedule.depth, schedule.splits)
     side = 16 if target.max_work_group_size >= 256 else 8
     small = min(form.row_count, form.column_count) <= side * 2
     each = 2 if small or form.accumulate.itemsize > 4 else 4

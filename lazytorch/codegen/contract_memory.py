@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from lazytorch.codegen.choice import ContractSchedule
 from lazytorch.codegen.contract_form import Form, Window
 from lazytorch.codegen.contract_schedule import choose_tiling
 from lazytorch.codegen.contract_tiling import Blocks, Panels, Tiling
@@ -27,19 +28,19 @@ class _Unknown(Exception):
     """The form holds something that has no description here."""
 
 
-def remembered_tiling(form: Form, target: Target) -> Tiling:
+def remembered_tiling(form: Form, target: Target, wanted: ContractSchedule | None = None) -> Tiling:
     """The tiling for a form on a CPU target, from an equal form where there was one."""
     axes = (*form.batch, *form.rows, *form.columns, *form.summed)
     try:
-        key = (_description(form, axes), target)
+        key = (_description(form, axes), target, wanted)
     except _Unknown:
-        return choose_tiling(form, target)
+        return choose_tiling(form, target, wanted)
     known = _chosen.get(key)
     if known is not None:
         return _carried(known[1], dict(zip(known[0], axes)))
     if len(_chosen) >= _LIMIT:
         _chosen.clear()
-    tiling = choose_tiling(form, target)
+    tiling = choose_tiling(form, target, wanted)
     _chosen[key] = (axes, tiling)
     return tiling
 

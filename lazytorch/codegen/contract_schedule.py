@@ -11,12 +11,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from lazytorch.codegen import contract_window
+from lazytorch.codegen.choice import ContractSchedule
 from lazytorch.codegen.contract_box import Box, interior
 from lazytorch.codegen.contract_form import Form, Window, has_unit_stride, windows
 from lazytorch.codegen.contract_tiling import (
     Blocks,
     Panels,
     RegisterTile,
+    Selection,
     Tiling,
     Wish,
     round_up,
@@ -54,16 +56,23 @@ def wish_for(form: Form, target: Target) -> Wish:
     )
 
 
-def choose_tiling(form: Form, target: Target) -> Tiling:
-    """The tiling for a form on a CPU target."""
+def choose_tiling(form: Form, target: Target, wanted: ContractSchedule | None = None) -> Tiling:
+    """The tiling for a form on a CPU target: the one of the ``wanted`` description, if there is
+    one, else the one with the lowest estimate."""
+    if wanted is not None:
+        choices = Selection(wanted)
+        _offer_all(form, target, choices)
+        if choices.best is not None:
+            return choices.best[1]
     wish = wish_for(form, target)
     boxed = usable_scalar_windows(form)
     if boxed:
-        box = _panel_tiling(form, wish, boxed)
+        box = _panel_tiling(form, wish, boxed, Selection())
         if box is not None:
             return box[1]
-    panel = _panel_tiling(form, wish, ())
-    window = contract_window.choose(form, wish, list(_register_tiles(form.rows, wish.width)))
+    panel = _panel_tiling(form, wish, (), Selection())
+    tiles = list(_register_tiles(form.rows, wish.width))
+    window = contract_window.choose(form, wish, tiles, Selection())
     if window is not None and (panel is None or window[0] < panel[0]):
         return window[1]
     if panel is None:
@@ -74,10 +83,30 @@ def choose_tiling(form: Form, target: Target) -> Tiling:
     return panel[1]
 
 
+def possible_tilings(form: Form, target: Target) -> dict[ContractSchedule, float]:
+    """Every tiling that could be tried, with its estimated cycles."""
+    choices = Selection(wide=True)
+    _offer_all(form, target, choices)
+    return choices.offers
+
+
+def _offer_all(form: Form, target: Target, choices: Selection) -> None:
+    wish = wish_for(form, target)
+    boxed = usable_scalar_windows(form)
+    if boxed:
+        _panel_tiling(form, wish, boxed, choices)
+        return
+    _panel_tiling(form, wish, (), choices)
+    tiles = list(_register_tiles(form.rows, wish.width, wide=True))
+    contract_window.choose(form, wish, tiles, choices)
+
+
 # Registers ------------------------------------------------------------------------------------
 
 
-def _register_tiles(rows: tuple[Axis, ...], width: int) -> Iterator[RegisterTile]:
+def _register_tiles(
+    rows: tuple[Axis, ...], width: int, wide: bool = False
+) -> Iterator[RegisterTile]:
     """The best heights of a register tile for every width of it."""
     registers = 32 if width >= 8 else 16
     inner: tuple[Axis, ...] = ()
@@ -101,41 +130,66 @@ def _register_tiles(rows: tuple[Axis, ...], width: int) -> Iterator[RegisterTile
             if mr > 28:
                 break
         tiles.sort(key=lambda tile: tile.cycles * tile.panels.count)
-        yield from tiles[:2]
+        yield from tiles[: 6 if wide else 2]
 
 
 # Panels: the vector operand is staged as summed positions x columns -----------------------------
 
 
-def _panel_tiling(form: Form, wish: Wish, boxed: tuple[Window, ...]) -> tuple[float, Tiling] | None:
+def _panel_tiling(
+    form: Form, wish: Wish, boxed: tuple[Window, ...], choices: Selection
+) -> tuple[float, Tiling] | None:
     """(cycles, tiling) of the best tiling with a panel of the vector operand."""
-    pitch, groups = _column_groups(form, wish.width)
-    best: tuple[float, Tiling] | None = None
-    for tile in _register_tiles(form.rows, wish.width):
+    groups = _column_groups(form, wish.width)[1]
+    for tile in _register_tiles(form.rows, wish.width, choices.wide):
         if tile.nv > groups:
             continue
-        blocks = _box_blocks(form) if boxed else choose_blocks(form.summed, wish, tile.nv)
-        step = _row_step(form, tile.panels, boxed)
-        stage = _stage_cycles(form, blocks, pitch, wish.width)
-        for column_groups in _column_choices(groups, tile.nv, blocks, wish):
-            for row_panels in _row_choices(tile, column_groups, step, blocks, wish):
-                tiling = Tiling(
-                    width=wish.width, nv=tile.nv, panels=tile.panels, blocks=blocks,
-                    pitch=pitch, column_groups=column_groups,
-                    column_tiles=-(-groups // column_groups), row_panels=row_panels,
-                    row_tiles=-(-tile.panels.count // row_panels), splits=1,
-                    scalar_windows=boxed,
-                )  # fmt: skip
-                tiling = _split(form, tiling, wish)
-                size = tiling.stage_elements + tiling.tile_elements
-                if boxed:
-                    size += Box(form, tiling).size
-                if size * wish.itemsize > wish.local_bytes:
-                    continue
-                cycles = _cycles(form, tiling, tile.cycles, stage, wish)
-                if best is None or cycles < best[0] * 0.995:
-                    best = (cycles, tiling)
-    return best
+        for blocks in _block_choices(form, wish, tile.nv, boxed, choices.wide):
+            _offer_panels(form, wish, boxed, tile, blocks, choices)
+    return choices.best
+
+
+def _block_choices(
+    form: Form, wish: Wish, nv: int, boxed: tuple[Window, ...], wide: bool
+) -> list[Blocks]:
+    """The blocks of the rule, first, and others to try."""
+    if boxed:
+        return [_box_blocks(form)]
+    found = [choose_blocks(form.summed, wish, nv)]
+    for share in (4, 2) if wide else ():
+        other = choose_blocks(form.summed, wish, nv, share)
+        if other not in found:
+            found.append(other)
+    return found
+
+
+def _offer_panels(
+    form: Form,
+    wish: Wish,
+    boxed: tuple[Window, ...],
+    tile: RegisterTile,
+    blocks: Blocks,
+    choices: Selection,
+) -> None:
+    pitch, groups = _column_groups(form, wish.width)
+    step = _row_step(form, tile.panels, boxed)
+    stage = _stage_cycles(form, blocks, pitch, wish.width)
+    for column_groups in _column_choices(groups, tile.nv, blocks, wish):
+        for row_panels in _row_choices(tile, column_groups, step, blocks, wish):
+            tiling = Tiling(
+                width=wish.width, nv=tile.nv, panels=tile.panels, blocks=blocks,
+                pitch=pitch, column_groups=column_groups,
+                column_tiles=-(-groups // column_groups), row_panels=row_panels,
+                row_tiles=-(-tile.panels.count // row_panels), splits=1,
+                scalar_windows=boxed,
+            )  # fmt: skip
+            tiling = _split(form, tiling, wish)
+            size = tiling.stage_elements + tiling.tile_elements
+            if boxed:
+                size += Box(form, tiling).size
+            if size * wish.itemsize > wish.local_bytes:
+                continue
+            choices.offer(_cycles(form, tiling, tile.cycles, stage, wish), tiling)
 
 
 def _column_groups(form: Form, width: int) -> tuple[int, int]:
@@ -168,13 +222,15 @@ def _stage_cycles(form: Form, blocks: Blocks, pitch: int, width: int) -> float:
     return STAGE_COPY + min(1.0, broken) * STAGE_GATHER
 
 
-def choose_blocks(summed: tuple[Axis, ...], wish: Wish, nv: int) -> Blocks:
+def choose_blocks(summed: tuple[Axis, ...], wish: Wish, nv: int, share: int = 1) -> Blocks:
     """Blocks so long that one register tile's part of the staged operand stays in L2.
 
     It is read in order, so L2 keeps up; blocks for L1 would pass over the sums more often.
+    ``share`` divides that length.
     """
     row = nv * wish.width * wish.itemsize
     longest = max(32, min(512, wish.l2_bytes // 4 // row, wish.local_bytes // 2 // row))
+    longest = max(32, longest // share)
     inner: tuple[Axis, ...] = ()
     left = list(summed)
     while left and extent((left[-1], *inner)) <= longest:

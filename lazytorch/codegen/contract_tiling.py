@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from lazytorch.codegen.choice import ContractSchedule
 from lazytorch.codegen.contract_form import Form, Window, has_unit_stride
 from lazytorch.ir.index import Axis
 from lazytorch.ir.kernel import extent
@@ -178,6 +179,39 @@ class Tiling:
     def changed(self, **fields: object) -> Tiling:
         """The tiling with some fields replaced."""
         return replace(self, **fields)  # type: ignore[arg-type]
+
+
+def described(tiling: Tiling, pack: str = "") -> ContractSchedule:
+    """The numbers that tell a tiling from all others of the same form."""
+    return ContractSchedule(
+        rows=tiling.panels.mr, vectors=tiling.nv, block=tiling.blocks.length,
+        column_groups=tiling.column_groups, row_panels=tiling.row_panels, splits=tiling.splits,
+        lines=tiling.window_rows, pitch=tiling.pitch, pack=pack,
+    )  # fmt: skip
+
+
+class Selection:
+    """Takes tilings that are offered with their estimated cycles, and keeps the cheapest.
+
+    With ``wanted`` only the tiling of that description counts. ``wide`` asks whoever offers for
+    more than what the rule compares; then all offers are kept in ``offers``.
+    """
+
+    def __init__(self, wanted: ContractSchedule | None = None, wide: bool = False) -> None:
+        self.wanted = None if wanted is None else replace(wanted, pack="")
+        self.wide = wide or wanted is not None
+        self.best: tuple[float, Tiling] | None = None
+        self.offers: dict[ContractSchedule, float] = {}
+
+    def offer(self, cycles: float, tiling: Tiling) -> None:
+        """Consider one tiling."""
+        if self.wide:
+            schedule = described(tiling)
+            if self.wanted not in (None, schedule):
+                return
+            self.offers[schedule] = min(cycles, self.offers.get(schedule, cycles))
+        if self.best is None or cycles < self.best[0] * 0.995:
+            self.best = (cycles, tiling)
 
 
 @dataclass(frozen=True)

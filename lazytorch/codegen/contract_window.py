@@ -10,7 +10,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from lazytorch.codegen.contract_form import Form, Window, windows
-from lazytorch.codegen.contract_tiling import Blocks, RegisterTile, Tiling, Wish, round_up
+from lazytorch.codegen.contract_tiling import (
+    Blocks,
+    RegisterTile,
+    Selection,
+    Tiling,
+    Wish,
+    round_up,
+)
 from lazytorch.ir.index import Axis
 from lazytorch.ir.kernel import extent
 
@@ -27,7 +34,9 @@ def even_chunk(size: int, most: int, step: int) -> int:
     return min(size, round_up(-(-size // pieces), step))
 
 
-def choose(form: Form, wish: Wish, tiles: Sequence[RegisterTile]) -> tuple[float, Tiling] | None:
+def choose(
+    form: Form, wish: Wish, tiles: Sequence[RegisterTile], choices: Selection
+) -> tuple[float, Tiling] | None:
     """(cycles, tiling) of the best window tiling; None where the operand is no window."""
     if not form.columns:
         return None
@@ -42,7 +51,6 @@ def choose(form: Form, wish: Wish, tiles: Sequence[RegisterTile]) -> tuple[float
     plain = tuple(axis for axis in form.summed if axis not in taps)
     if extent(taps) > MOST_TAPS or form.summed[len(plain) :] != taps:
         return None
-    best: tuple[float, Tiling] | None = None
     height = above.free.size if above is not None else 1
     for rows in range(1, min(height, 64) + 1):
         if rows > 4 and -(-height // rows) == -(-height // (rows - 1)):
@@ -50,9 +58,9 @@ def choose(form: Form, wish: Wish, tiles: Sequence[RegisterTile]) -> tuple[float
         for tile in tiles:
             for aligned in (True, False):
                 option = _tiling(form, wish, tile, (above, last), (plain, taps), rows, aligned)
-                if option is not None and (best is None or option[0] < best[0] * 0.995):
-                    best = option
-    return best
+                if option is not None:
+                    choices.offer(*option)
+    return choices.best
 
 
 def _tiling(

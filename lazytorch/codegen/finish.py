@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from lazytorch.codegen import contract
+from lazytorch.codegen.choice import Chooser, by_rule, wished, with_wish
 from lazytorch.codegen.rows import choose_style
 from lazytorch.codegen.target import Target
 from lazytorch.dtypes import DType
@@ -37,28 +38,39 @@ STASH_COST = 8
 STASH_BYTES = 32 << 10
 
 
-def finish(kernel: Kernel, target: Target, new_value: Callable[[DType, int], int]) -> list[Kernel]:
-    """The kernels to render, in launch order, for one scheduled kernel."""
+def finish(
+    kernel: Kernel,
+    target: Target,
+    new_value: Callable[[DType, int], int],
+    choose: Chooser = by_rule,
+) -> list[Kernel]:
+    """The kernels to render, in launch order, for one scheduled kernel.
+
+    ``choose`` may name another schedule than the rules' for any of its bodies.
+    """
     before: list[Kernel] = []
     bodies: list[Body] = []
     values = dict(kernel.values)
     for body in kernel.bodies:
         if not _has_points(body):
             continue
+        schedule = choose(body, kernel.values)
         if isinstance(body, ContractBody):
             if extent(body.summed) == 0:
                 body = _empty_sum(body)
             else:
-                lowered = contract.lower_contract(body, values, new_value, target)
+                lowered = contract.lower_contract(body, values, new_value, target, schedule)
                 before.extend(lowered[:-1])
                 values.update(lowered[-1].values)
                 bodies.extend(lowered[-1].bodies)
                 continue
         if isinstance(body, RowBody):
-            body = collapse(body)
+            body = with_wish(collapse(body), schedule)
+            wish = wished(body)
             # A block of columns would need a stash for each lane; it computes values again.
-            if target.family == "cpu" and choose_style(body, target).kind != "columns":
-                body = add_stashes(body)
+            columns = choose_style(body, target).kind == "columns"
+            if target.family == "cpu" and not columns and (wish is None or wish.stash):
+                body = with_wish(add_stashes(body), wish)
         bodies.append(body)
     if not bodies:
         return []

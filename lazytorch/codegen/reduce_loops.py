@@ -8,6 +8,7 @@ do not wait for each other, and combines them once at the end.
 from __future__ import annotations
 
 from lazytorch.codegen import ctypes
+from lazytorch.codegen.choice import wished
 from lazytorch.codegen.emitter import Emitter, bind_rows
 from lazytorch.dtypes import DType
 from lazytorch.ir import expression as ex
@@ -58,6 +59,8 @@ def render_stages(
             emitter.line(f"{type_name} stash{stage.number}[{stage.size}];")
             emitter.define(("stash", stage.number), f"stash{stage.number}")
     lanes = width if vector_axis is None else 1
+    wish = wished(body)
+    most = wish.vectors if wish is not None and wish.vectors else ACCUMULATORS
     for group in group_stages(body.stages):
         axes = group[0].axes
         if not axes:
@@ -67,8 +70,8 @@ def render_stages(
         vectorized = vector_axis is not None and axes[-1] is vector_axis
         step = width if vectorized else lanes
         accumulators = 1
-        if vectorized and axes[-1].size >= 2 * ACCUMULATORS * width:
-            accumulators = ACCUMULATORS
+        if vectorized and axes[-1].size >= 2 * most * width:
+            accumulators = most
         names = _declare(group, emitter, step, accumulators)
         _nest(group, emitter, values, axes, step if vectorized else 1, lanes, accumulators, names)
         _finish(group, emitter, names, step, lanes)

@@ -16,6 +16,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from lazytorch.codegen import reduce_loops, sequential
+from lazytorch.codegen.choice import wished
 from lazytorch.codegen.emitter import Emitter, bind_rows
 from lazytorch.codegen.target import Target
 from lazytorch.dtypes import DType
@@ -45,6 +46,10 @@ class Style:
 def choose_style(body: RowBody, target: Target) -> Style:
     """The style of a body on a target."""
     width = target.vector_width
+    wish = wished(body)
+    if wish is not None and wish.style in possible_styles(body, target):
+        axis = {"inner": _inner_axis(body), "columns": (body.rows or (None,))[-1]}
+        return Style(wish.style, axis.get(wish.style))
     if target.family == "gpu":
         longest = max((extent(stage.axes) for stage in body.stages), default=1)
         return Style("elements" if longest < 64 else "groups")
@@ -57,6 +62,17 @@ def choose_style(body: RowBody, target: Target) -> Style:
     if inner_score >= column_score:
         return Style("inner", inner)
     return Style("columns", column)
+
+
+def possible_styles(body: RowBody, target: Target) -> list[str]:
+    """The styles in which a body can be written for a target."""
+    if target.family == "gpu":
+        return ["elements", "groups"] if any(stage.axes for stage in body.stages) else ["elements"]
+    found = ["elements"]
+    for kind, axis in (("inner", _inner_axis(body)), ("columns", (body.rows or (None,))[-1])):
+        if axis is not None and axis.size >= target.vector_width and _score(body, axis) >= 0:
+            found.append(kind)
+    return found
 
 
 def _inner_axis(body: RowBody) -> Axis | None:
@@ -107,6 +123,9 @@ def local_size(body: RowBody | ScanBody | ScatterBody, target: Target) -> int:
         style = choose_style(body, target)
         if style.kind in ("inner", "columns"):
             return 1
+        wish = wished(body)
+        if wish is not None and wish.local:
+            return min(wish.local, target.max_work_group_size)
         if style.kind == "groups":
             return min(128, target.max_work_group_size)
     if isinstance(body, ScatterBody) and _scatter_axis(body, target) is not None:
@@ -213,7 +232,9 @@ def _inner(
 ) -> int:
     count = extent(body.rows)
     work = max(extent(stage.axes) for stage in body.stages)
-    block = _rows_per_item(count, work, target, ROWS_MINIMUM)
+    wish = wished(body)
+    block = wish.share if wish is not None and wish.share else 0
+    block = min(block, count) or _rows_per_item(count, work, target, ROWS_MINIMUM)
     emitter.open()
     if block == 1:
         bind_rows(emitter, body.rows, group)
@@ -252,7 +273,9 @@ def _columns(
     outer = body.rows[:-1]
     rows = extent(outer)
     work = max(1, sum(extent(s.axes) for s in body.stages if isinstance(s, Reduce)))
-    chunk = _chunk(axis.size, rows, work, width, target)
+    wish = wished(body)
+    chunk = wish.share if wish is not None else 0
+    chunk = min(chunk, axis.size) or _chunk(axis.size, rows, work, width, target)
     chunks = -(-axis.size // chunk)
     block = 1
     if chunks == 1:
@@ -304,7 +327,9 @@ def _column_loops(
     column = emitter.fresh("c")
     emitter.line(f"{type_name} {column} = {start};")
     has_reduce = any(isinstance(stage, Reduce) for stage in body.stages)
-    widths = [4, 1] if has_reduce and chunk >= 4 * width else [1]
+    wish = wished(body)
+    most = wish.vectors if wish is not None and wish.vectors else 4
+    widths = [most, 1] if has_reduce and most > 1 and chunk >= most * width else [1]
     for vectors in widths:
         emitter.open()
         if vectors == 1:

@@ -1,0 +1,124 @@
+"""Schedules as data: the choices a tuner may make for one body, and where they are attached.
+
+Every field is a number or a word, so a schedule can be kept in a file and read by another
+process. Whatever a schedule says, a kernel computes the same: it is a wish, and code generation
+falls back to its own rules where the wish cannot be met.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Union
+
+from lazytorch.dtypes import DType
+from lazytorch.ir.kernel import Body, RowBody
+
+
+@dataclass(frozen=True)
+class ContractSchedule:
+    """A contraction on a CPU device: the register tile, the blocks, a work-item's share.
+
+    ``rows`` by ``vectors`` sums are held in registers, ``block`` positions of the sum are staged
+    at a time, a work-item takes ``column_groups`` vectors and ``row_panels`` panels of rows, and
+    ``splits`` work-items share one sum. ``lines`` counts output lines of a sliding window, 0
+    without one; ``pitch`` tells how columns are enumerated. ``pack`` says how the scalar operand is
+    read: '' as the rule has it, 'place' where it is, 'panels' or 'rows' after packing.
+    """
+
+    rows: int
+    vectors: int
+    block: int
+    column_groups: int
+    row_panels: int
+    splits: int
+    lines: int = 0
+    pitch: int = 0
+    pack: str = ""
+
+
+@dataclass(frozen=True)
+class RowSchedule:
+    """A map, reduction, scan or scatter.
+
+    ``style`` is one of ``rows.choose_style``'s. ``share`` is what a work-item takes (rows of style
+    'inner', columns of style 'columns'), ``vectors`` the vectors or accumulators it works on at
+    once, ``local`` the size of a work-group; 0 leaves each to the rule. ``stash`` allows values
+    of a row to be kept on chip.
+    """
+
+    style: str
+    share: int = 0
+    vectors: int = 0
+    local: int = 0
+    stash: bool = True
+
+
+@dataclass(frozen=True)
+class GroupSchedule:
+    """A contraction on a GPU: see ``contract_gpu.GroupTiling``."""
+
+    side: int
+    each: int
+    depth: int
+    splits: int
+
+
+Schedule = Union[ContractSchedule, RowSchedule, GroupSchedule]
+#: The schedule somebody wants for a scheduled body over values of these types, or None.
+Chooser = Callable[[Body, Mapping[int, DType]], Union[Schedule, None]]
+_KINDS: dict[str, type[Any]] = {
+    kind.__name__: kind for kind in (ContractSchedule, RowSchedule, GroupSchedule)
+}
+
+
+def by_rule(body: Body, values: Mapping[int, DType]) -> Schedule | None:
+    """The chooser that leaves everything to the rules."""
+    return None
+
+
+def to_data(schedule: Schedule) -> dict[str, Any]:
+    """A schedule as a dictionary of numbers and words.
+
+    >>> to_data(RowSchedule("inner", share=4))["share"]
+    4
+    """
+    return {"kind": type(schedule).__name__, **asdict(schedule)}
+
+
+def from_data(data: Any) -> Schedule:
+    """The schedule that ``to_data`` gave; ``ValueError`` for anything else.
+
+    >>> from_data(to_data(GroupSchedule(16, 4, 16, 1)))
+    GroupSchedule(side=16, each=4, depth=16, splits=1)
+    """
+    kind = _KINDS.get(data.get("kind", "")) if isinstance(data, dict) else None
+    if kind is None:
+        raise ValueError(f"expected a schedule, got {data!r}")
+    wanted = {field.name: field.type for field in fields(kind)}
+    given = {name: value for name, value in data.items() if name != "kind"}
+    if wanted.keys() != given.keys():
+        raise ValueError(f"{kind.__name__} has fields {sorted(wanted)}, got {sorted(given)}")
+    for name, value in given.items():
+        if type(value).__name__ != wanted[name] or (type(value) is int and value < 0):
+            raise ValueError(f"{kind.__name__}.{name} is {wanted[name]}, got {value!r}")
+    return kind(**given)  # type: ignore[no-any-return]
+
+
+@dataclass(frozen=True)
+class TunedRowBody(RowBody):
+    """A row body whose schedule somebody chose."""
+
+    schedule: RowSchedule
+
+
+def wished(body: object) -> RowSchedule | None:
+    """The schedule that was chosen for a row body, if one was."""
+    return body.schedule if isinstance(body, TunedRowBody) else None
+
+
+def with_wish(body: RowBody, schedule: Schedule | None) -> RowBody:
+    """The body with the schedule attached, where it is one for row bodies."""
+    if not isinstance(schedule, RowSchedule):
+        return body
+    return TunedRowBody(body.rows, body.stages, schedule)
