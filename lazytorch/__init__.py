@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
+from lazytorch import config as _config
 from lazytorch.functional import namespace as _namespace
 
 globals().update(_namespace.public_names())
@@ -20,6 +21,7 @@ _LAZY = (
 )  # fmt: skip
 _FROM = {
     "save": "serialization", "load": "serialization", "graph": "viz", "explain": "viz",
+    "profile": "viz",
 }  # fmt: skip
 
 
@@ -30,3 +32,7 @@ def __getattr__(name: str) -> Any:
     if name in _FROM:
         return getattr(importlib.import_module(f"lazytorch.{_FROM[name]}"), name)
     raise AttributeError(f"module 'lazytorch' has no attribute {name!r}")
+
+
+if _config.get("PROFILE"):
+    importlib.import_module("lazytorch.viz.profile").profile_until_exit()

@@ -58,7 +58,7 @@ _TABLE: dict[str, Setting] = {
         Setting("CACHE_DIR", str, "", "folder of compiled programs (default: user cache)"),
         Setting("CACHE_LIMIT", _size, 512 << 20, "bytes of compiled programs kept on disk"),
         Setting("MEMORY_LIMIT", _size, 0, "bytes a device may allocate, 0 for its own limit"),
-        Setting("PROFILE", _flag, False, "1 records the device time of every kernel"),
+        Setting("PROFILE", _flag, False, "1 prints, at exit, what every kernel took"),
         Setting("PROBE", _flag, True, "0 trusts every OpenCL driver without a probe"),
         Setting("SCHEDULE_FAMILY", str, "", "cpu or gpu: overrides the device's kernel family"),
         Setting("FLUSH_NODES", int, 20000, "pending operations before a graph is computed"),

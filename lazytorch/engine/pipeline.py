@@ -125,8 +125,8 @@ def _lower(
         if device.kind == "numpy":
             if graph_has_points(step):
                 launch = LaunchStep(
-                    "", step, touched(step), _scalars(step), 1, 1, step.covers, step.notes,
-                    flops, nbytes,
+                    f"k{len(result)}_{estimate.label(step, graph)}", step, touched(step),
+                    _scalars(step), 1, 1, step.covers, step.notes, flops, nbytes,
                 )  # fmt: skip
                 result.append(Lowered(launch, step, None))
             continue

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from lazytorch import config, logs
+from lazytorch import logs
 from lazytorch.errors import BuildError, DeviceError, OutOfMemoryError
 from lazytorch.runtime import binding, discovery
 from lazytorch.runtime.buffers import Block, Buffer, MemoryPool, export
@@ -66,7 +66,7 @@ class OpenCLDevice(Device):
         pool.device = self
         self.context = cl.Context([self.cl_device])
         self.profile: list[tuple[str, Any]] | None = None
-        self.queue = self._make_queue(bool(config.get("PROFILE")))
+        self.queue = self._make_queue(profiling=False)
         self._build_lock = threading.Lock()
         self._kept: dict[str, Any] = {}
         self._marker: Any = None

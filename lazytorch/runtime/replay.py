@@ -7,17 +7,21 @@ the plan's kernels. Both allocate only the outputs.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
 from lazytorch.dtypes import DType
-from lazytorch.runtime import interpreter
+from lazytorch.runtime import interpreter, profile
 from lazytorch.runtime.buffers import Buffer
 from lazytorch.runtime.counters import counters
 from lazytorch.runtime.device import Device
 from lazytorch.schedule.plan import CallStep, Plan
+
+if TYPE_CHECKING:
+    from lazytorch.runtime.opencl import OpenCLDevice
 
 
 class Replay:
@@ -42,7 +46,10 @@ class Replay:
             else:
                 outputs.append(leaves[donor])
         with self.device.lock:
-            self._run(leaves, scalars, outputs)
+            if profile.active():
+                profile.note(self.plan, self.device, self._timed_run(leaves, scalars, outputs))
+            else:
+                self._run(leaves, scalars, outputs)
         counters.flops += self.plan.flops
         counters.bytes_moved += self.plan.nbytes
         return outputs
@@ -50,6 +57,12 @@ class Replay:
     def _run(
         self, leaves: Sequence[Buffer], scalars: Sequence[Any], outputs: Sequence[Buffer]
     ) -> None:
+        raise NotImplementedError
+
+    def _timed_run(
+        self, leaves: Sequence[Buffer], scalars: Sequence[Any], outputs: Sequence[Buffer]
+    ) -> dict[str, float]:
+        """Run, wait, and say how many seconds each kernel took."""
         raise NotImplementedError
 
     def _arena(self) -> Buffer | None:
@@ -98,6 +111,12 @@ class NumpyReplay(Replay):
     def _run(
         self, leaves: Sequence[Buffer], scalars: Sequence[Any], outputs: Sequence[Buffer]
     ) -> None:
+        self._timed_run(leaves, scalars, outputs)
+
+    def _timed_run(
+        self, leaves: Sequence[Buffer], scalars: Sequence[Any], outputs: Sequence[Buffer]
+    ) -> dict[str, float]:
+        times: dict[str, float] = {}
         plan = self.plan
         arena = self._arena()
         values = dict(zip(plan.scalars, scalars))
@@ -111,8 +130,11 @@ class NumpyReplay(Replay):
                     buffer = self._buffer(number, leaves, outputs, arena)
                     assert buffer.host is not None
                     arrays[number] = buffer.host.view(plan.dtypes[number].numpy)
+            began = time.perf_counter()
             interpreter.run(step.kernel, arrays, values)
+            times[step.name] = time.perf_counter() - began
             counters.kernels_launched += 1
+        return times
 
 
 class OpenCLReplay(Replay):
@@ -174,6 +196,17 @@ class OpenCLReplay(Replay):
                 launch.set_scalar(slot, convert(scalars[position]))
             launch.launch()
         self.device.flush()
+
+    def _timed_run(
+        self, leaves: Sequence[Buffer], scalars: Sequence[Any], outputs: Sequence[Buffer]
+    ) -> dict[str, float]:
+        device = cast("OpenCLDevice", self.device)
+        device.set_profiling(True)
+        try:
+            self._run(leaves, scalars, outputs)
+            return {name: (end - start) / 1e9 for name, start, end in device.take_profile()}
+        finally:
+            device.set_profiling(False)
 
 
 def _zero(dtype: DType) -> Any:
