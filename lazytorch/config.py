@@ -27,6 +27,14 @@ def _flag(text: str) -> bool:
     raise ValueError(f"expected 0 or 1, got {text!r}")
 
 
+def _tune(text: str) -> str:
+    lowered = text.strip().lower()
+    meanings = {"": "use", "use": "use", "1": "tune", "tune": "tune", "0": "ignore"}
+    if meanings.get(lowered, lowered) not in ("use", "tune", "ignore"):
+        raise ValueError(f"expected 1 (tune), 0 (ignore) or nothing (use), got {text!r}")
+    return meanings.get(lowered, lowered)
+
+
 def _size(text: str) -> int:
     units = {"k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
     lowered = text.strip().lower().removesuffix("ib").removesuffix("b")
@@ -49,7 +57,7 @@ _TABLE: dict[str, Setting] = {
     row.name: row
     for row in (
         Setting("DEVICE", str, "", "default device: cpu, numpy, opencl:N, cuda:N"),
-        Setting("LOG", str, "", "comma-separated channels: fuse, code, memory, cache, plan, build"),
+        Setting("LOG", str, "", "channels: fuse, code, memory, cache, plan, build, tune"),
         Setting("FUSION", _flag, True, "0 gives every operation a kernel of its own"),
         Setting("EAGER", _flag, False, "1 computes every operation when it is recorded"),
         Setting("BOUNDS", _flag, False, "1 makes generated kernels check every index"),
@@ -61,6 +69,8 @@ _TABLE: dict[str, Setting] = {
         Setting("PROFILE", _flag, False, "1 prints, at exit, what every kernel took"),
         Setting("PROBE", _flag, True, "0 trusts every OpenCL driver without a probe"),
         Setting("SCHEDULE_FAMILY", str, "", "cpu or gpu: overrides the device's kernel family"),
+        Setting("TUNE", _tune, "use", "1 tunes new kernels, 0 ignores what tuning found"),
+        Setting("TUNE_LIMIT", float, 20.0, "seconds that tuning may spend on one kernel"),
         Setting("FLUSH_NODES", int, 20000, "pending operations before a graph is computed"),
         Setting("FLUSH_BYTES", _size, 2 << 30, "bytes pinned by pending work before it runs"),
         Setting("FLUSH_DEPTH", int, 4000, "longest pending chain before it is computed"),

@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 from lazytorch import config
 
-CHANNELS = ("fuse", "code", "memory", "cache", "plan", "build")
+CHANNELS = ("fuse", "code", "memory", "cache", "plan", "build", "tune")
 
 
 def enabled(channel: str) -> bool:

@@ -1,4 +1,4 @@
-"""The command line: ``python -m lazytorch devices | config | cache | bench``.
+"""The command line: ``python -m lazytorch devices | config | cache | tune | bench``.
 
 Knows how to parse arguments and print; what it prints is found out by the layers below.
 Exit status: 0 when all is well, 1 when what was asked for failed or is missing, 2 for a command
@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from lazytorch.cli import commands
+from lazytorch.cli import commands, tune
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -50,6 +50,16 @@ def build_parser() -> argparse.ArgumentParser:
     cache.add_argument("--clear", action="store_true", help="delete what is in it")
     cache.add_argument("--json", action="store_true", help="print one JSON object")
     cache.set_defaults(run=commands.cache)
+
+    tuning = chosen.add_parser(
+        "tune", help="run a script and find the fastest schedule of each of its kernels"
+    )
+    tuning.add_argument("--list", action="store_true", help="print what was found so far")
+    tuning.add_argument("--clear", action="store_true", help="forget what was found so far")
+    tuning.add_argument("--json", action="store_true", help="print the list as JSON")
+    tuning.add_argument("script", nargs="?", help="a Python file, run as __main__")
+    tuning.add_argument("rest", nargs=argparse.REMAINDER, help="passed on to the script")
+    tuning.set_defaults(run=tune.tune)
 
     bench = chosen.add_parser(
         "bench", help="run a script of the repository's benchmarks folder", add_help=False

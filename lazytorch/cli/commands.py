@@ -90,7 +90,7 @@ def cache(arguments: argparse.Namespace) -> int:
 
 def _cache_files(folder: Path) -> list[Path]:
     """The files that lazytorch wrote: in the folders it makes, never deeper or elsewhere."""
-    kinds = ("programs", "probe", "drivers")
+    kinds = ("programs", "probe", "drivers", "tuned")
     return [
         path
         for kind in kinds

@@ -47,7 +47,7 @@ def lower_contract(
     ``new_value(dtype, count)`` gives the number of a new temporary array; ``schedule`` is what
     somebody wants instead of the rules' choice.
     """
-    form = _accumulating(canonical(body))
+    form = settled(body)
     known = dict(values)
 
     def temporary(dtype: DType, count: int) -> int:
@@ -88,6 +88,16 @@ def lower_contract(
     kernels.append(kernel(TiledContractBody(partial, tiling, split)))
     kernels.append(kernel(final, PARTIAL))
     return kernels
+
+
+def settled(body: ContractBody) -> Form:
+    """The form that schedules are chosen for."""
+    return _accumulating(canonical(body))
+
+
+def is_reduction(body: ContractBody, target: Target) -> bool:
+    """Whether the contraction is written as a reduction of rows."""
+    return target.family == "cpu" and _is_row_of_dots(settled(body))
 
 
 def _packing(form: Form, tiling: Tiling, wanted: str) -> str:

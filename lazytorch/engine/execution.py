@@ -220,7 +220,7 @@ def _execute(numbering: Numbering, device_name: str) -> None:
 
 
 def _flags() -> tuple[Any, ...]:
-    return (config.get("FUSION"), config.get("BOUNDS"), config.get("SCHEDULE_FAMILY"))
+    return tuple(map(config.get, ("FUSION", "BOUNDS", "SCHEDULE_FAMILY", "TUNE")))
 
 
 def _explained(error: OutOfMemoryError, numbering: Numbering) -> OutOfMemoryError:

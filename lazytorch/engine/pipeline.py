@@ -7,6 +7,7 @@ Above this page nobody knows kernels; below it nobody knows when something is co
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -15,6 +16,7 @@ from lazytorch.codegen.finish import finish
 from lazytorch.codegen.render import program, render
 from lazytorch.codegen.target import Target
 from lazytorch.dtypes import DType
+from lazytorch.engine import tuning
 from lazytorch.engine.bounds import BoundsReport, Lowered, check_bounds, touched
 from lazytorch.engine.sites import format_site
 from lazytorch.errors import BuildError
@@ -111,6 +113,7 @@ def _lower(
 ) -> list[Lowered]:
     result: list[Lowered] = []
     target = target_of(device)
+    choose = tuning.chooser(device, target)
     if report is not None:
         result.append(report.clearing(target))
     for step in steps:
@@ -130,7 +133,7 @@ def _lower(
                 )  # fmt: skip
                 result.append(Lowered(launch, step, None))
             continue
-        kernels = finish(step, target, new_value)
+        kernels = finish(step, target, new_value, choose)
         for position, kernel in enumerate(kernels):
             name = f"k{len(result)}_{estimate.label(step, graph)}"
             checks = None if report is None else report.for_kernel(kernel, name)
@@ -181,6 +184,11 @@ def target_of(device: Device) -> Target:
 def prepare(numbering: Numbering, device: Device, kernel_texts: set[int]) -> Replay:
     """Schedule, compile and bind a numbered graph; ``kernel_texts`` collects distinct kernels."""
     scheduled = schedule(numbering, device)
+    if tuning.is_tuning() and device.kind == "opencl":
+        session = importlib.import_module("lazytorch.engine.tuning.session")
+        target = target_of(device)
+        if session.tune_graph(scheduled.graph, scheduled.steps, numbering, device, target):
+            scheduled = schedule(numbering, device)
     plan = scheduled.plan
     for step in plan.steps:
         if isinstance(step, LaunchStep):
