@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
+from lazytorch.bench import command
 from lazytorch.cli import commands, tune
 
 
@@ -62,9 +63,8 @@ def build_parser() -> argparse.ArgumentParser:
     tuning.set_defaults(run=tune.tune)
 
     bench = chosen.add_parser(
-        "bench", help="run a script of the repository's benchmarks folder", add_help=False
+        "bench", help="measure named workloads beside PyTorch, JAX and others, in one run"
     )
-    bench.add_argument("script", nargs="?", help="kernels, train, startup, memory, overhead")
-    bench.add_argument("rest", nargs=argparse.REMAINDER, help="passed on to the script")
-    bench.set_defaults(run=commands.bench)
+    command.add_arguments(bench)
+    bench.set_defaults(run=command.run)
     return parser

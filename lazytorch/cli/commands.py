@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import runpy
 import sys
 from pathlib import Path
 from typing import Any
@@ -13,8 +12,6 @@ from typing import Any
 from lazytorch import config as settings
 from lazytorch.runtime.cache import default_folder
 from lazytorch.runtime.report import devices_report, format_report
-
-_PACKAGE = Path(__file__).resolve().parents[1]
 
 
 def devices(arguments: argparse.Namespace) -> int:
@@ -98,30 +95,6 @@ def _cache_files(folder: Path) -> list[Path]:
         for path in sorted((folder / kind).iterdir())
         if path.is_file() and not path.is_symlink()
     ]
-
-
-def bench(arguments: argparse.Namespace) -> int:
-    """Run one of the scripts in ``benchmarks/``, which a checkout has and a wheel has not."""
-    folder = _PACKAGE.parent / "benchmarks"
-    scripts = {
-        path.stem: path for path in sorted(folder.glob("*.py")) if not path.stem.startswith("_")
-    }
-    if not scripts:
-        print(
-            "there is no benchmarks folder beside the package: benchmarks run from a checkout "
-            "of the repository",
-            file=sys.stderr,
-        )
-        return 1
-    chosen = scripts.get(arguments.script or "")
-    if chosen is None:
-        stream = sys.stdout if arguments.script is None else sys.stderr
-        print(f"benchmarks: {', '.join(scripts)}", file=stream)
-        return int(arguments.script is not None)
-    sys.argv = [str(chosen), *arguments.rest]
-    sys.path.insert(0, str(folder.parent))
-    runpy.run_path(str(chosen), run_name="__main__")
-    return 0
 
 
 def _json(value: Any) -> str:

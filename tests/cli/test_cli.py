@@ -55,10 +55,11 @@ def test_cache_is_shown_and_cleared(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert stranger.read_text() == "mine"
 
 
-def test_bench_names_its_scripts(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["bench"]) == 0
-    assert "kernels" in capsys.readouterr().out
-    assert main(["bench", "nothing"]) == 1
+def test_bench_lists_its_workloads(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", "--list", "matmul"]) == 0
+    assert "matmul-1024 " in capsys.readouterr().out
+    assert main(["bench", "matmul-1204"]) == 2
+    assert "near matches: matmul-2048, matmul-1024" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("arguments", [[], ["dance"], ["devices", "--fast"]])

@@ -1,0 +1,297 @@
+"""The benchmark: its catalogue, its figures, and one small run of everything on NumPy."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from lazytorch.bench import table
+from lazytorch.bench.catalog import GROUP_GOALS, GROUPS, WORKLOADS
+from lazytorch.bench.command import write_whole
+from lazytorch.bench.compare import difference, loss_difference
+from lazytorch.bench.contest import Contest
+from lazytorch.bench.peers import BEST_OF, PEERS, Contestant, contestants
+from lazytorch.bench.programs import jax_kernels, models, numpy_kernels, torch_like, weights
+from lazytorch.bench.results import Outcome, Report, Result, from_json, geometric_mean, to_json
+from lazytorch.bench.timing import Spread, take_turn, warm_up
+from lazytorch.bench.workload import Goal, Input, UnknownWorkload, Workload, select
+from lazytorch.cli import main
+
+NAMES = [workload.name for workload in WORKLOADS]
+
+
+class Clock:
+    """A clock that only calls move on."""
+
+    def __init__(self, *durations: float) -> None:
+        self.now = 0.0
+        self.durations = list(durations)
+        self.calls = 0
+
+    def __call__(self) -> float:
+        return self.now
+
+    def work(self) -> None:
+        self.now += self.durations[min(self.calls, len(self.durations) - 1)]
+        self.calls += 1
+
+
+# Catalogue ------------------------------------------------------------------------------------
+
+
+def test_the_catalogue_holds_together() -> None:
+    assert len(set(NAMES)) == len(NAMES)
+    groups = {workload.group for workload in WORKLOADS}
+    for members in GROUPS.values():
+        assert set(members) <= groups | set(NAMES)
+    assert set(GROUP_GOALS) <= groups
+    kinds = {*BEST_OF, "best", "peak", "copy", "memory", "seconds"}
+    for workload in WORKLOADS:
+        assert workload.program in torch_like.PROGRAMS, workload.name
+        assert workload.program in jax_kernels.PROGRAMS or workload.group == "steps"
+        assert {goal.against for goal in workload.goals} <= kinds, workload.name
+        assert workload.flops or workload.nbytes or workload.group == "tiny"
+    assert set(numpy_kernels.PROGRAMS) <= set(torch_like.PROGRAMS)
+
+
+def test_work_is_counted_once() -> None:
+    (product,) = select(["matmul-1000x999x1001"], WORKLOADS, GROUPS)
+    assert product.flops == 2 * 1000 * 999 * 1001
+    assert product.nbytes == 4 * (1000 * 999 + 999 * 1001 + 1000 * 1001)
+    (pointwise,) = select(["multiply-add-16M"], WORKLOADS, GROUPS)
+    assert pointwise.nbytes == 3 * 4 * (1 << 24)
+    (depthwise,) = select(["conv-8x128x56-3x3-depthwise"], WORKLOADS, GROUPS)
+    assert depthwise.flops == 2 * 8 * 128 * 56 * 56 * 9
+    (resnet,) = select(["resnet18-inference"], WORKLOADS, GROUPS)
+    # The known count of this network for images of 32 x 32: 0.56 billion multiply-adds.
+    assert resnet.flops / 2 / 16 == pytest.approx(0.556e9, rel=0.01)
+
+
+def test_inputs_are_the_same_in_every_process() -> None:
+    workload = Workload("w", "g", "p", (Input((3,)), Input((4,), below=7)))
+    for first, second in zip(workload.arrays(), workload.arrays()):
+        assert first.dtype in (np.float32, np.int64)
+        np.testing.assert_array_equal(first, second)
+
+
+def test_names_groups_and_near_matches() -> None:
+    steps = [w.name for w in select(["steps"], WORKLOADS, GROUPS)]
+    assert steps[0] == "mlp" and "gpt" in steps
+    assert len(select(["kernels", "steps"], WORKLOADS, GROUPS)) == len(WORKLOADS)
+    assert [w.name for w in select(["gpt", "matmul-64"], WORKLOADS, GROUPS)] == ["matmul-64", "gpt"]
+    with pytest.raises(UnknownWorkload, match=r"near matches: .*attention"):
+        select(["atention"], WORKLOADS, GROUPS)
+
+
+@pytest.mark.parametrize("model", ["mlp", "cnn", "resnet18", "gpt"])
+def test_weights_are_those_of_the_models(model: str) -> None:
+    import lazytorch
+
+    options: dict[str, Any] = {}
+    if model == "gpt":
+        options = {"width": 16, "layers": 1, "vocabulary": 8, "length": 4, "heads": 2}
+    made = models.make(lazytorch, model, **options)
+    shapes = {name: tuple(value.shape) for name, value in made.state_dict().items()}
+    assert shapes == weights.SHAPES[model](**options)
+
+
+# Timing ---------------------------------------------------------------------------------------
+
+
+def test_spread() -> None:
+    assert Spread.of([5.0]) == Spread(5, 5, 5, 5, 1)
+    assert Spread.of([4.0, 1.0, 3.0, 2.0, 5.0]) == Spread(1, 2, 3, 4, 5)
+    with pytest.raises(ValueError, match="no samples"):
+        Spread.of([])
+
+
+def test_warming_up_ends_when_steady() -> None:
+    clock = Clock(10, 3, 2, 1.5, 1.2, 1.0, 1.0)
+    warm = warm_up(clock.work, 100, clock=clock)
+    assert (warm.first, warm.calls) == (10, 4)
+    slow = Clock(10, 8)
+    assert warm_up(slow.work, 1, clock=slow).calls == 2
+    # Every other call is slow: it goes on until the time is over.
+    restless = Clock(1, 1, 1, 2, 4, 8, 16, 32)
+    assert warm_up(restless.work, 20, clock=restless).calls == 7
+
+
+def test_a_turn_lasts_about_as_long_as_asked() -> None:
+    clock = Clock(1.0)
+    assert take_turn(clock.work, 5, clock=clock) == [1.0] * 5
+    assert take_turn(Clock(9.0).work, 0.0, clock=Clock(0.0)) == [0.0]
+    clock = Clock(0.5)
+    assert take_turn(clock.work, 100, batch=4, most=8, clock=clock) == [0.5, 0.5]
+
+
+# Comparing ------------------------------------------------------------------------------------
+
+
+def test_outputs_that_are_wrong_are_refused() -> None:
+    right = np.linspace(-1, 1, 12, dtype=np.float32).reshape(3, 4)
+    assert difference([right + 1e-6], [right], 1e-4) == ""
+    wrong = right.copy()
+    wrong[2, 1] += 0.01
+    assert "differs by 0.01" in difference([wrong], [right], 1e-4)
+    assert "shape" in difference([right.T], [right], 1e-4)
+    assert "2 outputs" in difference([right, right], [right], 1e-4)
+    missing = right.copy()
+    missing[0, 0] = np.nan
+    assert "not finite" in difference([missing], [right], 1e-4)
+    assert difference([missing], [missing], 1e-4) == ""
+    assert "inf" in difference([right], [right * 0], 1e-4)
+    assert difference([right[:0]], [right[:0]], 1e-4) == ""
+
+
+def test_losses_that_differ_are_refused() -> None:
+    assert loss_difference([2.0, 1.0], [2.001, 1.0], 2e-3) == ""
+    assert "step 1" in loss_difference([2.0, 1.1], [2.0, 1.0], 2e-3)
+    assert "step 0" in loss_difference([float("nan")], [2.0], 2e-3)
+
+
+# Results --------------------------------------------------------------------------------------
+
+
+def outcome() -> Outcome:
+    goals = (Goal("best", 1.0), Goal("torch", 1.5), Goal("peak", 0.9), Goal("memory", 1.0))
+    made = Outcome(
+        "w", "g", flops=2e9, nbytes=1e6, goals=goals, limits={"peak": 1e12, "copy": 1e10}
+    )
+    for name, seconds, ours in (("cpu", 4e-3, True), ("torch", 8e-3, False), ("jax", 3e-3, False)):
+        times = Spread(seconds, seconds, seconds * 1.1, seconds * 1.2, 9)
+        made.results.append(Result(name, ours, times=times, memory=300 if ours else 200))
+    return made
+
+
+def report() -> Report:
+    return Report("2026-01-01", {"cores": 2}, {"numpy": "2"}, {"seconds": 1.0}, [], [outcome()])
+
+
+def test_figures_are_judged() -> None:
+    made = outcome()
+    assert made.best_peer() == ("jax", 3e-3)
+    judged = {item.goal.against: (item.value, item.reached) for item in made.judge()}
+    assert judged["best"] == (pytest.approx(0.75), False)
+    assert judged["torch"] == (pytest.approx(2.0), True)
+    assert judged["peak"] == (pytest.approx(0.5), False)
+    assert judged["memory"] == (pytest.approx(1.5), False)
+    assert made.limit(made.results[0]) == ("peak", pytest.approx(0.5))
+    assert geometric_mean([made, made], "cpu", "torch") == pytest.approx(2.0)
+    assert geometric_mean([made], "cpu", "tinygrad") is None
+
+
+def test_a_wrong_peer_is_nobody_to_beat() -> None:
+    made = outcome()
+    made.results[2].status = "wrong"
+    assert made.best_peer() == ("torch", 8e-3)
+    made.results[0].status = "wrong"
+    assert [item.value for item in made.judge()] == [None] * 4
+
+
+def test_json_round_trip() -> None:
+    text = to_json(report())
+    assert from_json(text) == report()
+    record = json.loads(text)["outcomes"][0]
+    assert record["best_peer"] == "jax"
+    assert record["results"][0]["ratio_to_best"] == pytest.approx(0.75)
+    assert {item["reached"] for item in record["judged"]} == {True, False}
+    with pytest.raises(ValueError, match="schema 1"):
+        from_json('{"schema": 0}')
+
+
+def test_table_text() -> None:
+    made = outcome()
+    made.results.append(Result("tinygrad", status="failed", reason="Trace\nValueError: no"))
+    made.results.append(Result("numpy", status="wrong", reason="output 0 differs"))
+    lines = table.lines_of(made)
+    assert lines[0].split()[:6] == ["w", "cpu", "4.000", "4.400", "18%", "0.75"]
+    assert "500 GFLOP/s    50% fma" in lines[0]
+    assert "≥ 1 best: 0.75 ✗; ≥ 1.5 torch: 2.00 ✓" in lines[0]
+    assert any("tinygrad" in line and line.endswith("FAILED: ValueError: no") for line in lines)
+    assert any(line.endswith("WRONG: output 0 differs") for line in lines)
+    whole = report()
+    whole.outcomes.append(made)
+    said = "\n".join(table.summary(whole, {"g": Goal("torch", 2.5)}))
+    assert "geometric mean of 2: ≥ 2.5 torch: 2.00 ✗" in said
+    assert "asked figures reached: 2 of 8" in said
+    assert "WRONG or FAILED: w on tinygrad, w on numpy" in said
+
+
+def test_files_are_whole_or_not_there(tmp_path: Path) -> None:
+    path = tmp_path / "run.json"
+    write_whole(path, "first")
+    with pytest.raises(UnicodeEncodeError):
+        write_whole(path, "second \ud800")
+    assert path.read_text() == "first"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+# Running --------------------------------------------------------------------------------------
+
+
+def test_missing_peers_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(PEERS, "jax", ("jax_peer", "no_such_package_here", "jax"))
+    found, missing = contestants(["numpy"], ["numpy", "jax"])
+    assert [contestant.label for contestant in found] == [
+        "lazytorch numpy",
+        "lazytorch numpy compiled",
+        "numpy",
+    ]
+    assert missing == ["jax is left out: not installed (pip install jax)"]
+
+
+def test_a_run_in_processes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "run.json"
+    names = ["matmul-64", "adds-1000"]
+    arguments = ["--device", "numpy", "--peers", "numpy", "--seconds", "0.05", "--json", str(path)]
+    assert main(["bench", *names, *arguments]) == 0
+    assert "matmul-64" in capsys.readouterr().out
+    made = from_json(path.read_text())
+    assert [item.workload for item in made.outcomes] == names
+    for item in made.outcomes:
+        ours, peer = item.results[1], item.results[0]
+        assert (ours.ours, ours.status, peer.status) == (True, "ok", "ok")
+        assert ours.times is not None and ours.times.minimum > 0 and ours.launches
+        assert item.reference == "numpy"
+
+
+def test_a_wrong_output_is_never_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    contest = Contest([Contestant("numpy"), Contestant("lazytorch", "numpy")], 0.01)
+
+    class Liar:
+        alive = False
+
+        def __init__(self, value: float) -> None:
+            self.value = value
+
+        def ask(self, name: str, *arguments: Any) -> Any:
+            if name == "turn":
+                return [1.0]
+            outputs = [np.full(3, self.value)]
+            return {"first": 1.0, "call": 1.0, "programs": 0, "launches": 1, "outputs": outputs}
+
+    monkeypatch.setattr(
+        contest, "_workers", {("numpy", ""): Liar(1.0), ("lazytorch", "numpy"): Liar(2.0)}
+    )
+    made = contest.run(Workload("w", "g", "adds", ()))
+    assert [result.status for result in made.results] == ["ok", "wrong"]
+    assert made.results[0].times is not None and made.results[1].times is None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["--peers", "jaxx"], "no peer is called 'jaxx'"),
+        (["--device", "nowhere"], "nowhere"),
+        (["--json", "no/such/folder/run.json"], "folder no/such/folder does not exist"),
+    ],
+)
+def test_requests_without_sense(
+    arguments: list[str], complaint: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["bench", "matmul-64", *arguments]) == 2
+    assert complaint in capsys.readouterr().err
