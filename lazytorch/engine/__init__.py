@@ -17,6 +17,7 @@ from lazytorch.engine.execution import (
     stats,
     synchronize,
     to_array,
+    unshare,
     write_array,
 )
 from lazytorch.engine.sites import format_site
@@ -35,5 +36,6 @@ __all__ = [
     "stats",
     "synchronize",
     "to_array",
+    "unshare",
     "write_array",
 ]

@@ -11,18 +11,20 @@ import importlib
 import threading
 import weakref
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from lazytorch import config, dtypes
+from lazytorch.engine import plan_files
+from lazytorch.engine.binding import kernel_texts, replay_of
 from lazytorch.engine.sites import format_site
-from lazytorch.errors import OutOfMemoryError
+from lazytorch.errors import BuildError, OutOfMemoryError
 from lazytorch.ir.node import Node
 from lazytorch.ops import leaves
-from lazytorch.runtime import counters, get_device, resolve
-from lazytorch.schedule.graph import Numbering, number_graph
+from lazytorch.runtime import Device, counters, get_device, resolve
+from lazytorch.schedule.graph import Numbering, number_graph, self_contained
 
 if TYPE_CHECKING:
     from lazytorch.engine.pipeline import Scheduled
@@ -31,6 +33,8 @@ if TYPE_CHECKING:
 _lock = threading.RLock()
 _plans: OrderedDict[Any, Replay] = OrderedDict()
 _state: dict[int, weakref.ref[Any]] = {}
+# Hashes of graphs whose beginnings were computed apart.
+_begun: set[int] = set()
 
 
 def _pipeline() -> Any:
@@ -64,6 +68,16 @@ def to_array(node: Node) -> np.ndarray:
         realize([node])
     array: np.ndarray = node.buffer.as_numpy(node.dtype.numpy, node.shape)
     return array
+
+
+def unshare(nodes: Iterable[Node]) -> None:
+    """Give each node a buffer of its own: equal constants (all biases) are computed once, and
+    memory that two values share cannot be updated in place."""
+    seen: set[int] = set()
+    for node in nodes:
+        if id(node.buffer) in seen:
+            node.buffer = get_device(node.device).upload(to_array(node), origin=node.site)
+        seen.add(id(node.buffer))
 
 
 def write_array(node: Node, target: Node) -> None:
@@ -159,7 +173,6 @@ def synchronize() -> None:
 
 
 _used_devices: set[str] = set()
-kernel_texts: set[int] = set()
 
 
 # Realize --------------------------------------------------------------------------------------
@@ -168,19 +181,52 @@ kernel_texts: set[int] = set()
 def realize(nodes: Sequence[Node]) -> None:
     """Compute every node; afterwards each holds its buffer (which the device may still fill)."""
     with _lock:
+        numbering = _numbered(nodes)
+        if numbering is None:
+            return
+        device = get_device(numbering.order[0].device)
+        replay = _known_plan(numbering, device)
+        if replay is None:
+            early = _beginnings(numbering)
+            if early:
+                # The walk counts references: it must find none of ours.
+                del numbering
+                realize(early)
+                del early
+                numbering = _numbered(nodes)
+                if numbering is None:
+                    return
+                replay = _known_plan(numbering, device)
+        _execute(numbering, device, replay or _new_plan(numbering, device))
+
+
+def _beginnings(numbering: Numbering) -> list[Node]:
+    """Kept values that a graph nobody has a plan for makes from nothing, like random data.
+
+    Where a program begins with them they would make its first step another graph than all later
+    ones. Computed by themselves they leave one plan for both. A graph that comes again has them
+    in every step (a dropout mask that the tape holds): it gets its plan.
+    """
+    found = self_contained(numbering)
+    if found:
+        key = hash(numbering.key)
+        if key in _begun:
+            return []
+        _begun.add(key)
+    return found
+
+
+def _numbered(nodes: Sequence[Node]) -> Numbering | None:
+    """The pending graph behind ``nodes``, copies between devices done; ``None`` if all is ready."""
+    while True:
         wanted = [node for node in nodes if node.buffer is None]
         if not wanted:
-            return
+            return None
         numbering = number_graph(wanted)
-        while numbering.copies:
-            for node in numbering.copies:
-                _copy_between_devices(node)
-            wanted = [node for node in wanted if node.buffer is None]
-            if not wanted:
-                return
-            numbering = number_graph(wanted)
-        if numbering.order:
-            _execute(numbering, wanted[0].device)
+        if not numbering.copies:
+            return numbering if numbering.order else None
+        for node in numbering.copies:
+            _copy_between_devices(node)
 
 
 def _copy_between_devices(node: Node) -> None:
@@ -189,20 +235,8 @@ def _copy_between_devices(node: Node) -> None:
     node.fulfil(get_device(node.device).upload(array, origin=node.site))
 
 
-def _execute(numbering: Numbering, device_name: str) -> None:
-    device = get_device(device_name)
-    _used_devices.add(device_name)
-    key = (device_name, _flags(), numbering.key)
-    replay = _plans.get(key)
-    if replay is None:
-        counters.plans_missed += 1
-        replay = _pipeline().prepare(numbering, device, kernel_texts)
-        _plans[key] = replay
-        while len(_plans) > config.get("PLAN_CACHE"):
-            _plans.popitem(last=False)
-    else:
-        counters.plans_hit += 1
-        _plans.move_to_end(key)
+def _execute(numbering: Numbering, device: Device, replay: Replay) -> None:
+    _used_devices.add(device.name)
     leaf_buffers = [node.buffer for node in numbering.leaf_nodes]
     scalars = [node.buffer for node in numbering.scalar_nodes]
     origins = [group[0].site for group in numbering.outputs.values()]
@@ -217,6 +251,48 @@ def _execute(numbering: Numbering, device_name: str) -> None:
         for node in group:
             node.fulfil(buffer)
     pending.reset()
+
+
+# Plans ----------------------------------------------------------------------------------------
+
+
+def _known_plan(numbering: Numbering, device: Device) -> Replay | None:
+    """The finished plan of a graph, from memory or from a file."""
+    key = (device.name, _flags(), numbering.key)
+    replay = _plans.get(key)
+    if replay is not None:
+        counters.plans_hit += 1
+        _plans.move_to_end(key)
+        return replay
+    text = plan_files.key_text(numbering, device, _flags())
+    plan = None if text is None else plan_files.load(text, numbering)
+    if plan is None:
+        return None
+    try:
+        replay = replay_of(plan, device)
+    except BuildError:
+        # Made anew, the plan knows the user's lines that the message should name.
+        return None
+    counters.plans_loaded += 1
+    _remember(key, replay)
+    return replay
+
+
+def _new_plan(numbering: Numbering, device: Device) -> Replay:
+    """Schedule, compile and keep the plan of a graph."""
+    counters.plans_missed += 1
+    replay: Replay = _pipeline().prepare(numbering, device)
+    _remember((device.name, _flags(), numbering.key), replay)
+    text = plan_files.key_text(numbering, device, _flags())
+    if text is not None:
+        plan_files.store(text, numbering, replay.plan)
+    return replay
+
+
+def _remember(key: Any, replay: Replay) -> None:
+    _plans[key] = replay
+    while len(_plans) > config.get("PLAN_CACHE"):
+        _plans.popitem(last=False)
 
 
 def _flags() -> tuple[Any, ...]:
@@ -238,13 +314,10 @@ def _explained(error: OutOfMemoryError, numbering: Numbering) -> OutOfMemoryErro
 def plan_for(nodes: Sequence[Node]) -> Scheduled:
     """What realizing ``nodes`` would do, without doing it."""
     with _lock:
-        wanted = [node for node in nodes if node.buffer is None]
-        numbering = number_graph(wanted)
-        while numbering.copies:
-            for node in numbering.copies:
-                _copy_between_devices(node)
-            numbering = number_graph([node for node in wanted if node.buffer is None])
-        return _pipeline().schedule(numbering, get_device(wanted[0].device))
+        numbering = _numbered(nodes)
+        if numbering is None:
+            raise ValueError("nothing is pending behind these values")
+        return _pipeline().schedule(numbering, get_device(numbering.order[0].device))
 
 
 def stats() -> dict[str, int]:
@@ -256,5 +329,6 @@ def stats() -> dict[str, int]:
 
 
 def clear_plans() -> None:
-    """Forget finished plans (compiled programs stay cached on disk)."""
+    """Forget finished plans (those on disk and compiled programs stay)."""
     _plans.clear()
+    _begun.clear()

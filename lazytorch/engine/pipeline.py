@@ -9,21 +9,22 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from lazytorch import config, dtypes, logs
 from lazytorch.codegen.finish import finish
-from lazytorch.codegen.render import program, render
+from lazytorch.codegen.render import Source, program, render
 from lazytorch.codegen.target import Target
 from lazytorch.dtypes import DType
 from lazytorch.engine import tuning
+from lazytorch.engine.binding import replay_of
 from lazytorch.engine.bounds import BoundsReport, Lowered, check_bounds, touched
 from lazytorch.engine.sites import format_site
 from lazytorch.errors import BuildError
 from lazytorch.ir import expression as ex
 from lazytorch.ir.kernel import Kernel
 from lazytorch.runtime.device import Device
-from lazytorch.runtime.replay import NumpyReplay, OpenCLReplay, Replay
+from lazytorch.runtime.replay import Replay
 from lazytorch.schedule import estimate, verify
 from lazytorch.schedule.fuse import Fuser, HostStep, Step
 from lazytorch.schedule.graph import Graph, Numbering, build_graph
@@ -74,7 +75,8 @@ def schedule(numbering: Numbering, device: Device) -> Scheduled:
     layout = plan_memory(accesses, sizes, graph.leaves, outputs, numbering.key[2])
     if checked:
         verify.verify_layout(accesses, sizes, graph, layout)
-    rendered = [step.source for step in launches if step.source is not None]
+    distinct = {step.source.name: step.source for step in launches if step.source is not None}
+    rendered = list(distinct.values())
     plan_steps = tuple(step.step for step in launches)
     plan = Plan(
         steps=plan_steps,
@@ -97,7 +99,7 @@ def _access(lowered: Lowered) -> Access:
     step = lowered.step
     if isinstance(step, CallStep):
         return Access(step.reads, (step.number,), {})
-    assert lowered.kernel is not None
+    assert lowered.kernel is not None and step.kernel is not None
     return Access(
         tuple(set(lowered.kernel.reads())), lowered.kernel.writes(),
         replaceable_inputs(step.kernel),
@@ -112,6 +114,7 @@ def _lower(
     report: BoundsReport | None,
 ) -> list[Lowered]:
     result: list[Lowered] = []
+    known: dict[str, Source] = {}
     target = target_of(device)
     choose = tuning.chooser(device, target)
     if report is not None:
@@ -138,9 +141,12 @@ def _lower(
             name = f"k{len(result)}_{estimate.label(step, graph)}"
             checks = None if report is None else report.for_kernel(kernel, name)
             source = render(kernel, target, name, checks)
+            # Layers of a network repeat themselves: the driver compiles equal kernels once.
+            same = known.setdefault(source.text.replace(name, ""), source)
+            source = replace(source, name=same.name, text=same.text)
             last = position == len(kernels) - 1
             launch = LaunchStep(
-                name, step if last else kernel, source.arrays, source.scalars, source.groups,
+                source.name, step if last else kernel, source.arrays, source.scalars, source.groups,
                 source.local, step.covers if last else (), step.notes if last else kernel.notes,
                 flops if last else 0, nbytes if last else 0,
             )  # fmt: skip
@@ -181,40 +187,18 @@ def target_of(device: Device) -> Target:
     )
 
 
-def prepare(numbering: Numbering, device: Device, kernel_texts: set[int]) -> Replay:
-    """Schedule, compile and bind a numbered graph; ``kernel_texts`` collects distinct kernels."""
+def prepare(numbering: Numbering, device: Device) -> Replay:
+    """Schedule, compile and bind a numbered graph."""
     scheduled = schedule(numbering, device)
     if tuning.is_tuning() and device.kind == "opencl":
         session = importlib.import_module("lazytorch.engine.tuning.session")
         target = target_of(device)
         if session.tune_graph(scheduled.graph, scheduled.steps, numbering, device, target):
             scheduled = schedule(numbering, device)
-    plan = scheduled.plan
-    for step in plan.steps:
-        if isinstance(step, LaunchStep):
-            # A kernel's name is unique in its program; without it equal kernels are equal text.
-            text = plan.sources.get(step.name, "").replace(step.name, "") or repr(step.kernel)
-            kernel_texts.add(hash(text))
-    if logs.enabled("plan"):
-        logs.write(
-            "plan",
-            lambda: (
-                f"{len(scheduled.graph)} values, {plan.launches} launches, "
-                f"{plan.flops} operations, {plan.nbytes} bytes on {device.name}"
-            ),
-        )
-    if device.kind == "numpy":
-        return NumpyReplay(plan, device)
-    if logs.enabled("code"):
-        logs.write("code", lambda: plan.source)
-    if not plan.source:
-        return OpenCLReplay(plan, device, {})
-    names = [step.name for step in plan.steps if isinstance(step, LaunchStep)]
     try:
-        launchers = device.build(plan.source, names)
+        return replay_of(scheduled.plan, device)
     except BuildError as error:
         raise _located(error, scheduled) from error
-    return OpenCLReplay(plan, device, dict(launchers))
 
 
 def _located(error: BuildError, scheduled: Scheduled) -> BuildError:

@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 
 from lazytorch.ir.node import Node
-from lazytorch.ops import leaves
+from lazytorch.ops import leaves, movement
 from lazytorch.ops.shapes import count
 from lazytorch.tensor.attach import functions
+from lazytorch.tensor.recorder import array_of
 from lazytorch.tensor.storage import node_of, shape_of
 from lazytorch.tensor.tensor import Tensor
 
@@ -40,11 +41,14 @@ def value_range(tensor: Tensor) -> Range:
         found = _known.get(node) or _derived(node)
         if found is not None:
             return found
+        # The value rather than a reshape of it: that is what the next step finds computed.
+        while node.op is movement.RESHAPE and node.src:
+            (node,) = node.src
+        array = array_of(node)
+        found = _known[node] = (int(array.min()), int(array.max()))
+        return found
     array = functions.peek(tensor)
-    found = (int(array.min()), int(array.max()))
-    if not shared:
-        _known[node_of(tensor)] = found
-    return found
+    return int(array.min()), int(array.max())
 
 
 def _derived(node: Node) -> Range | None:

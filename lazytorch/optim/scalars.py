@@ -97,10 +97,10 @@ def settle(parameters: Iterable[Tensor]) -> None:
     by_device: dict[Any, list[Node]] = {}
     for parameter in parameters:
         node = node_of(parameter)
-        if node.buffer is None:
-            by_device.setdefault(node.device, []).append(node)
+        by_device.setdefault(node.device, []).append(node)
     for nodes in by_device.values():
         engine.realize(nodes)
+        engine.unshare(nodes)
 
 
 def zero_count() -> Tensor:

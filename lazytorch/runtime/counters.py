@@ -16,6 +16,7 @@ class Counters:
     nodes_recorded: int = 0
     plans_hit: int = 0
     plans_missed: int = 0
+    plans_loaded: int = 0
     programs_built: int = 0
     program_cache_hits: int = 0
     kernels_launched: int = 0

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import Any
 
 import numpy as np
@@ -73,6 +73,11 @@ class Device:
 
     def __repr__(self) -> str:
         return f"<device {self.name}: {self.capabilities.name}>"
+
+    @property
+    def signature(self) -> tuple[Any, ...]:
+        """What a plan made for this device depends on, as plain numbers and texts."""
+        return (self.kind, *astuple(self.capabilities))
 
     # memory
 

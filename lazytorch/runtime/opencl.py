@@ -75,6 +75,10 @@ class OpenCLDevice(Device):
         self._key_parts = (_BINARY_FORMAT, *candidate.identity)
         _open_devices.add(self)
 
+    @property
+    def signature(self) -> tuple[Any, ...]:
+        return (*super().signature, *self._key_parts, *self._options)
+
     # memory
 
     def _zero_copy_block(self, size: int) -> Block:

@@ -58,11 +58,12 @@ def session() -> Iterator[Session]:
         _open[:] = [other for other in _open if other is not opened]
 
 
-def note(plan: Plan, device: Device, times: dict[str, float]) -> None:
-    """Credit measured ``times`` (seconds by kernel name) to the launches of a plan."""
+def note(plan: Plan, device: Device, times: dict[str, list[float]]) -> None:
+    """Credit measured ``times`` (seconds by kernel name, in order) to the launches of a plan."""
+    left = {name: iter(taken) for name, taken in times.items()}
     for step in plan.steps:
-        if isinstance(step, LaunchStep) and step.name in times:
-            launch = TimedLaunch(plan, step, device.name, times[step.name])
+        if isinstance(step, LaunchStep) and step.name in left:
+            launch = TimedLaunch(plan, step, device.name, next(left[step.name], 0.0))
             for opened in _open:
                 opened.launches.append(launch)
 

@@ -61,8 +61,8 @@ class Replay:
 
     def _timed_run(
         self, leaves: Sequence[Buffer], scalars: Sequence[Any], outputs: Sequence[Buffer]
-    ) -> dict[str, float]:
-        """Run, wait, and say how many seconds each kernel took."""
+    ) -> dict[str, list[float]]:
+        """Run, wait, and say how many seconds each launch of each kernel took."""
         raise NotImplementedError
 
     def _arena(self) -> Buffer | None:
@@ -115,8 +115,8 @@ class NumpyReplay(Replay):
 
     def _timed_run(
         self, leaves: Sequence[Buffer], scalars: Sequence[Any], outputs: Sequence[Buffer]
-    ) -> dict[str, float]:
-        times: dict[str, float] = {}
+    ) -> dict[str, list[float]]:
+        times: dict[str, list[float]] = {}
         plan = self.plan
         arena = self._arena()
         values = dict(zip(plan.scalars, scalars))
@@ -130,9 +130,10 @@ class NumpyReplay(Replay):
                     buffer = self._buffer(number, leaves, outputs, arena)
                     assert buffer.host is not None
                     arrays[number] = buffer.host.view(plan.dtypes[number].numpy)
+            assert step.kernel is not None
             began = time.perf_counter()
             interpreter.run(step.kernel, arrays, values)
-            times[step.name] = time.perf_counter() - began
+            times.setdefault(step.name, []).append(time.perf_counter() - began)
             counters.kernels_launched += 1
         return times
 
@@ -199,12 +200,15 @@ class OpenCLReplay(Replay):
 
     def _timed_run(
         self, leaves: Sequence[Buffer], scalars: Sequence[Any], outputs: Sequence[Buffer]
-    ) -> dict[str, float]:
+    ) -> dict[str, list[float]]:
         device = cast("OpenCLDevice", self.device)
         device.set_profiling(True)
         try:
             self._run(leaves, scalars, outputs)
-            return {name: (end - start) / 1e9 for name, start, end in device.take_profile()}
+            times: dict[str, list[float]] = {}
+            for name, start, end in device.take_profile():
+                times.setdefault(name, []).append((end - start) / 1e9)
+            return times
         finally:
             device.set_profiling(False)
 

@@ -31,3 +31,5 @@ SPLIT_PARTS = 32
 DONATE = True
 # Sources of one concatenation in one kernel.
 MAX_CONCATENATED = 16
+# Values in a graph that is worth a plan without what only its first run computes.
+BEGINNING_ROWS = 64

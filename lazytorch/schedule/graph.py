@@ -313,6 +313,37 @@ def _needed_later(
     return needed
 
 
+def self_contained(numbering: Numbering) -> list[Node]:
+    """The nodes of kept values that read no memory, where other kept values do.
+
+    A move of such a value (labels in another shape) is no value of its own. A small graph has
+    none: it costs little to make one more plan.
+    """
+    rows = numbering.key[0]
+    if len(rows) < choices.BEGINNING_ROWS:
+        return []
+    outputs = numbering.outputs
+    reads: list[bool] = []
+    moved: set[int] = set()
+    found: list[Node] = []
+    for number, row in enumerate(rows):
+        if row[0] == _BUFFER_ROW:
+            reads.append(True)
+            continue
+        if row[0] == _SCALAR_ROW or row[0].arity == 0:
+            reads.append(False)
+        else:
+            reads.append(row[0].kind == "host" or any(reads[source] for source in row[2:]))
+        if reads[number]:
+            continue
+        if row[0] != _SCALAR_ROW and row[0].kind == "move" and moved.intersection(row[2:]):
+            moved.add(number)
+        elif number in outputs:
+            moved.add(number)
+            found.extend(outputs[number])
+    return found if any(reads[number] for number in outputs) else []
+
+
 def build_graph(numbering: Numbering) -> Graph:
     """The graph as data for the scheduler: rows once each, in the numbering's order."""
     graph = Graph()

@@ -16,11 +16,12 @@ class LaunchStep:
     """One launch: kernel ``name`` of the plan's program over ``groups`` of ``local`` items.
 
     ``arrays`` and ``scalars`` are value numbers in the order of the kernel's parameters.
-    ``kernel`` is what it computes (and what the NumPy device evaluates).
+    ``kernel`` is what it computes, and what the NumPy device evaluates; ``None`` in a plan read
+    from a file. Steps that run the same code share a name.
     """
 
     name: str
-    kernel: Kernel
+    kernel: Kernel | None
     arrays: tuple[int, ...]
     scalars: tuple[int, ...]
     groups: int

@@ -41,7 +41,8 @@ def show_plan(plan: Plan) -> str:
             f"{number}: launch {step.name or 'kernel'} on {step.groups} x {step.local}, "
             f"{step.flops} flops, {step.nbytes} bytes"
         )
-        lines += ["   " + line for line in show_kernel(step.kernel).splitlines()]
+        if step.kernel is not None:
+            lines += ["   " + line for line in show_kernel(step.kernel).splitlines()]
         lines += _places(plan, step)
     return "\n".join(lines)
 

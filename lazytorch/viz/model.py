@@ -193,7 +193,9 @@ def _kernel(
             f"{step.op.name}: computed by the host with NumPy", (number,), device,
         )  # fmt: skip
     covered = operations_of(graph, scheduled.stored, step.covers)
-    source = scheduled.plan.sources.get(step.name) or show_kernel(step.kernel)
+    source = scheduled.plan.sources.get(step.name, "")
+    if not source and step.kernel is not None:
+        source = show_kernel(step.kernel)
     return KernelInfo(
         name=step.name or f"kernel {len(picture.kernels)}",
         operations=tuple(picture.operations[start + number] for number in covered),
