@@ -137,10 +137,11 @@ def _columns(body: RowBody, target: Target) -> Iterator[RowSchedule]:
     work = max(1, sum(extent(stage.axes) for stage in reduces))
     step = 4 * target.vector_width
     shares = {min(size, max(step, elements // work // step * step)) for elements in SHARES}
+    if reduces:
+        shares.add(min(size, 16 * step))
     for share in sorted(shares):
         for vectors in (1, 2, 4, 8) if reduces else (0,):
-            if vectors * target.vector_width <= max(share, target.vector_width):
-                yield RowSchedule("columns", share, vectors)
+            yield RowSchedule("columns", share, vectors)
 
 
 __all__ = ["candidates"]

@@ -42,9 +42,9 @@ class RowSchedule:
     """A map, reduction, scan or scatter.
 
     ``style`` is one of ``rows.choose_style``'s. ``share`` is what a work-item takes (rows of style
-    'inner', columns of style 'columns'), ``vectors`` the vectors or accumulators it works on at
-    once, ``local`` the size of a work-group; 0 leaves each to the rule. ``stash`` allows values
-    of a row to be kept on chip.
+    'inner', columns of style 'columns'), ``vectors`` the accumulators it works on at once (of
+    columns: the steps of a panel, 1 for sums in registers), ``local`` the size of a work-group; 0
+    leaves each to the rule. ``stash`` allows values of a row to be kept on chip.
     """
 
     style: str

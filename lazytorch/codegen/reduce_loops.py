@@ -65,7 +65,7 @@ def render_stages(
         axes = group[0].axes
         if not axes:
             for stage in group:
-                _row_level(stage, emitter, values, lanes)
+                row_level(stage, emitter, values, lanes)
             continue
         vectorized = vector_axis is not None and axes[-1] is vector_axis
         step = width if vectorized else lanes
@@ -77,9 +77,10 @@ def render_stages(
         _finish(group, emitter, names, step, lanes)
 
 
-def _row_level(stage: Stage, emitter: Emitter, values: dict[int, DType], lanes: int) -> None:
+def row_level(stage: Stage, emitter: Emitter, values: dict[int, DType], lanes: int) -> None:
+    """A stage without inner axes: a store, or a reduction over nothing."""
     if isinstance(stage, Store):
-        _store(stage, emitter, values, lanes)
+        store_stage(stage, emitter, values, lanes)
     elif isinstance(stage, Reduce):
         name, width = emitter.value(stage.value)
         emitter.define(ex.result(stage.number, stage.value.dtype), name, width)
@@ -87,7 +88,8 @@ def _row_level(stage: Stage, emitter: Emitter, values: dict[int, DType], lanes: 
         raise TypeError("a stash has inner axes")
 
 
-def _store(stage: Store, emitter: Emitter, values: dict[int, DType], lanes: int) -> None:
+def store_stage(stage: Store, emitter: Emitter, values: dict[int, DType], lanes: int) -> None:
+    """Write one store for the position at hand."""
     emitter.store(
         emitter.names(stage.target), stage.index, stage.value, values[stage.target], lanes
     )
@@ -210,13 +212,13 @@ def _body(
     """One step of the shared loop."""
     for stage in group:
         if isinstance(stage, Store):
-            _store(stage, emitter, values, width)
+            store_stage(stage, emitter, values, width)
         elif isinstance(stage, Stash):
             _fill_stash(stage, emitter, width)
         else:
             held = accumulators[stage.number]
             text = emitter.wide(stage.value, width)
-            emitter.line(f"{held} = {_combine(stage, emitter, held, text, width)};")
+            emitter.line(f"{held} = {combine(stage, emitter, held, text, width)};")
 
 
 def _fill_stash(stage: Stash, emitter: Emitter, width: int) -> None:
@@ -228,7 +230,8 @@ def _fill_stash(stage: Stash, emitter: Emitter, width: int) -> None:
         emitter.line(f"vstore{width}({text}, 0, stash{stage.number} + {index});")
 
 
-def _combine(stage: Reduce, emitter: Emitter, first: str, second: str, width: int) -> str:
+def combine(stage: Reduce, emitter: Emitter, first: str, second: str, width: int) -> str:
+    """C text of two partial results of a reduction combined."""
     dtype = stage.value.dtype.compute
     return emitter.operation(stage.op.combine, [first, second], dtype, dtype, width)
 
@@ -243,65 +246,18 @@ def _finish(
         held = names[stage.number]
         text = held[0]
         for other in held[1:]:
-            text = _combine(stage, emitter, text, other, width)
+            text = combine(stage, emitter, text, other, width)
         type_name = ctypes.value_type(stage.value.dtype)
         current = width
         while current > lanes:
             name = emitter.fresh("h")
             emitter.line(f"const {ctypes.vector(type_name, current)} {name} = {text};")
             current //= 2
-            text = _combine(stage, emitter, f"{name}.lo", f"{name}.hi", current)
+            text = combine(stage, emitter, f"{name}.lo", f"{name}.hi", current)
         result_name = emitter.fresh("result")
         text = emitter.rounded(text, stage.value.dtype, lanes)
         emitter.line(f"const {ctypes.vector(type_name, lanes)} {result_name} = {text};")
         emitter.define(ex.result(stage.number, stage.value.dtype), result_name, lanes)
-
-
-def render_column_block(
-    body: RowBody,
-    emitter: Emitter,
-    values: dict[int, DType],
-    axis: Axis,
-    width: int,
-    vectors: int,
-    column: str,
-) -> None:
-    """``vectors`` neighbouring vectors of columns at once: one pass over the reduced axes."""
-    results: list[dict[object, tuple[str, int]]] = [{} for _ in range(vectors)]
-    for group in group_stages(body.stages):
-        axes = group[0].axes
-        named = [f"({column} + {block * width})" if block else column for block in range(vectors)]
-        if not axes:
-            for block in range(vectors):
-                emitter.open(axis, width)
-                emitter.name_axis(axis, named[block])
-                emitter.scopes[-1].values.update(results[block])
-                for stage in group:
-                    _row_level(stage, emitter, values, width)
-                emitter.close("{")
-            continue
-        names = [_declare(group, emitter, width, 1) for _ in range(vectors)]
-        heads = []
-        for inner in axes:
-            name = emitter.fresh("k")
-            emitter.open()
-            emitter.name_axis(inner, name)
-            heads.append(f"for (int {name} = 0; {name} < {inner.size}; {name}++) {{")
-        for block in range(vectors):
-            emitter.open(axis, width)
-            emitter.name_axis(axis, named[block])
-            emitter.scopes[-1].values.update(results[block])
-            held = {number: accumulators[0] for number, accumulators in names[block].items()}
-            _body(group, emitter, values, width, held)
-            emitter.close("{")
-        for head in reversed(heads):
-            emitter.close(head)
-        for block in range(vectors):
-            _finish(group, emitter, names[block], width, width)
-            for stage in group:
-                if isinstance(stage, Reduce):
-                    key = ex.result(stage.number, stage.value.dtype)
-                    results[block][key] = emitter.scopes[-1].values.pop(key)
 
 
 def render_group(
@@ -333,7 +289,7 @@ def render_group(
 def _once(stages: list[Stage], emitter: Emitter, values: dict[int, DType]) -> None:
     emitter.open()
     for stage in stages:
-        _row_level(stage, emitter, values, 1)
+        row_level(stage, emitter, values, 1)
     emitter.close("if (get_local_id(0) == 0) {")
 
 
@@ -350,7 +306,7 @@ def _tree(stage: Reduce, emitter: Emitter, held: str, local: int) -> None:
         step *= 2
     stride = emitter.fresh("d")
     emitter.open()
-    combined = _combine(stage, emitter, f"{shared}[{item}]", f"{shared}[{item} + {stride}]", 1)
+    combined = combine(stage, emitter, f"{shared}[{item}]", f"{shared}[{item} + {stride}]", 1)
     emitter.line(
         f"if ({item} < {stride} && {item} + {stride} < {local}) {shared}[{item}] = {combined};"
     )

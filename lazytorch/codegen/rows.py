@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lazytorch.codegen import reduce_loops, sequential
+from lazytorch.codegen import panels, reduce_loops, sequential
 from lazytorch.codegen.choice import wished
 from lazytorch.codegen.emitter import Emitter, bind_rows
 from lazytorch.codegen.target import Target
@@ -31,6 +31,8 @@ CHUNK_MINIMUM = 2048
 # speed (softmax over axis 0), while rows gain 3 %.
 ROWS_MINIMUM = 8192
 CHUNK_MAXIMUM = 16384
+# Elements reduced into one column from which panels pay; shorter sums stay in registers.
+PANEL_WORK = 16
 # Work-items a core should get, so that cores finish together.
 SHARES = 8
 
@@ -274,8 +276,11 @@ def _columns(
     rows = extent(outer)
     work = max(1, sum(extent(s.axes) for s in body.stages if isinstance(s, Reduce)))
     wish = wished(body)
+    steps = wish.vectors if wish is not None and wish.vectors else panels.STEPS
+    in_panels = steps > 1 and work >= PANEL_WORK and panels.has_panels(body)
+    most = panels.panel_limit(body, width) if in_panels else CHUNK_MAXIMUM // min(work, 64)
     chunk = wish.share if wish is not None else 0
-    chunk = min(chunk, axis.size) or _chunk(axis.size, rows, work, width, target)
+    chunk = min(chunk, axis.size, most) or _chunk(axis.size, rows, work, width, target, most)
     chunks = -(-axis.size // chunk)
     block = 1
     if chunks == 1:
@@ -295,7 +300,11 @@ def _columns(
             f"const {type_name} {stop} = min(({type_name}){axis.size}, {start} + {chunk});"
         )
     bind_rows(emitter, outer, row)
-    _column_loops(body, emitter, values, axis, width, chunk, start, stop)
+    if in_panels:
+        panel = panels.Panel(axis, width, start, stop, chunk, steps)
+        panels.render_panel(body, emitter, values, panel)
+    else:
+        _column_loops(body, emitter, values, axis, width, chunk, start, stop)
     if block == 1:
         emitter.close("{")
         return rows * chunks
@@ -303,11 +312,11 @@ def _columns(
     return -(-rows // block)
 
 
-def _chunk(size: int, rows: int, work: int, width: int, target: Target) -> int:
+def _chunk(size: int, rows: int, work: int, width: int, target: Target, most: int) -> int:
     """Columns for one work-item."""
     wanted = size * rows // (target.compute_units * SHARES)
     wanted = max(wanted, CHUNK_MINIMUM // work, width)
-    wanted = min(wanted, CHUNK_MAXIMUM // min(work, 64), size)
+    wanted = min(wanted, most, size)
     step = 4 * width
     return size if wanted >= size else max(step, wanted // step * step)
 
@@ -323,21 +332,11 @@ def _column_loops(
     stop: str,
 ) -> None:
     """Vector blocks over the columns, then what is left one by one."""
-    type_name = emitter.index_type
     column = emitter.fresh("c")
-    emitter.line(f"{type_name} {column} = {start};")
-    has_reduce = any(isinstance(stage, Reduce) for stage in body.stages)
-    wish = wished(body)
-    most = wish.vectors if wish is not None and wish.vectors else 4
-    widths = [most, 1] if has_reduce and most > 1 and chunk >= most * width else [1]
-    for vectors in widths:
-        emitter.open()
-        if vectors == 1:
-            _column_block(body, emitter, values, axis, width, column)
-        else:
-            reduce_loops.render_column_block(body, emitter, values, axis, width, vectors, column)
-        step = vectors * width
-        emitter.close(f"for (; {column} + {step} <= {stop}; {column} += {step}) {{")
+    emitter.line(f"{emitter.index_type} {column} = {start};")
+    emitter.open()
+    _column_block(body, emitter, values, axis, width, column)
+    emitter.close(f"for (; {column} + {width} <= {stop}; {column} += {width}) {{")
     if axis.size % width or chunk % width:
         emitter.open()
         emitter.name_axis(axis, column)

@@ -27,6 +27,10 @@ SMALL_GROUP_ELEMENTS = 1 << 14
 SPLIT_ELEMENTS = 1 << 16
 SPLIT_ROWS = 64
 SPLIT_PARTS = 32
+# Neighbouring columns that one work-item sums; of large arrays it had better read whole pages.
+SMALL_PANEL_COLUMNS = 64
+PANEL_COLUMNS = 1024
+PANEL_ELEMENTS = 1 << 21
 # Whether a leaf that nobody needs after the graph may give its memory to an output.
 DONATE = True
 # Sources of one concatenation in one kernel.

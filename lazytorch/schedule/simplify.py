@@ -16,11 +16,12 @@ from lazytorch.schedule.graph import Graph
 def simplify(graph: Graph) -> Graph:
     """The rewritten graph; outputs, leaves and scalars keep their order."""
     made = Graph(leaves=[], scalars=[], outputs=[])
+    grouped = _row_groups(graph)
     place: list[int] = []
     for number, op in enumerate(graph.ops):
         sources = tuple(place[source] for source in graph.sources[number])
         if op.kind == "reduce":
-            place.append(_reduction(graph, made, number, sources))
+            place.append(_reduction(graph, made, number, sources, number in grouped))
         elif op is movement.CONCATENATE and len(sources) > choices.MAX_CONCATENATED:
             place.append(_concatenation(graph, made, number, sources))
         else:
@@ -38,12 +39,35 @@ def _copy(graph: Graph, made: Graph, number: int, sources: tuple[int, ...]) -> i
     )  # fmt: skip
 
 
-def _reduction(graph: Graph, made: Graph, number: int, sources: tuple[int, ...]) -> int:
+def _row_groups(graph: Graph) -> set[int]:
+    """Reductions whose result meets the reduced elements again, as in softmax and norms: in one
+    piece they are a row group with what follows."""
+    # The size that the reductions among a value's sources went over, as seen through maps.
+    reduced: list[tuple[tuple[int, int], ...]] = []
+    found: set[int] = set()
+    for number, op in enumerate(graph.ops):
+        sources = graph.sources[number]
+        if op.kind == "reduce":
+            reduced.append(((number, graph.size(sources[0])),))
+            continue
+        pending: tuple[tuple[int, int], ...] = ()
+        if op.kind in ("map", "move"):
+            pending = tuple(dict.fromkeys(p for s in sources for p in reduced[s]))[:8]
+            size = graph.size(number)
+            found.update(origin for origin, wanted in pending if size >= wanted)
+            pending = tuple(p for p in pending if size < p[1])
+        reduced.append(pending)
+    return found
+
+
+def _reduction(
+    graph: Graph, made: Graph, number: int, sources: tuple[int, ...], grouped: bool
+) -> int:
     (source,) = sources
     shape = made.shapes[source]
     axes = graph.attrs[number][0]
     rows = graph.size(number)
-    parts = _parts(shape, axes, rows)
+    parts = _parts(shape, axes, rows, grouped)
     if parts is None:
         return _copy(graph, made, number, sources)
     axis, count = parts
@@ -65,15 +89,20 @@ def _add_reduce(
     return made.add(op, (source,), (axes,), shape, graph.dtypes[number], graph.nodes[number])
 
 
-def _parts(shape: tuple[int, ...], axes: tuple[int, ...], rows: int) -> tuple[int, int] | None:
+def _parts(
+    shape: tuple[int, ...], axes: tuple[int, ...], rows: int, grouped: bool
+) -> tuple[int, int] | None:
     """(axis to cut, number of parts), or ``None`` when the reduction is fine as it is."""
     work = 1
     for axis in axes:
         work *= shape[axis]
     row_length = shape[-1] if (len(shape) - 1) not in axes else 1
-    # Column sums vectorize over the rows' innermost axis, so those rows count as one.
-    parallel = max(rows // max(row_length, 1), 1) * max(row_length // 64, 1)
-    if work * rows < choices.SPLIT_ELEMENTS or parallel >= choices.SPLIT_ROWS or work < 512:
+    # Column sums vectorize over the rows' innermost axis, so those rows count as few.
+    large = work * rows >= choices.PANEL_ELEMENTS and not grouped
+    panel = choices.PANEL_COLUMNS if large else choices.SMALL_PANEL_COLUMNS
+    parallel = max(rows // max(row_length, 1), 1) * max(row_length // panel, 1)
+    enough = choices.MIN_GROUP_ROWS if grouped else choices.SPLIT_ROWS
+    if work * rows < choices.SPLIT_ELEMENTS or parallel >= enough or work < 512:
         return None
     axis = max(axes, key=lambda a: (shape[a] >= choices.SPLIT_PARTS, -a))
     wanted = max(2, min(choices.SPLIT_PARTS, choices.SPLIT_ROWS // parallel))

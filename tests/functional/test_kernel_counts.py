@@ -32,6 +32,7 @@ IMAGE = values(8, 16, 10, 10)
 ROWS = values(64, 100)
 CASES: dict[str, tuple[Function, list[np.ndarray], int, int]] = {
     "softmax": (lambda x: F.softmax(x, 1), [ROWS], 1, 1),
+    "softmax over columns": (lambda x: F.softmax(x, 0), [values(2048, 512)], 1, 1),
     "log_softmax": (lambda x: F.log_softmax(x, 1), [ROWS], 1, 1),
     "layer_norm": (
         lambda x, w, b: F.layer_norm(x, (100,), w, b), [ROWS, values(100), values(100)], 1, 3,

@@ -1,0 +1,61 @@
+"""Reductions and layouts whose loops take another form by size: against NumPy, on every device."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import lazytorch as torch
+from tests.graphs import DEVICES as PLACES
+
+DEVICES = [name for name in PLACES if "/" not in name]
+
+
+def values(*shape: int) -> np.ndarray:
+    return np.random.default_rng(len(shape) + sum(shape)).standard_normal(shape).astype(np.float32)
+
+
+def softmax(x: np.ndarray, axis: int) -> np.ndarray:
+    powers = np.exp(x - x.max(axis, keepdims=True))
+    return powers / powers.sum(axis, keepdims=True)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize(
+    "shape",
+    [(70, 128), (71, 129), (16, 64), (5, 67, 100), (3000, 40), (700, 1, 1100), (0, 64), (64, 0)],
+)
+def test_column_reductions(device: str, shape: tuple[int, ...]) -> None:
+    x = values(*shape)
+    t = torch.tensor(x, device=device)
+    leading = tuple(range(len(shape) - 1))
+    total = x.astype(np.float64).sum(leading)
+    found = t.sum(leading).cpu().numpy()
+    assert np.allclose(found, total, rtol=1e-4, atol=1e-3)
+    if 0 not in shape:
+        assert (t.amax(leading).cpu().numpy() == x.max(leading)).all()
+        spread = t.std(leading, correction=0).cpu().numpy()
+        assert np.allclose(spread, x.astype(np.float64).std(leading), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("shape", [(33, 65), (130, 40), (4096, 32), (3, 19, 48)])
+def test_softmax_over_columns(device: str, shape: tuple[int, ...]) -> None:
+    x = values(*shape)
+    found = torch.softmax(torch.tensor(x, device=device), len(shape) - 2).cpu().numpy()
+    assert np.allclose(found, softmax(x, len(shape) - 2), rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_column_reductions_of_other_types_and_layouts(device: str) -> None:
+    x = values(90, 200)
+    wide = torch.tensor(x, device=device)
+    part = wide[3:80, 7:150]
+    assert np.allclose(part.sum(0).cpu().numpy(), x[3:80, 7:150].sum(0), atol=1e-4)
+    assert np.allclose(wide.t().sum(1).cpu().numpy(), x.sum(0), atol=1e-4)
+    half = wide.half()
+    reference = x.astype(np.float16).astype(np.float64).sum(0)
+    assert np.allclose(half.sum(0).cpu().numpy(), reference, rtol=2e-3, atol=2e-3)
+    whole = torch.tensor((x * 100).astype(np.int64), device=device)
+    assert (whole.sum(0).cpu().numpy() == (x * 100).astype(np.int64).sum(0)).all()
+    assert ((wide > 0).any(0).cpu().numpy() == (x > 0).any(0)).all()
