@@ -38,17 +38,21 @@ PEAK = Goal("peak", 0.9)
 ODD = (Goal("torch", 1.4), Goal("jax", 0.9))
 
 
+SQUARES: dict[int, tuple[Goal, ...]] = {
+    256: _best(1.2, 1.2),
+    512: _best(1.0, 1.8, PEAK),
+    1024: _best(1.0, 2.0, PEAK),
+    2048: _best(1.0, 2.0, PEAK),
+}
+
+
+def matmul_square(n: int) -> Workload:
+    """The product of two square matrices."""
+    return _matmul(f"matmul-{n}", (n, n), (n, n), SQUARES.get(n, ()))
+
+
 def _matmuls() -> list[Workload]:
-    squares: dict[int, tuple[Goal, ...]] = {
-        256: _best(1.2, 1.2),
-        512: _best(1.0, 1.8, PEAK),
-        1024: _best(1.0, 2.0, PEAK),
-        2048: _best(1.0, 2.0, PEAK),
-    }
-    rows = [
-        _matmul(f"matmul-{n}", (n, n), (n, n), squares.get(n, ()))
-        for n in (64, 128, 256, 512, 1024, 2048, 4096)
-    ]
+    rows = [matmul_square(n) for n in (64, 128, 256, 512, 1024, 2048, 4096)]
     n = 1024
     return [
         *rows,

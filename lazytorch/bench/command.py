@@ -7,15 +7,17 @@ import importlib
 import os
 import sys
 import tempfile
+from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from lazytorch.bench import table
+from lazytorch.bench import cold, growth, page, plots, table
 from lazytorch.bench.catalog import GROUP_GOALS, GROUPS, WORKLOADS
 from lazytorch.bench.contest import Contest
 from lazytorch.bench.machine import machine, now
-from lazytorch.bench.peers import PEERS, contestants
-from lazytorch.bench.results import Report, to_json
+from lazytorch.bench.peers import PEERS, Contestant, contestants
+from lazytorch.bench.results import Growth, Outcome, Report, to_json
 from lazytorch.bench.workload import UnknownWorkload, Workload, select
 from lazytorch.runtime import resolve
 
@@ -40,17 +42,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     add("--quick", action="store_true", help="the asked figures only, less exactly, in two minutes")
     add("--json", metavar="FILE", help="write the results as JSON")
+    add("--html", metavar="FILE", help="write a page with plots (needs matplotlib)")
+    add("--plot", metavar="FOLDER", help="write the plots as PNG files (needs matplotlib)")
+    add("--cold", action="store_true", help="measure first calls in fresh processes (MLP, GPT)")
+    add("--growth", action="store_true", help="measure how time grows with sizes")
     add("--list", action="store_true", help="print the workloads and what is asked of them")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Measure and print; 1 when an output was wrong, 2 when the request makes no sense."""
     try:
-        names = arguments.names or (["asked"] if arguments.quick else [])
-        workloads = select(names, WORKLOADS, GROUPS)
+        workloads = _workloads(arguments)
         peers = _peers(arguments.peers)
         _check_devices(arguments.device)
-        outputs = _outputs(arguments)
+        _check_outputs(arguments)
     except (UnknownWorkload, ValueError) as error:
         print(error, file=sys.stderr)
         return 2
@@ -59,10 +64,30 @@ def run(arguments: argparse.Namespace) -> int:
             print(f"{workload.group:12} {workload.name:46} {_asked(workload)}".rstrip())
         return 0
     seconds = arguments.seconds or (QUICK_SECONDS if arguments.quick else SECONDS)
-    report = measure(workloads, arguments.device, peers, seconds)
-    for path, write in outputs:
-        write_whole(path, write(report))
+    settings = {"seconds": seconds, "devices": arguments.device, "peers": peers}
+    found, missing = contestants(arguments.device, peers)
+    report = Report(now(), machine(), {}, settings, missing)
+    for line in missing:
+        print(line)
+    with Contest(found, seconds) as contest:
+        if workloads:
+            measure(report, contest, workloads)
+        if arguments.growth:
+            measure_growth(report, contest)
+        report.versions = contest.versions()
+    if arguments.cold:
+        measure_cold(report, found)
+    _write(report, arguments)
     return int(bool(report.bad))
+
+
+def _workloads(arguments: argparse.Namespace) -> list[Workload]:
+    """What is named; everything for nothing named, unless something else is asked for."""
+    if arguments.names:
+        return select(arguments.names, WORKLOADS, GROUPS)
+    if arguments.cold or arguments.growth:
+        return []
+    return select(["asked"] if arguments.quick else [], WORKLOADS, GROUPS)
 
 
 def _peers(text: str) -> list[str]:
@@ -83,53 +108,89 @@ def _check_devices(names: list[str]) -> None:
             raise ValueError(f"no device can be used as {name!r}: {error}") from None
 
 
-def _outputs(arguments: argparse.Namespace) -> list[Any]:
-    """(path, what makes its text) of every file that is wanted; checked before anything runs."""
-    wanted = []
+def _check_outputs(arguments: argparse.Namespace) -> None:
+    """Whether everything can be written: said before anything runs, not after ten minutes."""
+    for path in (arguments.json, arguments.html):
+        folder = Path(path or ".").parent
+        if not folder.is_dir():
+            raise ValueError(f"cannot write {path}: the folder {folder} does not exist")
+    if (arguments.html or arguments.plot) and find_spec("matplotlib") is None:
+        raise ValueError(
+            "--html and --plot draw with matplotlib, which is not installed: "
+            'pip install "lazytorch[bench]"'
+        )
+
+
+def _write(report: Report, arguments: argparse.Namespace) -> None:
+    """Every file that is wanted."""
     if arguments.json:
-        wanted.append((Path(arguments.json), to_json))
-    for path, _ in wanted:
-        if not path.parent.is_dir():
-            raise ValueError(f"cannot write {path}: the folder {path.parent} does not exist")
-    return wanted
+        write_whole(Path(arguments.json), to_json(report).encode())
+    if not (arguments.html or arguments.plot):
+        return
+    pictures = plots.draw(report)
+    if arguments.plot:
+        folder = Path(arguments.plot)
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, picture in pictures.items():
+            write_whole(folder / f"{name}.png", picture)
+    if arguments.html:
+        write_whole(Path(arguments.html), page.page_of(report, pictures).encode())
 
 
 def _asked(workload: Workload) -> str:
     return ", ".join(f"{goal}{' compiled' if goal.compiled else ''}" for goal in workload.goals)
 
 
-def measure(
-    workloads: list[Workload], devices: list[str], peers: list[str], seconds: float
-) -> Report:
+def measure(report: Report, contest: Contest, workloads: Sequence[Workload]) -> None:
     """Run workloads and print their table as it grows."""
-    progress: Any = importlib.import_module("tqdm").tqdm
-    found, missing = contestants(devices, peers)
-    settings = {"seconds": seconds, "devices": devices, "peers": peers}
-    report = Report(now(), machine(), {}, settings, missing)
-    for line in missing:
-        print(line)
     print(table.heading(), flush=True)
-    with Contest(found, seconds) as contest:
-        bar = progress(workloads, unit="workload", file=sys.stderr, dynamic_ncols=True)
-        for workload in bar:
-            bar.set_description(workload.name)
-            outcome = contest.run(workload)
-            report.outcomes.append(outcome)
-            with bar.external_write_mode(file=sys.stdout):
-                print("\n".join(table.lines_of(outcome)), flush=True)
-        report.versions = contest.versions()
+    report.outcomes += _run_all(contest, workloads)
     print(table.legend())
     for line in table.summary(report, GROUP_GOALS):
         print(line)
-    return report
 
 
-def write_whole(path: Path, text: str) -> None:
+def measure_growth(report: Report, contest: Contest) -> None:
+    """Run every series and print how time grows."""
+    print(table.heading(), flush=True)
+    for series in growth.SERIES:
+        outcomes = _run_all(contest, series.workloads())
+        report.growth.append(Growth(series.name, series.axis, series.sizes, outcomes))
+    for series, found in zip(growth.SERIES, report.growth):
+        for line in growth.lines_of(series, found.outcomes):
+            print(line)
+
+
+def _run_all(contest: Contest, workloads: Sequence[Workload]) -> list[Outcome]:
+    """Run workloads, printing the lines of each above the progress bar."""
+    outcomes = []
+    progress: Any = importlib.import_module("tqdm").tqdm
+    bar = progress(workloads, unit="workload", file=sys.stderr, dynamic_ncols=True)
+    for workload in bar:
+        bar.set_description(workload.name)
+        outcomes.append(contest.run(workload))
+        with bar.external_write_mode(file=sys.stdout):
+            print("\n".join(table.lines_of(outcomes[-1])), flush=True)
+    return outcomes
+
+
+def measure_cold(report: Report, found: Sequence[Contestant]) -> None:
+    """Start fresh processes and print what their first calls took."""
+    print(cold.heading(), flush=True)
+    workloads = select(["mlp", "gpt"], WORKLOADS, GROUPS)
+    # PyTorch first: the others' losses are compared with its.
+    order = sorted(found, key=lambda contestant: contestant.library != "torch")
+    entrants = [c for c in order if c.library not in ("numpy", "tinygrad")]
+    report.cold += cold.measure(workloads, entrants, note=lambda line: print(line, flush=True))
+
+
+def write_whole(path: Path, content: bytes) -> None:
     """Write a file completely or not at all."""
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+        # As any program makes files, not as mkstemp does.
         os.chmod(name, 0o644)
         os.replace(name, path)
     except BaseException:

@@ -157,11 +157,17 @@ class Contest:
             if result.status == "failed":
                 continue
             result.times = Spread.of(samples[result.contestant])
-            if workload.group == "steps":
-                try:
-                    result.memory = self.worker(contestant).ask("memory", contestant.compiled)
-                except ContestantFailed as error:
-                    result.status, result.reason = "failed", str(error)
+            if workload.kind == "step" or workload.group in ("steps", "tiny", "growth"):
+                self._look_inside(contestant, result)
+
+    def _look_inside(self, contestant: Contestant, result: Result) -> None:
+        """Memory and time in kernels, after everything else: measuring them changes the pace."""
+        ask = self.worker(contestant).ask
+        try:
+            result.memory = ask("memory", contestant.compiled)
+            result.device_seconds = ask("device_seconds", contestant.compiled)
+        except ContestantFailed as error:
+            result.status, result.reason = "failed", str(error)
 
     def _limits(self, workload: Workload, outcome: Outcome) -> list[Callable[[], None]]:
         """What measures the limits once more; they are of the first device that has any."""

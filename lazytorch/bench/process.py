@@ -8,6 +8,7 @@ import pickle
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -29,6 +30,7 @@ class WorkerProcess:
         self.contestant = contestant
         self.environment = environment or {}
         self.versions: dict[str, str] = {}
+        self.start_seconds = 0.0
         self._process: subprocess.Popen[bytes] | None = None
         self._errors: BinaryIO | None = None
 
@@ -48,6 +50,7 @@ class WorkerProcess:
         # The package may stand beside the program rather than be installed.
         root = str(Path(__file__).resolve().parents[2])
         path = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH", ""))))
+        begun = time.perf_counter()
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - open as long as the process
         self._process = subprocess.Popen(
             [sys.executable, "-m", "lazytorch.bench.worker"],
@@ -57,6 +60,7 @@ class WorkerProcess:
             env={**os.environ, "PYTHONPATH": path, **self.environment},
         )
         self.versions = self._exchange(self.contestant)
+        self.start_seconds = time.perf_counter() - begun
 
     def _exchange(self, message: Any) -> Any:
         process = self._process

@@ -38,6 +38,15 @@ class Result:
     launches: int | None = None
     programs: int | None = None
     memory: int | None = None
+    device_seconds: float | None = None
+
+    @property
+    def outside_kernels(self) -> float | None:
+        """The share of the minimum during which no kernel of lazytorch runs: Python that records,
+        numbers and launches, and waiting for the answer."""
+        if self.device_seconds is None or self.times is None:
+            return None
+        return max(0.0, 1 - self.device_seconds / self.times.minimum)
 
 
 @dataclass
@@ -138,6 +147,38 @@ class Outcome:
 
 
 @dataclass
+class ColdStart:
+    """One contestant's first call: seconds to start Python and import the library (``start``), to
+    open the device and make the model (``setup``), and of the first and second call."""
+
+    workload: str
+    contestant: str
+    caches: str
+    status: str = "ok"
+    reason: str = ""
+    start: float = 0.0
+    setup: float = 0.0
+    first: float = 0.0
+    second: float = 0.0
+    asked: float | None = None
+
+    @property
+    def seconds(self) -> float:
+        """What is judged: everything after the import."""
+        return self.setup + self.first
+
+
+@dataclass
+class Growth:
+    """A series of workloads that differ in one size; ``axis`` says which."""
+
+    name: str
+    axis: str
+    sizes: tuple[int, ...] = ()
+    outcomes: list[Outcome] = field(default_factory=list)
+
+
+@dataclass
 class Report:
     """A whole run."""
 
@@ -147,15 +188,23 @@ class Report:
     settings: dict[str, Any]
     left_out: list[str] = field(default_factory=list)
     outcomes: list[Outcome] = field(default_factory=list)
+    growth: list[Growth] = field(default_factory=list)
+    cold: list[ColdStart] = field(default_factory=list)
 
     @property
     def bad(self) -> list[str]:
         """What was wrong or failed, as 'workload on contestant'."""
-        return [
+        outcomes = self.outcomes + [o for series in self.growth for o in series.outcomes]
+        found = [
             f"{outcome.workload} on {result.contestant}"
-            for outcome in self.outcomes
+            for outcome in outcomes
             for result in outcome.results
             if result.status in BAD
+        ]
+        return found + [
+            f"{item.workload} on {item.contestant} in a fresh process"
+            for item in self.cold
+            if item.status in BAD
         ]
 
 
@@ -173,29 +222,38 @@ def to_json(report: Report) -> str:
     """The report as JSON text, with the figures that follow from others written out."""
     record = {"schema": SCHEMA, **asdict(report)}
     for outcome, written in zip(report.outcomes, record["outcomes"]):
-        best = outcome.best_peer()
-        written["best_peer"] = best[0] if best else None
-        written["judged"] = [
-            {
-                "asked": str(judged.goal),
-                "contestant": judged.contestant,
-                "value": judged.value,
-                "reached": judged.reached,
-            }
-            for judged in outcome.judge()
-        ]
-        for result, line in zip(outcome.results, written["results"]):
-            flops, nbytes = outcome.rates(result)
-            limit = outcome.limit(result)
-            times = result.times
-            line |= {
-                "flops_per_second": flops,
-                "bytes_per_second": nbytes,
-                "limit": limit[0] if limit else None,
-                "share_of_limit": limit[1] if limit else None,
-                "ratio_to_best": best[1] / times.minimum if best and times else None,
-            }
+        _write_figures(outcome, written)
+    for series, lines in zip(report.growth, record["growth"]):
+        for outcome, written in zip(series.outcomes, lines["outcomes"]):
+            _write_figures(outcome, written)
     return json.dumps(record, indent=1)
+
+
+def _write_figures(outcome: Outcome, written: dict[str, Any]) -> None:
+    """Add to a record of an outcome what follows from it."""
+    best = outcome.best_peer()
+    written["best_peer"] = best[0] if best else None
+    written["judged"] = [
+        {
+            "asked": str(judged.goal),
+            "contestant": judged.contestant,
+            "value": judged.value,
+            "reached": judged.reached,
+        }
+        for judged in outcome.judge()
+    ]
+    for result, line in zip(outcome.results, written["results"]):
+        flops, nbytes = outcome.rates(result)
+        limit = outcome.limit(result)
+        times = result.times
+        line |= {
+            "flops_per_second": flops,
+            "bytes_per_second": nbytes,
+            "limit": limit[0] if limit else None,
+            "share_of_limit": limit[1] if limit else None,
+            "ratio_to_best": best[1] / times.minimum if best and times else None,
+            "outside_kernels": result.outside_kernels,
+        }
 
 
 def from_json(text: str) -> Report:
@@ -203,17 +261,28 @@ def from_json(text: str) -> Report:
     record = json.loads(text)
     if not isinstance(record, dict) or record.get("schema") != SCHEMA:
         raise ValueError(f"not a report of this version: schema {SCHEMA} is expected")
-    outcomes = []
-    for item in record["outcomes"]:
-        results = [
-            Result(
-                **{name: line[name] for name in Result.__dataclass_fields__ if name != "times"},
-                times=Spread(**line["times"]) if line["times"] else None,
-            )
-            for line in item["results"]
-        ]
-        kept = {name: item[name] for name in Outcome.__dataclass_fields__}
-        kept |= {"results": results, "goals": tuple(Goal(**goal) for goal in item["goals"])}
-        outcomes.append(Outcome(**kept))
-    kept = {name: record[name] for name in Report.__dataclass_fields__}
-    return Report(**{**kept, "outcomes": outcomes})
+    growth = [
+        Growth(
+            series["name"], series["axis"], tuple(series["sizes"]),
+            [_outcome(item) for item in series["outcomes"]],
+        )
+        for series in record["growth"]
+    ]  # fmt: skip
+    kept = _fields(Report, record)
+    kept["outcomes"] = [_outcome(item) for item in record["outcomes"]]
+    kept |= {"growth": growth, "cold": [ColdStart(**item) for item in record["cold"]]}
+    return Report(**kept)
+
+
+def _outcome(record: dict[str, Any]) -> Outcome:
+    results = [
+        Result(**{**_fields(Result, line), "times": line["times"] and Spread(**line["times"])})
+        for line in record["results"]
+    ]
+    goals = tuple(Goal(**goal) for goal in record["goals"])
+    return Outcome(**{**_fields(Outcome, record), "results": results, "goals": goals})
+
+
+def _fields(kind: Any, record: dict[str, Any]) -> dict[str, Any]:
+    """What a record holds of a class's own fields."""
+    return {name: record[name] for name in kind.__dataclass_fields__}

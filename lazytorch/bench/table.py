@@ -79,6 +79,8 @@ def _result_line(
         milliseconds(result.first) if result.first is not None else "",
     )
     notes = [verdict(item) for item in judged]
+    if result.outside_kernels is not None:
+        notes.append(f"{result.outside_kernels:.0%} outside kernels")
     if result.memory is not None:
         notes.append(f"{result.memory / 2**20:.0f} MiB")
     if result.status != "ok":

@@ -9,11 +9,14 @@ from __future__ import annotations
 import os
 import pickle
 import sys
+import time
 import traceback
+from itertools import pairwise
 from typing import Any, BinaryIO
 
 from lazytorch.bench.peers import Contestant, NotAvailable, connect
 from lazytorch.bench.peers.interface import Call
+from lazytorch.bench.programs import weights
 from lazytorch.bench.timing import batch_for, take_turn, warm_up
 from lazytorch.bench.workload import Workload
 
@@ -73,9 +76,29 @@ class Worker:
         batch, most = self.pace[compiled]
         return take_turn(self.calls[compiled], seconds, batch, most)
 
+    def cold(self, workload: Workload, compiled: bool) -> dict[str, Any]:
+        """Seconds of setting a training step up and of its first calls, in a process that has done
+        nothing else."""
+        # What every contestant would pay alike, and no training program pays.
+        options = {name: v for name, v in workload.options.items() if name != "optimizer"}
+        weights.initial(**options)
+        times = [time.perf_counter()]
+        call = self.peer.prepare(workload, compiled)
+        times.append(time.perf_counter())
+        losses = []
+        for _ in range(2):
+            losses.append(call())
+            times.append(time.perf_counter())
+        setup, first, second = (end - begin for begin, end in pairwise(times))
+        return {"setup": setup, "first": first, "second": second, "losses": losses}
+
     def memory(self, compiled: bool) -> int | None:
         """Bytes that live at most during a call."""
         return self.peer.peak_memory(self.calls[compiled])
+
+    def device_seconds(self, compiled: bool) -> float | None:
+        """Seconds that kernels take of a call."""
+        return self.peer.device_seconds(self.calls[compiled])
 
     def prepare_limit(self, name: str, nbytes: int) -> bool:
         """Make a limit of the device ready to be measured; whether it can be."""

@@ -9,14 +9,23 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lazytorch.bench import table
+from lazytorch.bench import cold, command, growth, page, plots, table
 from lazytorch.bench.catalog import GROUP_GOALS, GROUPS, WORKLOADS
 from lazytorch.bench.command import write_whole
 from lazytorch.bench.compare import difference, loss_difference
 from lazytorch.bench.contest import Contest
 from lazytorch.bench.peers import BEST_OF, PEERS, Contestant, contestants
 from lazytorch.bench.programs import jax_kernels, models, numpy_kernels, torch_like, weights
-from lazytorch.bench.results import Outcome, Report, Result, from_json, geometric_mean, to_json
+from lazytorch.bench.results import (
+    ColdStart,
+    Growth,
+    Outcome,
+    Report,
+    Result,
+    from_json,
+    geometric_mean,
+    to_json,
+)
 from lazytorch.bench.timing import Spread, take_turn, warm_up
 from lazytorch.bench.workload import Goal, Input, UnknownWorkload, Workload, select
 from lazytorch.cli import main
@@ -168,7 +177,10 @@ def outcome() -> Outcome:
 
 
 def report() -> Report:
-    return Report("2026-01-01", {"cores": 2}, {"numpy": "2"}, {"seconds": 1.0}, [], [outcome()])
+    made = Report("2026-01-01", {"cores": 2}, {"numpy": "2"}, {"seconds": 1.0}, [], [outcome()])
+    made.growth.append(Growth("matmul-size", "rows", (64, 128), [outcome(), outcome()]))
+    made.cold.append(ColdStart("mlp", "<cpu>", "empty", setup=1.0, first=2.0, asked=1.5))
+    return made
 
 
 def test_figures_are_judged() -> None:
@@ -221,11 +233,62 @@ def test_table_text() -> None:
     assert "WRONG or FAILED: w on tinygrad, w on numpy" in said
 
 
+def test_growth_is_told_by_its_exponent() -> None:
+    series = next(series for series in growth.SERIES if series.name == "matmul-size")
+    outcomes = []
+    for workload, seconds in zip(series.workloads(), (1.0, 1.0, 1.0, 2.0, 4.0, 8.0, 32.0)):
+        times = Spread(seconds, seconds, seconds, seconds, 1)
+        result = Result("lazytorch cpu", True, times=times, device_seconds=seconds / 4)
+        outcomes.append(Outcome(workload.name, "g", results=[result]))
+    (line,) = growth.lines_of(series, outcomes)
+    # Eight times the work in four times the time.
+    assert "grows as work^0.67; outside kernels: 75%, 75%" in line
+    assert growth.exponent([1.0], [1.0]) is None
+    names = [workload.name for series in growth.SERIES for workload in series.workloads()]
+    assert len(set(names)) == len(names)
+
+
+def test_cold_starts_are_judged_with_what_they_open() -> None:
+    line = cold.line_of(report().cold[0])
+    assert line.endswith("≤ 1500 ms: 3000.0 ✗")
+    assert "FAILED: no" in cold.line_of(ColdStart("mlp", "cpu", "warm", "failed", "Trace\nno"))
+
+
+def test_a_fresh_process_makes_its_first_step() -> None:
+    (mlp,) = select(["mlp"], WORKLOADS, GROUPS)
+    lines: list[str] = []
+    found = cold.measure([mlp], [Contestant("lazytorch", "numpy")], 1, lines.append)
+    assert [item.caches for item in found] == ["empty", "warm"]
+    assert all(item.status == "ok" and item.second > 0 for item in found), lines
+
+
+def test_the_page_is_one_file_and_escaped() -> None:
+    text = page.page_of(report(), {"matmul": b"picture"})
+    assert "data:image/png;base64,cGljdHVyZQ==" in text
+    assert "&lt;cpu&gt;" in text and "<cpu>" not in text
+    assert "asked figures reached: 1 of 4" in text
+
+
+def test_pictures() -> None:
+    pytest.importorskip("matplotlib")
+    pictures = plots.draw(report())
+    assert set(pictures) == {"g", "growth-matmul-size", "cold"}
+    assert all(picture.startswith(b"\x89PNG") for picture in pictures.values())
+
+
+def test_pictures_need_matplotlib(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(command, "find_spec", lambda name: None)
+    assert main(["bench", "matmul-64", "--html", "page.html"]) == 2
+    assert 'pip install "lazytorch[bench]"' in capsys.readouterr().err
+
+
 def test_files_are_whole_or_not_there(tmp_path: Path) -> None:
     path = tmp_path / "run.json"
-    write_whole(path, "first")
-    with pytest.raises(UnicodeEncodeError):
-        write_whole(path, "second \ud800")
+    write_whole(path, b"first")
+    with pytest.raises(TypeError):
+        write_whole(path, "not bytes")  # type: ignore[arg-type]
     assert path.read_text() == "first"
     assert list(tmp_path.iterdir()) == [path]
 

@@ -39,6 +39,10 @@ class Peer(ABC):
         """Bytes that live at most at one time during a call, where the library can tell."""
         return None
 
+    def device_seconds(self, call: Call) -> float | None:
+        """Seconds of a call that the device spends in kernels, where the library can tell."""
+        return None
+
     def limit(self, name: str, nbytes: int) -> Call | None:
         """A call that answers a limit of the device: ``peak`` in flop/s, or ``copy`` in byte/s for
         a copy that moves about ``nbytes``; ``None`` where there is nothing to measure with."""

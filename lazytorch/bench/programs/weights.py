@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -90,8 +91,9 @@ SHAPES: dict[str, Callable[..., Shapes]] = {
 }  # fmt: skip
 
 
+@lru_cache(maxsize=2)
 def initial(model: str, **options: Any) -> dict[str, np.ndarray]:
-    """The weights of a model: the same in every process.
+    """The weights of a model, only to be read: the same in every process.
 
     >>> initial("mlp")["4.bias"].shape
     (10,)
