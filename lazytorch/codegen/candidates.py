@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TypeVar
 
-from lazytorch.codegen import contract, finish, rows
+from lazytorch.codegen import contract, finish, group_tiling, rows
 from lazytorch.codegen.choice import (
     ContractSchedule,
     GroupSchedule,
@@ -16,7 +16,6 @@ from lazytorch.codegen.choice import (
     Schedule,
 )
 from lazytorch.codegen.contract_form import Form
-from lazytorch.codegen.contract_gpu import choose_group_tiling
 from lazytorch.codegen.contract_schedule import possible_tilings
 from lazytorch.codegen.target import Target
 from lazytorch.ir.kernel import Body, ContractBody, Reduce, RowBody, extent
@@ -37,7 +36,7 @@ def candidates(body: Body, target: Target, count: int = 36) -> Sequence[Schedule
             return []
         if target.family == "gpu":
             form = contract.settled(body)
-            return list(_group_schedules(form, target))[:count]
+            return _group_schedules(form, target, count)
         return list(_tilings(contract.settled(body), target, count))
     if isinstance(body, RowBody):
         return list(_row_schedules(finish.collapse(body), target))[:count]
@@ -88,19 +87,16 @@ def _firsts(items: Iterable[_Item], kind: Callable[[_Item], object]) -> Iterator
 # Contractions on GPUs ----------------------------------------------------------------------------
 
 
-def _group_schedules(form: Form, target: Target) -> Iterator[GroupSchedule]:
-    rule = choose_group_tiling(form, target)
-    splits = sorted({1, rule.splits, min(4, form.summed_count), min(16, form.summed_count)})
-    for side in (8, 16):
-        if side * side > target.max_work_group_size:
-            continue
-        for each in (1, 2, 4, 8):
-            for depth in (8, 16, 32):
-                room = 2 * depth * (side * each + 1) * form.accumulate.itemsize
-                if room > target.local_memory:
-                    continue
-                for split in splits:
-                    yield GroupSchedule(side, each, depth, split)
+def _group_schedules(form: Form, target: Target, count: int) -> list[GroupSchedule]:
+    found = list(group_tiling.possible(form, target))
+    found.sort(key=lambda tiling: group_tiling.cycles(tiling, form, target))
+    # The best of every shape, then the best of all.
+    first = list(_firsts(found, lambda tiling: (tiling.rows, tiling.columns, tiling.row_each)))
+    ordered = dict.fromkeys([*found[: count // 2], *first, *found])
+    return [
+        GroupSchedule(t.rows, t.columns, t.row_each, t.column_each, t.depth, t.splits, t.buffers)
+        for t in [*ordered][:count]
+    ]
 
 
 # Rows --------------------------------------------------------------------------------------------

@@ -56,12 +56,15 @@ class RowSchedule:
 
 @dataclass(frozen=True)
 class GroupSchedule:
-    """A contraction on a GPU: see ``contract_gpu.GroupTiling``."""
+    """A contraction on a GPU: the fields of ``group_tiling.GroupTiling``."""
 
-    side: int
-    each: int
+    rows: int
+    columns: int
+    row_each: int
+    column_each: int
     depth: int
     splits: int
+    buffers: int
 
 
 Schedule = Union[ContractSchedule, RowSchedule, GroupSchedule]
@@ -89,8 +92,8 @@ def to_data(schedule: Schedule) -> dict[str, Any]:
 def from_data(data: Any) -> Schedule:
     """The schedule that ``to_data`` gave; ``ValueError`` for anything else.
 
-    >>> from_data(to_data(GroupSchedule(16, 4, 16, 1)))
-    GroupSchedule(side=16, each=4, depth=16, splits=1)
+    >>> from_data(to_data(RowSchedule("columns", share=512))).share
+    512
     """
     kind = _KINDS.get(data.get("kind", "")) if isinstance(data, dict) else None
     if kind is None:

@@ -15,10 +15,11 @@ from typing import Any
 from lazytorch.codegen.choice import ContractSchedule, GroupSchedule, Schedule
 from lazytorch.codegen.contract_body import TiledContractBody
 from lazytorch.codegen.contract_form import Form, affine, canonical, has_unit_stride
-from lazytorch.codegen.contract_gpu import GroupContractBody, choose_group_tiling
+from lazytorch.codegen.contract_gpu import GroupContractBody
 from lazytorch.codegen.contract_memory import remembered_tiling
 from lazytorch.codegen.contract_pack import PanelPackBody, panel_pitch
 from lazytorch.codegen.contract_tiling import Tiling
+from lazytorch.codegen.group_tiling import choose_group_tiling
 from lazytorch.codegen.target import Target
 from lazytorch.dtypes import DType
 from lazytorch.ir import expression as ex

@@ -124,12 +124,12 @@ def test_schedules_are_data_and_nothing_else() -> None:
     for schedule in (
         ContractSchedule(6, 4, 256, 4, 8, 1, pack="rows"),
         RowSchedule("inner", 4, 2, stash=False),
-        GroupSchedule(16, 4, 16, 1),
+        GroupSchedule(16, 16, 4, 4, 16, 1, 2),
     ):
         assert from_data(json.loads(json.dumps(to_data(schedule)))) == schedule
-    good = to_data(GroupSchedule(16, 4, 16, 1))
-    for bad in (None, [], {}, {**good, "side": "16"}, {**good, "side": -1}, {**good, "more": 1},
-                {**good, "kind": "Path"}, {**good, "side": True}):  # fmt: skip
+    good = to_data(GroupSchedule(16, 16, 4, 4, 16, 1, 2))
+    for bad in (None, [], {}, {**good, "rows": "16"}, {**good, "rows": -1}, {**good, "more": 1},
+                {**good, "kind": "Path"}, {**good, "rows": True}):  # fmt: skip
         with pytest.raises(ValueError):
             from_data(bad)
 
