@@ -22,7 +22,8 @@ class ContractSchedule:
     ``rows`` by ``vectors`` sums are held in registers, ``block`` positions of the sum are staged
     at a time, a work-item takes ``column_groups`` vectors and ``row_panels`` panels of rows, and
     ``splits`` work-items share one sum. ``lines`` counts output lines of a sliding window, 0
-    without one; ``pitch`` tells how columns are enumerated. ``pack`` says how the scalar operand is
+    without one; ``pitch`` tells how columns are enumerated, 0 where the vector operand is read
+    where it lies and nothing is staged. ``pack`` says how the scalar operand is
     read: '' as the rule has it, 'place' where it is, 'panels' or 'rows' after packing.
     """
 

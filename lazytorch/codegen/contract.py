@@ -18,6 +18,7 @@ from lazytorch.codegen.contract_form import Form, affine, canonical, has_unit_st
 from lazytorch.codegen.contract_gpu import GroupContractBody
 from lazytorch.codegen.contract_memory import remembered_tiling
 from lazytorch.codegen.contract_pack import PanelPackBody, panel_pitch
+from lazytorch.codegen.contract_schedule import rows_collide
 from lazytorch.codegen.contract_tiling import Tiling
 from lazytorch.codegen.group_tiling import choose_group_tiling
 from lazytorch.codegen.target import Target
@@ -32,7 +33,7 @@ from lazytorch.ops import elementwise, reduction
 NewValue = Callable[[DType, int], int]
 Temporary = Callable[[DType, int], int]
 # Bytes between neighbours along the sum from which the scalar operand is packed.
-FAR_STRIDE = 1536
+FAR_STRIDE = 1024
 PARTIAL = "contract: sums split over work-items"
 
 
@@ -108,7 +109,14 @@ def _packing(form: Form, tiling: Tiling, wanted: str) -> str:
     possible = possible_packing(form)
     if wanted in possible:
         return wanted
+    if tiling.in_place and rows_collide(form, tiling.panels) and _is_large(form):
+        return "rows"
     return "place" if _readable_in_place(form) else possible[0]
+
+
+def _is_large(form: Form) -> bool:
+    """Whether copying a few rows takes no time beside reading the vector operand."""
+    return form.column_count * form.summed_count >= 1 << 20
 
 
 def possible_packing(form: Form) -> list[str]:

@@ -138,7 +138,7 @@ class _Renderer:
         tiling, emitter = self.tiling, self.emitter
         if tiling.vector_windows:
             self.stager.stage_box_vector(self.stage_name)
-        else:
+        elif not tiling.in_place:
             self.stager.stage_panel(self.stage_name)
         if tiling.scalar_windows:
             self.stager.stage_box_scalar(self.box_name)
@@ -252,7 +252,9 @@ class _Renderer:
         else:
             emitter.line("if (0) {}")
         if tiling.is_aligned or (len(form.columns) == 1 and not tiling.vector_windows):
-            self._partial_lanes(place, size % width)
+            # A line's last vector was read from where it still lies inside.
+            shift = f" + {tiling.unread_lanes}" if tiling.unread_lanes else ""
+            self._partial_lanes(place + shift, size % width)
             return
         emitter.open()
         emitter.open()
@@ -314,4 +316,5 @@ class _Renderer:
         return tuple(
             f"__local {self.sum_type} {name}[{size}] __attribute__((aligned(64)));"
             for name, size in sizes.items()
+            if size
         )

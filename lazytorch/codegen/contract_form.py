@@ -18,6 +18,10 @@ from lazytorch.ir.expression import Expression
 from lazytorch.ir.index import Axis, Index
 from lazytorch.ir.kernel import ContractBody, Store, extent
 
+# Up to so many rows the other operand stays as it lies; sums and columns shorter than this are
+# no matter.
+FEW_ROWS, LONG_SUM = 16, 128
+
 
 @dataclass(frozen=True)
 class Form:
@@ -133,7 +137,28 @@ def _prefers_swap(form: Form) -> bool:
     if _is_narrow(form.scalar, form.rows, form.summed) and form.column_count >= 8:
         return False
     unit = unit_axis(form)
-    return unit is not None and unit in form.rows
+    turned = unit is not None and unit in form.rows
+    vector = form.scalar if turned else form.vector
+    rows, columns = (form.columns, form.rows) if turned else (form.rows, form.columns)
+    if _suits_broadcast(vector, rows, columns, form):
+        return not turned
+    return turned
+
+
+def _suits_broadcast(
+    vector: Expression, rows: tuple[Axis, ...], columns: tuple[Axis, ...], form: Form
+) -> bool:
+    """Whether what would be the vector operand had better be read in place as scalars.
+
+    A matrix that is contiguous along the sum would be turned around for a handful of rows; turning
+    those few around takes a fraction of that, and the matrix is read once, in order.
+    """
+    if extent(rows) > FEW_ROWS or len(columns) != 1 or form.summed_count < LONG_SUM:
+        return False
+    return columns[0].size >= LONG_SUM and any(
+        has_unit_stride(vector, axis) and not has_unit_stride(vector, columns[0])
+        for axis in form.summed
+    )
 
 
 def _is_narrow(operand: Expression, free: tuple[Axis, ...], summed: tuple[Axis, ...]) -> bool:

@@ -2,7 +2,8 @@
 
 For operands that are contiguous along their rows (a transposed matrix): element (row, k) goes to
 ``panel * pitch + k * mr + row % mr``, so that the register tile reads them in order. One
-work-item packs one panel.
+work-item packs a strip of panels position by position: rows of a large matrix lie so far apart
+that a cache line read for one panel would be gone when the next panel wants the rest of it.
 """
 
 from __future__ import annotations
@@ -16,6 +17,9 @@ from lazytorch.ir import index as ix
 from lazytorch.ir.expression import Expression
 from lazytorch.ir.index import Axis
 from lazytorch.ir.kernel import Store, extent
+
+# Elements of a position that a work-item packs, about: several whole cache lines.
+STRIP = 96
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,11 @@ class PanelPackBody:
     def pitch(self) -> int:
         return panel_pitch(extent(self.summed), self.mr, self.width)
 
+    @property
+    def strip(self) -> int:
+        """Panels that one work-item packs."""
+        return min(self.panels, max(1, STRIP // self.mr))
+
     def expressions(self) -> list[Expression]:
         return [self.operand]
 
@@ -54,27 +63,34 @@ def panel_pitch(summed: int, mr: int, width: int) -> int:
 
 def render_pack(body: PanelPackBody, emitter: Emitter, group: str) -> int:
     """Write the body's statements; the number of work-groups (of one work-item)."""
-    emitter.line(f"const int panel = {group} % {body.panels};")
-    emitter.line(f"const int row = panel * {body.mr};")
-    rest = f"({group} / {body.panels})"
+    strips = -(-body.panels // body.strip)
+    emitter.line(f"const int panel0 = {group} % {strips} * {body.strip};")
+    rest = f"({group} / {strips})"
+    emitter.line(f"const int panel1 = min(panel0 + {body.strip}, {body.panels});")
     step = 1
     for axis in reversed(body.batch):
         name = emitter.fresh("at")
         emitter.line(f"const int {name} = {rest} / {step} % {axis.size};")
         emitter.name_axis(axis, name)
         step *= axis.size
-    place = f"{emitter.names(body.target)} + (size_t){group} * {body.pitch}"
-    emitter.line(f"__global {ctypes.value_type(body.dtype)} *d = {place};")
+    pointer = f"__global {ctypes.value_type(body.dtype)} *"
+    place = f"({rest} * {body.panels} + panel0) * (size_t){body.pitch}"
+    emitter.line(f"{pointer}start = {emitter.names(body.target)} + {place};")
     heads = []
     for number, axis in enumerate(body.summed):
         emitter.open()
         emitter.name_axis(axis, f"k{number}")
         heads.append(f"for (int k{number} = 0; k{number} < {axis.size}; k{number}++) {{")
+    emitter.line(f"{pointer}d = start;")
+    emitter.open()
+    emitter.line(f"const int row = panel * {body.mr};")
     _one_position(body, emitter)
-    emitter.line(f"d += {body.mr};")
+    emitter.line(f"d += {body.pitch};")
+    emitter.close("for (int panel = panel0; panel < panel1; panel++) {")
+    emitter.line(f"start += {body.mr};")
     for head in reversed(heads):
         emitter.close(head)
-    return extent(body.batch) * body.panels
+    return extent(body.batch) * strips
 
 
 def _one_position(body: PanelPackBody, emitter: Emitter) -> None:

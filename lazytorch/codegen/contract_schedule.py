@@ -8,12 +8,13 @@ estimate in cycles. Knows sizes and cache capacities; must not know C.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
-from lazytorch.codegen import contract_window
+from lazytorch.codegen import contract_direct, contract_window
 from lazytorch.codegen.choice import ContractSchedule
 from lazytorch.codegen.contract_box import Box, interior
-from lazytorch.codegen.contract_form import Form, Window, has_unit_stride, windows
+from lazytorch.codegen.contract_form import Form, Window, affine, has_unit_stride, windows
 from lazytorch.codegen.contract_tiling import (
     Blocks,
     Panels,
@@ -21,6 +22,7 @@ from lazytorch.codegen.contract_tiling import (
     Selection,
     Tiling,
     Wish,
+    registers,
     round_up,
     transposing_axis,
 )
@@ -32,6 +34,11 @@ from lazytorch.ir.kernel import extent
 STAGE_COPY, STAGE_TRANSPOSE, STAGE_GATHER = 10.0, 14.0, 70.0
 # Cycles to read one element of the scalar operand from beyond L2, mostly hidden.
 SCALAR_READ = 0.15
+# What it takes more where the rows of a panel collide: 27 rows 4096 bytes apart took three times
+# as long as 8.
+COLLISION = 1.5
+# Bytes between lines of the same set of L1, and lines that a set keeps for the scalar operand.
+L1_SET_BYTES, L1_LINES = 4096, 10
 # Cycles to store a finished vector, and to start a work-item.
 STORE, START = 4.0, 3000.0
 # Cycles that one more launch takes.
@@ -65,13 +72,16 @@ def choose_tiling(form: Form, target: Target, wanted: ContractSchedule | None = 
         if choices.best is not None:
             return choices.best[1]
     wish = wish_for(form, target)
+    direct = contract_direct.choose(form, wish, Selection())
+    if direct is not None:
+        return direct[1]
     boxed = usable_scalar_windows(form)
     if boxed:
         box = _panel_tiling(form, wish, boxed, Selection())
         if box is not None:
             return box[1]
     panel = _panel_tiling(form, wish, (), Selection())
-    tiles = list(_register_tiles(form.rows, wish.width))
+    tiles = list(_register_tiles(form, wish.width))
     window = contract_window.choose(form, wish, tiles, Selection())
     if window is not None and (panel is None or window[0] < panel[0]):
         return window[1]
@@ -92,25 +102,23 @@ def possible_tilings(form: Form, target: Target) -> dict[ContractSchedule, float
 
 def _offer_all(form: Form, target: Target, choices: Selection) -> None:
     wish = wish_for(form, target)
+    contract_direct.choose(form, wish, choices)
     boxed = usable_scalar_windows(form)
     if boxed:
         _panel_tiling(form, wish, boxed, choices)
         return
     _panel_tiling(form, wish, (), choices)
-    tiles = list(_register_tiles(form.rows, wish.width, wide=True))
+    tiles = list(_register_tiles(form, wish.width, wide=True))
     contract_window.choose(form, wish, tiles, choices)
 
 
 # Registers ------------------------------------------------------------------------------------
 
 
-def _register_tiles(
-    rows: tuple[Axis, ...], width: int, wide: bool = False
-) -> Iterator[RegisterTile]:
+def _register_tiles(form: Form, width: int, wide: bool = False) -> Iterator[RegisterTile]:
     """The best heights of a register tile for every width of it."""
-    registers = 32 if width >= 8 else 16
     inner: tuple[Axis, ...] = ()
-    left = list(rows)
+    left = list(form.rows)
     while left and extent((left[-1], *inner)) <= 14:
         inner = (left.pop(), *inner)
     axis = left.pop() if left else None
@@ -120,17 +128,31 @@ def _register_tiles(
             panels = Panels(tuple(left), axis, chunk, inner)
             mr = panels.mr
             # A row's factor needs a register only where it cannot come straight from memory.
-            if mr * nv + nv + 2 > registers and (tiles or nv > 1):
+            if mr * nv + nv + 2 > registers(width) and (tiles or nv > 1):
                 break
             # Two multiply-adds or two loads a cycle, the lesser partly in the way of the other;
             # fewer than eight chains wait on latency.
             sums, loads = mr * nv / 2, (mr + nv) / 2
             cycles = max(sums, loads, 4.0) + 0.3 * min(sums, loads)
+            if rows_collide(form, panels):
+                cycles += mr * COLLISION
             tiles.append(RegisterTile(panels, nv, cycles))
             if mr > 28:
                 break
         tiles.sort(key=lambda tile: tile.cycles * tile.panels.count)
         yield from tiles[: 6 if wide else 2]
+
+
+def rows_collide(form: Form, panels: Panels) -> bool:
+    """Whether a panel's rows, read in place, fall on so few sets of L1 that they drive each other
+    out."""
+    axis = panels.axis or (panels.inner[-1] if panels.inner else None)
+    index = affine(form.scalar, (*form.rows, *form.summed), form.accumulate)
+    if axis is None or index is None:
+        return False
+    step = abs(index.coefficient(axis) or 0) * form.accumulate.itemsize
+    rows_on_a_set = panels.mr * math.gcd(step, L1_SET_BYTES) / L1_SET_BYTES
+    return step >= L1_SET_BYTES // 16 and rows_on_a_set > L1_LINES
 
 
 # Panels: the vector operand is staged as summed positions x columns -----------------------------
@@ -141,7 +163,7 @@ def _panel_tiling(
 ) -> tuple[float, Tiling] | None:
     """(cycles, tiling) of the best tiling with a panel of the vector operand."""
     groups = _column_groups(form, wish.width)[1]
-    for tile in _register_tiles(form.rows, wish.width, choices.wide):
+    for tile in _register_tiles(form, wish.width, choices.wide):
         if tile.nv > groups:
             continue
         for blocks in _block_choices(form, wish, tile.nv, boxed, choices.wide):
@@ -176,20 +198,19 @@ def _offer_panels(
     stage = _stage_cycles(form, blocks, pitch, wish.width)
     for column_groups in _column_choices(groups, tile.nv, blocks, wish):
         for row_panels in _row_choices(tile, column_groups, step, blocks, wish):
-            tiling = Tiling(
+            whole = Tiling(
                 width=wish.width, nv=tile.nv, panels=tile.panels, blocks=blocks,
                 pitch=pitch, column_groups=column_groups,
                 column_tiles=-(-groups // column_groups), row_panels=row_panels,
                 row_tiles=-(-tile.panels.count // row_panels), splits=1,
                 scalar_windows=boxed,
             )  # fmt: skip
-            tiling = _split(form, tiling, wish)
-            size = tiling.stage_elements + tiling.tile_elements
-            if boxed:
-                size += Box(form, tiling).size
-            if size * wish.itemsize > wish.local_bytes:
-                continue
-            choices.offer(_cycles(form, tiling, tile.cycles, stage, wish), tiling)
+            for tiling in dict.fromkeys((whole, _split(form, whole, wish))):
+                size = tiling.stage_elements + tiling.tile_elements
+                if boxed:
+                    size += Box(form, tiling).size
+                if size * wish.itemsize <= wish.local_bytes:
+                    choices.offer(_cycles(form, tiling, tile.cycles, stage, wish), tiling)
 
 
 def _column_groups(form: Form, width: int) -> tuple[int, int]:
@@ -229,7 +250,7 @@ def choose_blocks(summed: tuple[Axis, ...], wish: Wish, nv: int, share: int = 1)
     ``share`` divides that length.
     """
     row = nv * wish.width * wish.itemsize
-    longest = max(32, min(512, wish.l2_bytes // 4 // row, wish.local_bytes // 2 // row))
+    longest = max(32, min(wish.l2_bytes // 4 // row, wish.local_bytes // 2 // row))
     longest = max(32, longest // share)
     inner: tuple[Axis, ...] = ()
     left = list(summed)

@@ -37,7 +37,9 @@ class Stager:
     # Layout -------------------------------------------------------------------------------------
 
     def vector_steps(self) -> dict[Axis, int]:
-        """Distance in the staged vector operand for one step along each summed axis."""
+        """Distance in the staged vector operand, or in its array, per step of a summed axis."""
+        if self.tiling.in_place:
+            return _strides(self.form.vector, self.form.summed)
         steps: dict[Axis, int] = {}
         if self.tiling.vector_windows:
             if self.blocks.axis is not None:
@@ -55,8 +57,7 @@ class Stager:
         """Distance in the scalar operand for one step along each summed axis."""
         if self.box is not None:
             return self.box.summed_steps
-        index = self.form.scalar.data[1]
-        return {axis: index.coefficient(axis) or 0 for axis in self.form.summed}
+        return _strides(self.form.scalar, self.form.summed)
 
     def box_rows(self) -> tuple[str, list[int]]:
         """(C text of the box position of the panel's first row, offsets of its rows)."""
@@ -387,3 +388,8 @@ class Stager:
         if self.sum_type == self.value_type:
             return text
         return f"as_{ctypes.vector(self.sum_type, width)}({text})"
+
+
+def _strides(operand: Expression, axes: tuple[Axis, ...]) -> dict[Axis, int]:
+    index = operand.data[1]
+    return {axis: index.coefficient(axis) or 0 for axis in axes}

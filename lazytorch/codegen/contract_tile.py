@@ -11,7 +11,7 @@ from lazytorch.codegen.contract_pack import panel_pitch
 from lazytorch.codegen.contract_stage import Stager
 from lazytorch.codegen.contract_tiling import Tiling
 from lazytorch.codegen.emitter import Emitter
-from lazytorch.ir.index import Index
+from lazytorch.ir.index import Axis, Index
 
 # Steps of the sum written out in a row: a loop's own instructions take the place of loads.
 UNROLLED = 4
@@ -50,14 +50,13 @@ class RegisterTileWriter:
         self.box_name = box_name
         self.blocks = tiling.blocks
         self.panels = tiling.panels
+        self.vector_space = "__global" if tiling.in_place else "__local"
+        self.vector_offsets: list[int | str] = []
 
     def write(self) -> None:
         """Declare the operands' pointers and add the block's products to the accumulators."""
         offsets, space = self._scalar_pointer()
-        self.emitter.line(
-            f"__local const {self.sum_type} *restrict right0 = {self.stage_name} + "
-            f"{self.tiling.tile_place('v0')};"
-        )
+        self._vector_pointer()
         self._loops(offsets, space)
 
     def _scalar_pointer(self) -> tuple[list[int], str]:
@@ -90,6 +89,39 @@ class RegisterTileWriter:
             return list(range(panels.mr)), "__global"
         return self._row_offsets(index), "__global"
 
+    def _vector_pointer(self) -> None:
+        """Declare ``right0`` at the tile's first column and summed position, and its vectors."""
+        emitter, tiling = self.emitter, self.tiling
+        self.vector_offsets = [*tiling.vector_offsets()]
+        place = f"{self.stage_name} + {tiling.tile_place('v0')}"
+        if tiling.in_place:
+            column = self.form.columns[0]
+            ragged = column.size % tiling.lanes > 0
+            place = self._vector_index(column, "0" if ragged else "lane0")
+            if ragged:
+                # Vectors beyond the last column are read where the last whole one lies.
+                last = column.size - tiling.width
+                names = [emitter.fresh("at") for _ in self.vector_offsets]
+                for name, at in zip(names, self.vector_offsets):
+                    emitter.line(f"const int {name} = min(lane0 + {at}, {last});")
+                self.vector_offsets = [*names]
+        emitter.line(f"{self.vector_space} const {self.sum_type} *restrict right0 = {place};")
+
+    def _vector_index(self, column: Axis, at: str) -> str:
+        """C text of where column ``at`` of the block's first summed position lies in memory."""
+        number, index, _ = self.form.vector.data
+        emitter = self.emitter
+        emitter.open()
+        emitter.name_axis(column, at)
+        for axis in self.blocks.inner:
+            emitter.name_axis(axis, "0")
+        if self.blocks.axis is not None:
+            emitter.name_axis(self.blocks.axis, "chunk0")
+        text = emitter.index(index)
+        emitter.scopes.pop()
+        # Wrapping integers are summed in the unsigned type of the same size.
+        return f"(__global const {self.sum_type} *){emitter.names(number)} + {text}"
+
     def _row_offsets(self, index: Index) -> list[int]:
         offsets = [0]
         for axis in self.panels.inner:
@@ -112,7 +144,8 @@ class RegisterTileWriter:
                 f"{space} const {self.sum_type} *restrict left{depth + 1} = left{depth};"
             )
             self.emitter.line(
-                f"__local const {self.sum_type} *restrict right{depth + 1} = right{depth};"
+                f"{self.vector_space} const {self.sum_type} *restrict right{depth + 1} = "
+                f"right{depth};"
             )
         depth = len(loops)
         if inner is not None:
@@ -130,20 +163,20 @@ class RegisterTileWriter:
         """The innermost loop, several steps at a time, and what is left one by one."""
         emitter = self.emitter
         left, right, counter = f"left{depth}", f"right{depth}", f"k{depth}"
-        ahead = self._rows_ahead() if scalar_step == 1 and depth == 0 else ""
-        group = 64 // self.form.accumulate.itemsize if ahead else UNROLLED
+        line = 64 // self.form.accumulate.itemsize
+        fetched = self._lines_ahead(offsets, scalar_step, line) if depth == 0 else []
+        group = line if fetched else UNROLLED
         emitter.line(f"int {counter} = 0;")
         emitter.open()
-        if ahead:
-            # A line of each of the next panel's rows: rows far apart escape the prefetchers.
+        if fetched:
             emitter.helpers.setdefault("lt_fetch", _FETCH)
-            for offset in offsets:
+            for offset in fetched:
                 emitter.line(f"lt_fetch({left} + (ahead + {offset}));")
             emitter.open()
         for step in range(UNROLLED):
             self._multiply(offsets, left, right, step * scalar_step, step * vector_step)
         emitter.line(f"{left} += {UNROLLED * scalar_step}; {right} += {UNROLLED * vector_step};")
-        if ahead:
+        if fetched:
             emitter.close(f"for (int u = 0; u < {group}; u += {UNROLLED}) {{")
         emitter.close(f"for (; {counter} + {group} <= {count}; {counter} += {group}) {{")
         emitter.open()
@@ -151,19 +184,24 @@ class RegisterTileWriter:
         emitter.line(f"{left} += {scalar_step}; {right} += {vector_step};")
         emitter.close(f"for (; {counter} < {count}; {counter}++) {{")
 
-    def _rows_ahead(self) -> str:
-        """Declare ``ahead``, from a row to the same one of the next panel, where rows are far."""
+    def _lines_ahead(self, offsets: list[int], scalar_step: int, line: int) -> list[int]:
+        """Declare ``ahead``, from a panel to the next one; which of the next panel's elements to
+        fetch while as many positions pass as a cache line has elements."""
         panels = self.panels
-        if panels.axis is None or panels.outer or self._in_panels():
-            return ""
+        if self.tiling.scalar_windows or panels.axis is None or panels.outer:
+            return []
+        if self.tiling.packed_panels:
+            pitch = panel_pitch(self.form.summed_count, panels.mr, self.tiling.width)
+            self.emitter.line(f"const int ahead = panel + 1 < panel1 ? {pitch} : 0;")
+            return [row * line for row in range(panels.mr)]
+        if scalar_step != 1:
+            return []
+        # A line of each of the next panel's rows: rows far apart escape the prefetchers.
         step = self.form.scalar.data[1].coefficient(panels.axis) or 0
         last = panels.axis.size - panels.chunk
         text = f"(min(start + {panels.chunk}, {last}) - start) * {step}"
         self.emitter.line(f"const int ahead = {text};")
-        return text
-
-    def _in_panels(self) -> bool:
-        return self.tiling.packed_panels or bool(self.tiling.scalar_windows)
+        return offsets
 
     def _unrolls(self, taps: list[tuple[int, int]]) -> bool:
         tiling = self.tiling
@@ -197,8 +235,9 @@ class RegisterTileWriter:
         width, line, vector = self.tiling.width, self.emitter.line, self.vector_type
         floating = self.form.accumulate.kind == "f"
         line("{")
-        for j, at in enumerate(self.tiling.vector_offsets()):
-            line(f"  const {vector} w{j} = vload{width}(0, {b} + {vector_tap + at});")
+        for j, start in enumerate(self.vector_offsets):
+            at = start + vector_tap if isinstance(start, int) else f"({start} + {vector_tap})"
+            line(f"  const {vector} w{j} = vload{width}(0, {b} + {at});")
         for i, offset in enumerate(offsets):
             terms = [f"const {vector} s = ({vector})({a}[{offset + scalar_tap}]);"]
             for j in range(self.tiling.nv):

@@ -76,6 +76,7 @@ class Tiling:
 
     ``pitch`` is how far apart neighbours along the last-but-one column axis lie in the
     enumeration of columns: more than the size of the last axis where lanes are left unused.
+    ``in_place`` says that the vector operand is read where it lies, and nothing is staged.
     """
 
     width: int
@@ -90,6 +91,7 @@ class Tiling:
     splits: int
     panels_outside: bool = False
     packed_panels: bool = False
+    in_place: bool = False
     window_rows: int = 0
     line_pitch: int = 0
     vector_windows: tuple[Window, ...] = ()
@@ -132,6 +134,8 @@ class Tiling:
     @property
     def stage_elements(self) -> int:
         """Elements of the vector operand's local array."""
+        if self.in_place:
+            return 0
         if not self.vector_windows:
             return self.blocks.length * self.lanes
         # Unused lanes of the last vectors, and unused vectors, reach beyond the box.
@@ -158,6 +162,11 @@ class Tiling:
                 j // per_line * self.line_pitch + j % per_line * self.width for j in range(self.nv)
             ]
         return [j * self.width for j in range(self.nv)]
+
+    @property
+    def unread_lanes(self) -> int:
+        """Lanes of a line's last vector that stand for no column, read in place."""
+        return -self.pitch % self.width if self.in_place else 0
 
     def tile_place(self, first: str) -> str:
         """C text of where the register tile that begins with vector ``first`` is staged."""
@@ -186,7 +195,7 @@ def described(tiling: Tiling, pack: str = "") -> ContractSchedule:
     return ContractSchedule(
         rows=tiling.panels.mr, vectors=tiling.nv, block=tiling.blocks.length,
         column_groups=tiling.column_groups, row_panels=tiling.row_panels, splits=tiling.splits,
-        lines=tiling.window_rows, pitch=tiling.pitch, pack=pack,
+        lines=tiling.window_rows, pitch=0 if tiling.in_place else tiling.pitch, pack=pack,
     )  # fmt: skip
 
 
@@ -225,6 +234,11 @@ class Wish:
     l2_bytes: int
     cores: int
     items: int
+
+
+def registers(width: int) -> int:
+    """Vector registers of processors whose vectors have ``width`` lanes."""
+    return 32 if width >= 8 else 16
 
 
 def round_up(value: int, step: int) -> int:

@@ -185,7 +185,7 @@ def matmul(
 SHAPES = [
     (1, 1, 1), (1, 7, 5), (7, 1, 5), (1, 40, 100), (40, 1, 100), (1, 1, 1000), (2, 3, 700),
     (16, 16, 16), (17, 33, 19), (64, 64, 64), (100, 99, 101), (5, 300, 64), (300, 5, 64),
-    (33, 47, 600), (130, 270, 40),
+    (33, 47, 600), (130, 270, 40), (3, 16, 1), (16, 257, 300), (4, 300, 513), (260, 10, 1024),
 ]  # fmt: skip
 BOTH = [(False, False), (True, False), (False, True), (True, True)]
 
@@ -202,6 +202,19 @@ def test_every_target(device: Device, target: str, shape: tuple[int, int, int]) 
 def test_shapes_and_layouts(device: Device, shape: tuple[int, int, int]) -> None:
     for transposed in BOTH:
         matmul(device, CPU, *shape, transposed=transposed)
+
+
+@pytest.mark.parametrize("target", ["cpu", "avx2", "neon", "small"])
+def test_few_rows(device: Device, target: str) -> None:
+    """The matrix is read where it lies: in batches, past a ragged end, with split sums."""
+    only_on_first(device, target)
+    chosen = TARGETS[target]
+    for transposed in BOTH:
+        matmul(device, chosen, 5, 203, 77, batch=3, transposed=transposed, epilogue=True)
+    matmul(device, chosen, 7, 50, 3000, epilogue=True)
+    matmul(device, chosen, 2, 90, 2000, transposed=(False, True), epilogue=True)
+    # Rows that fall on one set of L1 are packed.
+    matmul(device, chosen, 12, 300, 4096, batch=2)
 
 
 @pytest.mark.parametrize("target", ["cpu", "gpu"])
