@@ -21,10 +21,12 @@ from lazytorch.bench.results import Growth, Outcome, Report, to_json
 from lazytorch.bench.workload import UnknownWorkload, Workload, select
 from lazytorch.runtime import resolve
 
-SECONDS = 2.0
+SECONDS = 1.0
 QUICK_SECONDS = 0.3
 # tinygrad compiles for minutes where the others take seconds, so it has to be asked for.
 DEFAULT_PEERS = "numpy,torch,torch.compile,jax"
+# Without the one whose compiling takes longer than everything else together.
+QUICK_PEERS = "numpy,torch,jax"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -33,14 +35,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("names", nargs="*", help="workloads or groups (default: all; see --list)")
     add("--device", nargs="+", default=["cpu"], metavar="NAME", help="devices (default: cpu)")
     add(
-        "--peers", default=DEFAULT_PEERS, metavar="A,B",
+        "--peers", metavar="A,B",
         help=f"of {', '.join(PEERS)}; 'all' or 'none' (default: {DEFAULT_PEERS})",
     )  # fmt: skip
     add(
         "--seconds", type=float, default=None, metavar="S",
         help=f"measure each workload for about so long (default: {SECONDS:g})",
     )  # fmt: skip
-    add("--quick", action="store_true", help="the asked figures only, less exactly, in two minutes")
+    add(
+        "--quick",
+        action="store_true",
+        help="the asked figures only, less exactly, without torch.compile",
+    )
     add("--json", metavar="FILE", help="write the results as JSON")
     add("--html", metavar="FILE", help="write a page with plots (needs matplotlib)")
     add("--plot", metavar="FOLDER", help="write the plots as PNG files (needs matplotlib)")
@@ -53,7 +59,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Measure and print; 1 when an output was wrong, 2 when the request makes no sense."""
     try:
         workloads = _workloads(arguments)
-        peers = _peers(arguments.peers)
+        peers = _peers(arguments.peers or (QUICK_PEERS if arguments.quick else DEFAULT_PEERS))
         _check_devices(arguments.device)
         _check_outputs(arguments)
     except (UnknownWorkload, ValueError) as error:

@@ -15,7 +15,15 @@ from lazytorch.bench.command import write_whole
 from lazytorch.bench.compare import difference, loss_difference
 from lazytorch.bench.contest import Contest
 from lazytorch.bench.peers import BEST_OF, PEERS, Contestant, contestants
-from lazytorch.bench.programs import jax_kernels, models, numpy_kernels, torch_like, weights
+from lazytorch.bench.programs import (
+    jax_kernels,
+    jax_models,
+    models,
+    numpy_kernels,
+    tinygrad_programs,
+    torch_like,
+    weights,
+)
 from lazytorch.bench.results import (
     ColdStart,
     Growth,
@@ -64,7 +72,10 @@ def test_the_catalogue_holds_together() -> None:
         assert workload.program in jax_kernels.PROGRAMS or workload.group == "steps"
         assert {goal.against for goal in workload.goals} <= kinds, workload.name
         assert workload.flops or workload.nbytes or workload.group == "tiny"
-    assert set(numpy_kernels.PROGRAMS) <= set(torch_like.PROGRAMS)
+    kernels = {*torch_like.PROGRAMS} - {"train", "inference"}
+    assert set(numpy_kernels.PROGRAMS) <= kernels
+    assert set(tinygrad_programs.KERNELS) == set(jax_kernels.PROGRAMS) == kernels
+    assert set(tinygrad_programs.MODELS) == set(jax_models.MODELS) == set(models.MODELS)
 
 
 def test_work_is_counted_once() -> None:
