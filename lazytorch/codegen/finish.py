@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 
-from lazytorch.codegen import contract
+from lazytorch.codegen import contract, recurrent
 from lazytorch.codegen.choice import Chooser, by_rule, wished, with_wish
 from lazytorch.codegen.rows import choose_style
 from lazytorch.codegen.target import Target
@@ -22,6 +22,7 @@ from lazytorch.ir.kernel import (
     Body,
     ContractBody,
     Kernel,
+    RecurrentBody,
     RowBody,
     ScanBody,
     ScatterBody,
@@ -64,6 +65,12 @@ def finish(
                 values.update(lowered[-1].values)
                 bodies.extend(lowered[-1].bodies)
                 continue
+        if isinstance(body, RecurrentBody):
+            lowered = recurrent.lower_recurrent(body, values, new_value, target)
+            before.extend(_preparing(lowered[:-1], target))
+            values.update(lowered[-1].values)
+            bodies.extend(lowered[-1].bodies)
+            continue
         if isinstance(body, RowBody):
             body = with_wish(collapse(body), schedule)
             wish = wished(body)
@@ -79,6 +86,16 @@ def finish(
         for alike in _by_work_group(bodies, target)
     ]
     return [*before, *launches]
+
+
+def _preparing(kernels: list[Kernel], target: Target) -> list[Kernel]:
+    """Kernels of row bodies, ready to be rendered."""
+    result = []
+    for kernel in kernels:
+        bodies: list[Body] = [collapse(b) for b in kernel.bodies if isinstance(b, RowBody)]
+        for alike in _by_work_group(bodies, target):
+            result.append(replace(kernel, bodies=tuple(alike)))
+    return result
 
 
 def _by_work_group(bodies: list[Body], target: Target) -> list[list[Body]]:

@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from lazytorch.codegen import contract_render, ctypes, rows
+from lazytorch.codegen import contract_render, ctypes, recurrent_render, rows
 from lazytorch.codegen.emitter import Emitter
+from lazytorch.codegen.recurrent import TiledRecurrentBody
 from lazytorch.codegen.target import Target
 from lazytorch.dtypes import DType
 from lazytorch.ir import expression as ex
@@ -111,6 +112,8 @@ def program(sources: list[Source]) -> str:
 def _local_size(body: Body, target: Target) -> int:
     if isinstance(body, (RowBody, ScanBody, ScatterBody)):
         return rows.local_size(body, target)
+    if isinstance(body, TiledRecurrentBody):
+        return recurrent_render.local_size(body)
     return contract_render.local_size(body, target)
 
 
@@ -119,6 +122,8 @@ def _render_body(
 ) -> int:
     if isinstance(body, (RowBody, ScanBody, ScatterBody)):
         return rows.render_rows(body, emitter, values, target, local, group)
+    if isinstance(body, TiledRecurrentBody):
+        return recurrent_render.render_recurrent(body, emitter, local, group)
     return contract_render.render_contract(body, emitter, values, target, local, group)
 
 

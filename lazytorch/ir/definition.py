@@ -28,6 +28,7 @@ KINDS = (
     "contract",  # sum of products over shared axes
     "scatter",  # writes at positions given by a source
     "scan",  # running combination along an axis
+    "recurrent",  # a recurrent layer: states carried from step to step, rows independent
     "sort",  # permutation that orders an axis
     "host",  # a Python function on NumPy arrays
     "copy",  # to another device

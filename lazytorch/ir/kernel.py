@@ -4,7 +4,7 @@ A kernel is one or more bodies that run side by side in one launch. A :class:`Ro
 axes, whose points are independent and run in parallel, and stages that run one after the
 other for each row: reductions over inner axes, stores, and values kept on chip. A
 :class:`ContractBody` is a sum of products. :class:`ScanBody` and :class:`ScatterBody` walk one
-axis in order.
+axis in order; :class:`RecurrentBody` walks the time steps of a recurrent layer.
 
 Arrays are named by value numbers; the plan binds them to buffers.
 """
@@ -13,12 +13,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Union
+from typing import Any, Union
 
 from lazytorch.dtypes import DType
 from lazytorch.ir.definition import OpDef
 from lazytorch.ir.expression import LOAD, Expression, loaded_values, walk
-from lazytorch.ir.index import Axis, Index
+from lazytorch.ir.index import Axis, Index, of_atom
 
 
 @dataclass(frozen=True)
@@ -124,6 +124,29 @@ class ScanBody:
 
 
 @dataclass(frozen=True)
+class RecurrentBody:
+    """``target =`` what the recurrent operation ``op`` makes of whole arrays, for each row.
+
+    ``operands`` load the arrays over axes of their own, in row-major order; ``attrs`` say what
+    they are. ``rows`` is the batch.
+    """
+
+    rows: tuple[Axis, ...]
+    op: OpDef
+    attrs: tuple[Any, ...]
+    operands: tuple[Expression, ...]
+    shapes: tuple[tuple[int, ...], ...]
+    target: int
+    axis: Axis
+
+    def expressions(self) -> list[Expression]:
+        return list(self.operands)
+
+    def stores(self) -> list[Store]:
+        return [Store(self.target, of_atom(self.axis), self.operands[0], (self.axis,))]
+
+
+@dataclass(frozen=True)
 class ScatterBody:
     """For each row: copy ``base`` along ``base_axis`` into the target, then walk ``axis`` in
     order and combine ``value`` into the target at ``position``.
@@ -154,7 +177,7 @@ class ScatterBody:
         return [Store(self.target, self.target_index, self.value, (self.axis,))]
 
 
-Body = Union[RowBody, ContractBody, ScanBody, ScatterBody]
+Body = Union[RowBody, ContractBody, ScanBody, ScatterBody, RecurrentBody]
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from lazytorch.ir.kernel import (
     Body,
     ContractBody,
     Kernel,
+    RecurrentBody,
     Reduce,
     RowBody,
     ScanBody,
@@ -53,6 +54,8 @@ def show_body(body: Body, name: ValueName = plain_name) -> list[str]:
         return writer.contraction(body)
     if isinstance(body, ScanBody):
         return writer.scan(body)
+    if isinstance(body, RecurrentBody):
+        return writer.recurrent(body)
     if isinstance(body, ScatterBody):
         return writer.scatter(body)
     return [f"{type(body).__name__} storing {[name(s.target) for s in body.stores()]}"]
@@ -111,6 +114,13 @@ class _Writer:
         along = self.loops((body.axis,))
         target = f"{self.value_name(body.target)}[{self.index(body.index)}]"
         self.line(f"{target} = running {body.op.name} along {along} of {self.text(body.value)}")
+        return self.lines
+
+    def recurrent(self, body: RecurrentBody) -> list[str]:
+        self.lines.append(f"rows {self.loops(body.rows)}")
+        self.line(f"{self.value_name(body.target)} = {body.op.name} of {list(body.attrs)}")
+        for operand, shape in zip(body.operands, body.shapes):
+            self.line(f"with {self.text(operand)} of shape {list(shape)}")
         return self.lines
 
     def scatter(self, body: ScatterBody) -> list[str]:

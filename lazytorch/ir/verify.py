@@ -23,6 +23,7 @@ from lazytorch.ir.kernel import (
     Body,
     ContractBody,
     Kernel,
+    RecurrentBody,
     Reduce,
     RowBody,
     ScanBody,
@@ -54,6 +55,8 @@ def verify_kernel(kernel: Kernel, sizes: Sizes, complete: bool = True) -> None:
             _verify_contract(body, sizes, where)
         elif isinstance(body, ScanBody):
             _verify_scan(body, sizes, where)
+        elif isinstance(body, RecurrentBody):
+            _verify_recurrent(body, sizes, where)
         elif isinstance(body, ScatterBody):
             _verify_scatter(body, sizes, where)
         else:
@@ -142,6 +145,18 @@ def _verify_scan(body: ScanBody, sizes: Sizes, where: str) -> None:
     _verify_distinct(axes, where)
     _verify_expressions([body.value], axes, set(), {}, sizes, where)
     _verify_store(Store(body.target, body.index, body.value), axes, sizes, where)
+
+
+def _verify_recurrent(body: RecurrentBody, sizes: Sizes, where: str) -> None:
+    """Operands are whole arrays, and the result is written everywhere."""
+    for operand, shape in zip(body.operands, body.shapes):
+        size = 1
+        for extents in shape:
+            size *= extents
+        if size and (operand.kind != ex.LOAD or sizes[operand.data[0]] != size):
+            _fail(where, f"{operand!r} is not a whole array of {size} elements")
+    if body.axis.size != sizes[body.target]:
+        _fail(where, f"stores {body.axis.size} of the {sizes[body.target]} elements")
 
 
 def _verify_scatter(body: ScatterBody, sizes: Sizes, where: str) -> None:

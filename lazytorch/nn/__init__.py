@@ -127,6 +127,8 @@ from lazytorch.nn.pooling import (
     MaxPool2d,
     MaxPool3d,
 )
+from lazytorch.nn.recurrent import GRU, LSTM, RNN, RNNBase
+from lazytorch.nn.recurrent_cells import GRUCell, LSTMCell, RNNCell, RNNCellBase
 from lazytorch.nn.vision import (
     ChannelShuffle,
     Fold,
@@ -143,6 +145,9 @@ __all__ = [
     "ELU",
     "GELU",
     "GLU",
+    "GRU",
+    "LSTM",
+    "RNN",
     "SELU",
     "AdaptiveAvgPool1d",
     "AdaptiveAvgPool2d",
@@ -187,6 +192,7 @@ __all__ = [
     "FeatureAlphaDropout",
     "Flatten",
     "Fold",
+    "GRUCell",
     "GaussianNLLLoss",
     "GroupNorm",
     "Hardshrink",
@@ -204,6 +210,7 @@ __all__ = [
     "LPPool1d",
     "LPPool2d",
     "LPPool3d",
+    "LSTMCell",
     "LayerNorm",
     "LeakyReLU",
     "Linear",
@@ -232,6 +239,9 @@ __all__ = [
     "PixelUnshuffle",
     "PoissonNLLLoss",
     "RMSNorm",
+    "RNNBase",
+    "RNNCell",
+    "RNNCellBase",
     "RReLU",
     "ReLU",
     "ReLU6",

@@ -7,11 +7,12 @@ from lazytorch.ops import (
     leaves,
     movement,
     philox,
+    recurrence,
     reduction,
     shapes,
 )
 
 __all__ = [
-    "contraction", "elementwise", "indexing", "leaves", "movement", "philox", "reduction",
-    "shapes",
+    "contraction", "elementwise", "indexing", "leaves", "movement", "philox", "recurrence",
+    "reduction", "shapes",
 ]  # fmt: skip

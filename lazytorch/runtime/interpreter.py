@@ -14,7 +14,16 @@ import numpy as np
 from lazytorch.ir import expression as ex
 from lazytorch.ir.expression import Expression, Guard
 from lazytorch.ir.index import Axis, Index, Loaded, Quotient, row_major_strides
-from lazytorch.ir.kernel import ContractBody, Kernel, Reduce, RowBody, ScanBody, ScatterBody, Stash
+from lazytorch.ir.kernel import (
+    ContractBody,
+    Kernel,
+    RecurrentBody,
+    Reduce,
+    RowBody,
+    ScanBody,
+    ScatterBody,
+    Stash,
+)
 from lazytorch.ops.contraction import as_matrix_product
 from lazytorch.ops.philox import philox_bits, philox_blocks
 
@@ -226,6 +235,14 @@ def _run_scan(body: ScanBody, arrays: Arrays, scalars: Mapping[int, Any]) -> Non
     _store(space, body.target, body.index, made)
 
 
+def _run_recurrent(body: RecurrentBody, arrays: Arrays, scalars: Mapping[int, Any]) -> None:
+    operands = [
+        arrays[operand.data[0]].reshape(shape)
+        for operand, shape in zip(body.operands, body.shapes)
+    ]
+    arrays[body.target][...] = body.op.numpy(body.attrs, *operands)
+
+
 def _run_scatter(body: ScatterBody, arrays: Arrays, scalars: Mapping[int, Any]) -> None:
     target = arrays[body.target]
     if body.base is not None:
@@ -253,6 +270,7 @@ _RUNNERS: dict[type, Callable[[Any, Arrays, Mapping[int, Any]], None]] = {
     ContractBody: _run_contract,
     ScanBody: _run_scan,
     ScatterBody: _run_scatter,
+    RecurrentBody: _run_recurrent,
 }
 
 __all__ = ["Space", "run"]

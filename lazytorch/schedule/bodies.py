@@ -5,8 +5,18 @@ from __future__ import annotations
 from lazytorch.dtypes import DType
 from lazytorch.ir import expression as ex
 from lazytorch.ir.index import Axis, flatten, of_atom, of_int, total
-from lazytorch.ir.kernel import Body, ContractBody, Reduce, RowBody, ScanBody, ScatterBody, Store
+from lazytorch.ir.kernel import (
+    Body,
+    ContractBody,
+    RecurrentBody,
+    Reduce,
+    RowBody,
+    ScanBody,
+    ScatterBody,
+    Store,
+)
 from lazytorch.ops import elementwise
+from lazytorch.ops.recurrence import Recurrence
 from lazytorch.schedule.graph import Graph
 from lazytorch.schedule.regions import Puller, position_index
 
@@ -25,6 +35,8 @@ def body_of(graph: Graph, number: int, puller: Puller) -> Body:
         return _contract(graph, number, puller)
     if kind == "scan":
         return _scan(graph, number, puller)
+    if kind == "recurrent":
+        return _recurrent(graph, number, puller)
     if kind == "scatter":
         return _scatter(graph, number, puller)
     return _map(graph, number, puller)
@@ -108,6 +120,19 @@ def _scan(graph: Graph, number: int, puller: Puller) -> ScanBody:
     return ScanBody(
         rows, everything[axis], graph.ops[number], value, number,
         flatten(index, graph.shapes[number]),
+    )  # fmt: skip
+
+
+def _recurrent(graph: Graph, number: int, puller: Puller) -> RecurrentBody:
+    operands = []
+    shapes = []
+    for source in graph.sources[number]:
+        shape = graph.shapes[source]
+        operands.append(puller.element(source, tuple(of_atom(a) for a in _axes(shape))))
+        shapes.append(shape)
+    return RecurrentBody(
+        _axes((Recurrence(*graph.attrs[number]).batch,)), graph.ops[number], graph.attrs[number],
+        tuple(operands), tuple(shapes), number, Axis(graph.size(number), "flat"),
     )  # fmt: skip
 
 

@@ -7,12 +7,14 @@ from lazytorch.ir.kernel import (
     Body,
     ContractBody,
     Kernel,
+    RecurrentBody,
     Reduce,
     RowBody,
     ScanBody,
     ScatterBody,
     extent,
 )
+from lazytorch.ops.recurrence import Recurrence
 from lazytorch.schedule.graph import Graph
 
 NAMED = 3
@@ -42,6 +44,10 @@ def _flops(body: Body) -> int:
             * (_operations([stage.value]) + isinstance(stage, Reduce))
             for stage in body.stages
         )  # fmt: skip
+    if isinstance(body, RecurrentBody):
+        of = Recurrence(*body.attrs)
+        projection = of.hidden * of.width if of.projected else 0
+        return 2 * of.steps * of.batch * (of.gates * of.width + projection)
     if isinstance(body, (ScanBody, ScatterBody)):
         return extent(body.rows) * body.axis.size * (1 + _operations([body.value]))
     return 0

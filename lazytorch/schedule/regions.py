@@ -50,7 +50,7 @@ def _store_what_must_be_read_in_memory(graph: Graph, number: int, stored: dict[i
     if op.kind == "gather":
         if graph.ops[sources[0]] is not leaves.BUFFER:
             stored.setdefault(sources[0], "gather reads it at computed positions")
-    elif op.kind in ("host", "sort", "copy"):
+    elif op.kind in ("host", "sort", "copy", "recurrent"):
         for source in sources:
             if graph.ops[source] is not leaves.BUFFER:
                 stored.setdefault(source, f"{op.kind} reads it from memory")

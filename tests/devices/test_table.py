@@ -11,7 +11,15 @@ from lazytorch import dtypes
 from lazytorch.dtypes import DType
 from lazytorch.ir import registry
 from lazytorch.ir.node import Node
-from lazytorch.ops import contraction, elementwise, indexing, leaves, movement, reduction
+from lazytorch.ops import (
+    contraction,
+    elementwise,
+    indexing,
+    leaves,
+    movement,
+    recurrence,
+    reduction,
+)
 from lazytorch.runtime import get_device
 from tests.graphs import DEVICES, Builder, assert_close, expected
 
@@ -49,6 +57,59 @@ def constant(build: Builder, rng: np.random.Generator) -> Cases:
         "filled": build.expand(build.constant(-1.0), (4, 7)),
         "filled int": build.expand(build.constant(3, dtypes.int64), (4, 7)),
     }
+
+
+RECURRENT = {
+    "tanh": ("rnn_tanh", 3, 5, 4, 4, False, ()),
+    "relu ended": ("rnn_relu", 3, 2, 17, 17, True, ("lengths",)),
+    "lstm": ("lstm", 3, 17, 16, 16, False, ()),
+    "lstm projected": ("lstm", 3, 3, 9, 5, False, ("hidden", "cell", "projection", "lengths")),
+    "gru": ("gru", 3, 9, 19, 19, True, ("hidden", "bias", "lengths")),
+}
+
+
+def recurrent_sources(
+    build: Builder, rng: np.random.Generator, of: recurrence.Recurrence
+) -> list[Node]:
+    """The weight and the optional sources of a recurrence."""
+    shapes = {
+        "hidden": (of.batch, of.width), "cell": (of.batch, of.hidden), "bias": (of.gates,),
+        "projection": (of.width, of.hidden), "grad_output": (of.steps, of.batch, of.width),
+        "grad_hidden": (of.batch, of.width), "grad_cell": (of.batch, of.hidden),
+    }  # fmt: skip
+    made = [build.leaf(floats(rng, of.gates, of.width) * 0.3)]
+    for part in of.parts:
+        if part == "lengths":
+            made.append(build.leaf(rng.integers(1, of.steps + 1, of.batch)))
+        else:
+            made.append(build.leaf(floats(rng, *shapes[part])))
+    return made
+
+
+@case
+def recurrent(build: Builder, rng: np.random.Generator) -> Cases:
+    made = {}
+    for name, attrs in RECURRENT.items():
+        of = recurrence.Recurrence(*attrs)
+        gates = build.leaf(floats(rng, of.steps, of.batch, of.gates))
+        sources = recurrent_sources(build, rng, of)
+        made[name] = build.apply(recurrence.RECURRENT, gates, *sources, attrs=attrs)
+    return made
+
+
+@case
+def recurrent_gradient(build: Builder, rng: np.random.Generator) -> Cases:
+    made = {}
+    for name, attrs in RECURRENT.items():
+        parts = [part for part in attrs[6] if part != "bias"]
+        parts += ["grad_output", "grad_hidden"][: 1 + len(parts)]
+        parts += ["grad_cell"] if "cell" in parts else []
+        of = recurrence.Recurrence(*attrs)._replace(parts=tuple(parts))
+        size = recurrence.total(recurrence.sections(of))
+        states = build.leaf(rng.uniform(0, 1, size).astype("f4"))
+        sources = recurrent_sources(build, rng, of)
+        made[name] = build.apply(recurrence.RECURRENT_GRADIENT, states, *sources, attrs=tuple(of))
+    return made
 
 
 @case
@@ -240,9 +301,7 @@ def argsort(build: Builder, rng: np.random.Generator) -> Cases:
     named = {}
     for name, x in layouts(build, rng):
         for descending in (False, True):
-            named[f"{name} {descending}"] = build.apply(
-                reduction.ARGSORT, x, attrs=(1, descending)
-            )
+            named[f"{name} {descending}"] = build.apply(reduction.ARGSORT, x, attrs=(1, descending))
     ties = build.leaf(rng.integers(0, 3, (2, 40)))
     named["ties"] = build.apply(reduction.ARGSORT, ties, attrs=(1, False))
     named["ties down"] = build.apply(reduction.ARGSORT, ties, attrs=(1, True))
