@@ -16,12 +16,12 @@ from lazytorch.functional import namespace as _namespace
 globals().update(_namespace.public_names())
 
 _LAZY = (
-    "compat", "cuda", "linalg", "mps", "nn", "optim", "random", "serialization", "special",
-    "utils", "viz", "xpu",
+    "compat", "compiler", "cuda", "linalg", "mps", "nn", "optim", "random", "serialization",
+    "special", "utils", "viz", "xpu",
 )  # fmt: skip
 _FROM = {
     "save": "serialization", "load": "serialization", "graph": "viz", "explain": "viz",
-    "profile": "viz",
+    "profile": "viz", "compile": "compiler",
 }  # fmt: skip
 
 

@@ -4,11 +4,14 @@
 making a plan.
 """
 
+from lazytorch.engine.capture import Capture, Captured, current, looked
 from lazytorch.engine.execution import (
     clear_plans,
+    close_capture,
     flush,
     leaf_from_array,
     note_state,
+    noted_state,
     pending,
     plan_for,
     realize,
@@ -23,11 +26,17 @@ from lazytorch.engine.execution import (
 from lazytorch.engine.sites import format_site
 
 __all__ = [
+    "Capture",
+    "Captured",
     "clear_plans",
+    "close_capture",
+    "current",
     "flush",
     "format_site",
     "leaf_from_array",
+    "looked",
     "note_state",
+    "noted_state",
     "pending",
     "plan_for",
     "realize",

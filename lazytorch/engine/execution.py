@@ -19,6 +19,7 @@ import numpy as np
 from lazytorch import config, dtypes
 from lazytorch.engine import plan_files
 from lazytorch.engine.binding import kernel_texts, replay_of
+from lazytorch.engine.capture import Capture, Captured, current
 from lazytorch.engine.sites import format_site
 from lazytorch.errors import BuildError, OutOfMemoryError
 from lazytorch.ir.node import Node
@@ -59,9 +60,12 @@ def leaf_from_array(array: np.ndarray, device: str, share: bool = False) -> Node
     return Node(leaves.BUFFER, (), (), array.shape, dtype, device, None, buffer)
 
 
-def to_array(node: Node) -> np.ndarray:
+def to_array(node: Node, checked: bool = False) -> np.ndarray:
     """The value on the host: realizes, waits, and returns memory shared with the device where
-    the device computes in host memory, a copy elsewhere."""
+    the device computes in host memory, a copy elsewhere. ``checked`` says that the caller looks
+    again whenever a captured function is repeated."""
+    if current.capture is not None and not checked:
+        current.capture.breaks("a value is looked at")
     if node.op is leaves.SCALAR:
         return np.asarray(node.buffer, node.dtype.numpy)
     if node.buffer is None:
@@ -134,6 +138,8 @@ def note_state(storage: Any) -> None:
 
 def flush() -> None:
     """Compute the pending values of all noted state in one graph, without waiting for it."""
+    if current.capture is not None and current.capture.broken is None:
+        return
     pending.reset()
     if not _state:
         return
@@ -162,6 +168,8 @@ def recorded(node: Node) -> None:
 
 def _within_budget(node: Node) -> None:
     """A budget is full: compute what is pending, all state together, then this node."""
+    if current.capture is not None:
+        current.capture.breaks("it has more operations than FLUSH_NODES or FLUSH_DEPTH allow")
     flush()
     realize([node])
 
@@ -181,6 +189,10 @@ _used_devices: set[str] = set()
 def realize(nodes: Sequence[Node]) -> None:
     """Compute every node; afterwards each holds its buffer (which the device may still fill)."""
     with _lock:
+        if current.capture is not None:
+            if all(node.buffer is not None for node in nodes):
+                return
+            current.capture.breaks("a value is computed before the end")
         numbering = _numbered(nodes)
         if numbering is None:
             return
@@ -198,6 +210,37 @@ def realize(nodes: Sequence[Node]) -> None:
                     return
                 replay = _known_plan(numbering, device)
         _execute(numbering, device, replay or _new_plan(numbering, device))
+
+
+def close_capture(capture: Capture, nodes: Sequence[Node]) -> Captured | None:
+    """Compute what a capture left pending, in one graph, and give its plan with its bindings.
+
+    ``None`` when the capture is broken; then the values are computed as ever.
+    """
+    current.capture = None
+    with _lock:
+        wanted = [node for node in nodes if node.buffer is None]
+        numbering = number_graph(wanted, pieces=False) if wanted else None
+        if numbering is None:
+            capture.broken = capture.broken or "it computes nothing"
+        elif numbering.copies:
+            capture.broken = capture.broken or "it copies between devices"
+        elif any(node.device != wanted[0].device for node in wanted):
+            capture.broken = capture.broken or "it computes on two devices"
+        if numbering is None or capture.broken is not None:
+            flush()
+            return None
+        device = get_device(wanted[0].device)
+        replay = _known_plan(numbering, device) or _new_plan(numbering, device)
+        captured = capture.bind(numbering, replay, wanted)
+        _execute(numbering, device, replay)
+        _state.clear()
+        return captured
+
+
+def noted_state() -> list[Any]:
+    """The objects noted since the last flush that are still alive."""
+    return [owner for held in list(_state.values()) if (owner := held()) is not None]
 
 
 def _beginnings(numbering: Numbering) -> list[Node]:

@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 
+from lazytorch import engine
 from lazytorch.ir.node import Node
 from lazytorch.ops import leaves, movement
 from lazytorch.ops.shapes import count
 from lazytorch.tensor.attach import functions
-from lazytorch.tensor.recorder import array_of
 from lazytorch.tensor.storage import node_of, shape_of
 from lazytorch.tensor.tensor import Tensor
 
@@ -44,11 +44,22 @@ def value_range(tensor: Tensor) -> Range:
         # The value rather than a reshape of it: that is what the next step finds computed.
         while node.op is movement.RESHAPE and node.src:
             (node,) = node.src
-        array = array_of(node)
+        array = engine.to_array(node, checked=True)
         found = _known[node] = (int(array.min()), int(array.max()))
         return found
     array = functions.peek(tensor)
     return int(array.min()), int(array.max())
+
+
+def note_limits(tensor: Tensor, low: int, high: int) -> None:
+    """A check passed for values in [low, high]: a captured function checks again."""
+    capture = engine.current.capture
+    if capture is None:
+        return
+    node = node_of(tensor)
+    while capture.source_of(node) is None and node.op.kind == "move" and len(node.src) == 1:
+        (node,) = node.src
+    capture.note_range(node, low, high)
 
 
 def _derived(node: Node) -> Range | None:
@@ -84,7 +95,10 @@ def check_index(tensor: Tensor, extent: int, axis: int) -> Tensor:
         wrong = low if low < -extent else high
         raise IndexError(f"index {wrong} is out of bounds for dimension {axis} with size {extent}")
     if low >= 0:
+        note_limits(tensor, 0, extent - 1)
         return tensor
+    # Without a negative position the graph would be another.
+    engine.looked("positions counted from the end are found in data")
     wrapped: Any = functions.where(tensor < 0, tensor + extent, tensor)  # type: ignore[operator]
     return remember_range(wrapped, 0, extent - 1)
 
@@ -97,6 +111,7 @@ def check_positions(tensor: Tensor, extent: int, function: str, axis: int) -> No
         raise RuntimeError(
             f"index {wrong} is out of bounds for dimension {axis} with size {extent} ({function})"
         )
+    note_limits(tensor, 0, extent - 1)
 
 
 def as_array(values: Any) -> np.ndarray:

@@ -15,7 +15,7 @@ import numpy as np
 from lazytorch import dtypes
 from lazytorch.autograd.grad_mode import mode
 from lazytorch.dtypes import DType
-from lazytorch.functional.bounds import value_range
+from lazytorch.functional.bounds import note_limits, value_range
 from lazytorch.ir.definition import OpDef
 from lazytorch.ir.node import Node
 from lazytorch.ops import contraction, elementwise, indexing, leaves, movement, reduction
@@ -278,6 +278,7 @@ def checked_positions(
     is known from then on, and usually answers.
     """
     low, high = value_range(_behind_moves(positions))
+    note_limits(positions, min(low, 0), max(high, extent - 1))
     if low < 0 or high >= extent:
         exact = functions.peek(positions)
         outside = (exact < 0) | (exact >= extent)

@@ -210,6 +210,7 @@ def share_memory_(self: Tensor) -> Tensor:
 def peek(input: Tensor) -> np.ndarray:
     """The values on the host, for reading only."""
     if input._storage is not None and input._storage.host_shared:
+        engine.looked("a value is looked at")
         return host_view(input)
     return array_of(node_of(input))
 

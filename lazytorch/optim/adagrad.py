@@ -66,6 +66,13 @@ class Adagrad(Optimizer):
         """Refused: tensors of lazytorch are not shared between processes."""
         raise NotImplementedError("share_memory() is not supported")
 
+    def _numbers(self, group: dict[str, Any], count: float) -> dict[str, Any]:
+        return {
+            "rate": group["lr"] / (1 + (count - 1) * group["lr_decay"]),
+            "eps": group["eps"],
+            "weight_decay": group["weight_decay"],
+        }
+
     def _update_group(
         self, group: dict[str, Any], parameters: list[Tensor], scalars: StepScalars
     ) -> None:
@@ -75,7 +82,6 @@ class Adagrad(Optimizer):
             gradient = effective_gradient(parameter, group, scalars)
             total = state["sum"]
             total.copy_(total + gradient * gradient)
-            decayed = group["lr"] / (1 + (count - 1) * group["lr_decay"])
-            rate = scalars("rate", decayed, parameter)
+            rate = scalars("rate", self._numbers(group, count)["rate"], parameter)
             deviation = total.sqrt() + scalars("eps", group["eps"], parameter)
             parameter.copy_(parameter - rate * gradient / deviation)

@@ -69,6 +69,20 @@ class Adam(Optimizer):
             },
         )
 
+    def _numbers(self, group: dict[str, Any], count: float) -> dict[str, Any]:
+        beta1, beta2 = (float(beta) for beta in group["betas"])
+        lr, decay = group["lr"], group["weight_decay"]
+        return {
+            "shrink": 1 - lr * decay,
+            "weight_decay": decay,
+            "1 - beta1": 1 - beta1,
+            "beta2": beta2,
+            "1 - beta2": 1 - beta2,
+            "correction": (1 - beta2**count) ** 0.5,
+            "rate": lr / (1 - beta1**count),
+            "eps": group["eps"],
+        }
+
     def _update_group(
         self, group: dict[str, Any], parameters: list[Tensor], scalars: StepScalars
     ) -> None:
@@ -80,43 +94,42 @@ class Adam(Optimizer):
                 state["exp_avg_sq"] = state_like(parameter)
                 if group["amsgrad"]:
                     state["max_exp_avg_sq"] = state_like(parameter)
-            count = self._counts.advance(state)
-            _update(parameter, state, count, group, scalars)
+            numbers = self._numbers(group, self._counts.advance(state))
+            _update(parameter, state, numbers, group, scalars)
 
 
 def _update(
     parameter: Tensor,
     state: dict[str, Any],
-    count: float,
+    numbers: dict[str, Any],
     group: dict[str, Any],
     scalars: StepScalars,
 ) -> None:
-    beta1, beta2 = (float(beta) for beta in group["betas"])
-    lr, decay = group["lr"], group["weight_decay"]
+    decay = group["weight_decay"]
 
-    def scalar(name: str, value: Any) -> Tensor:
-        return scalars(name, value, parameter)
+    def scalar(name: str) -> Tensor:
+        return scalars(name, numbers[name], parameter)
 
     value: Any = parameter
     gradient: Any = parameter.grad
     if group["maximize"]:
         gradient = -gradient
     if decay != 0 and group["decoupled_weight_decay"]:
-        value = value * scalar("shrink", 1 - lr * decay)
+        value = value * scalar("shrink")
     elif decay != 0:
-        gradient = gradient + value * scalar("weight_decay", decay)
+        gradient = gradient + value * scalar("weight_decay")
 
     mean, square = state["exp_avg"], state["exp_avg_sq"]
-    mean.copy_(mean + (gradient - mean) * scalar("1 - beta1", 1 - beta1))
-    kept, new = scalar("beta2", beta2), scalar("1 - beta2", 1 - beta2)
+    mean.copy_(mean + (gradient - mean) * scalar("1 - beta1"))
+    kept, new = scalar("beta2"), scalar("1 - beta2")
     square.copy_(square * kept + gradient * gradient * new)
     if group["amsgrad"]:
         largest = state["max_exp_avg_sq"]
         largest.copy_(torch.maximum(largest, square))
         square = largest
-    deviation = square.sqrt() / scalar("correction", (1 - beta2**count) ** 0.5)
-    rate = scalar("rate", lr / (1 - beta1**count))
-    parameter.copy_(value - rate * mean / (deviation + scalar("eps", group["eps"])))
+    deviation = square.sqrt() / scalar("correction")
+    rate = scalar("rate")
+    parameter.copy_(value - rate * mean / (deviation + scalar("eps")))
 
 
 class AdamW(Adam):

@@ -152,6 +152,8 @@ class Optimizer:
 
         ``closure`` computes the loss again with gradients on; its result is returned.
         """
+        if engine.current.capture is not None:
+            self._note_captured(closure)
         self._run_hooks("_optimizer_step_pre_hooks", (closure,), {})
         loss = None
         if closure is not None:
@@ -163,12 +165,73 @@ class Optimizer:
             for group in self.param_groups:
                 parameters = [p for p in group["params"] if p.grad is not None]
                 if parameters:
-                    self._update_group(group, parameters, StepScalars())
+                    self._update_group(group, parameters, StepScalars((self, group)))
         self._counts.end_step()
         engine.flush()
         for hook in self._optimizer_step_post_hooks.values():
             hook(self, (closure,), {})
         return loss
+
+    # Captured steps ---------------------------------------------------------------------------
+
+    def _numbers(self, group: dict[str, Any], count: float) -> dict[str, Any]:
+        """The numbers of the update in step ``count``, by the names ``_update_group`` uses.
+
+        An optimizer that defines it can be captured by ``torch.compile``: a repetition asks for
+        the numbers and computes nothing else. The shape of the update may depend on which
+        options are zero, true or ``None``, on nothing else in the group.
+        """
+        raise NotImplementedError
+
+    @property
+    def _has_numbers(self) -> bool:
+        return type(self)._numbers is not Optimizer._numbers and not any(
+            isinstance(value, Tensor)
+            for group in self.param_groups
+            for key, value in group.items()
+            if key != "params"
+        )
+
+    def _note_captured(self, closure: Any) -> None:
+        capture = engine.current.capture
+        assert capture is not None
+        before, after = self._optimizer_step_pre_hooks, self._optimizer_step_post_hooks
+        hooks = [*before.values(), *after.values()]
+        if closure is not None:
+            capture.breaks("an optimizer's step is given a closure")
+        elif any(not getattr(hook, "__module__", "").startswith("lazytorch.") for hook in hooks):
+            capture.breaks("an optimizer has hooks of the user's")
+        elif self._has_numbers:
+            capture.steps.append(self)
+
+    def _shape_of_update(self) -> tuple[Any, ...]:
+        """What the recorded update depends on besides tensors: it must not change unnoticed."""
+        before, after = self._optimizer_step_pre_hooks, self._optimizer_step_post_hooks
+        shape: list[Any] = [len(before), len(after)]
+        for group in self.param_groups:
+            parameters = group["params"]
+            states = [self.state.get(p, {}) for p in parameters if p.grad is not None]
+            shape.append(len({id(state.get("step")) for state in states if state}))
+            shape.append(tuple(map(id, parameters)))
+            for key, value in group.items():
+                if isinstance(value, float):
+                    shape.append((key, value != 0))
+                elif value is None or isinstance(value, (bool, int, str)):
+                    shape.append((key, value))
+        return tuple(shape)
+
+    def _step_repeated(self) -> None:
+        """Count a step that a plan has computed."""
+        for hook in self._optimizer_step_pre_hooks.values():
+            hook(self, (None,), {})
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                state = self.state.get(parameter)
+                if state and "step" in state and parameter.grad is not None:
+                    self._counts.advance(state)
+        self._counts.end_step()
+        for hook in self._optimizer_step_post_hooks.values():
+            hook(self, (None,), {})
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Drop the gradients of all parameters, or set them to zero."""

@@ -58,6 +58,16 @@ class RMSprop(Optimizer):
             },
         )
 
+    def _numbers(self, group: dict[str, Any], count: float) -> dict[str, Any]:
+        return {
+            "alpha": group["alpha"],
+            "1 - alpha": 1 - group["alpha"],
+            "eps": group["eps"],
+            "weight_decay": group["weight_decay"],
+            "momentum": group["momentum"],
+            "lr": group["lr"],
+        }
+
     def _update_group(
         self, group: dict[str, Any], parameters: list[Tensor], scalars: StepScalars
     ) -> None:

@@ -25,11 +25,13 @@ class StepScalars:
     """The numbers of one group in one step, each made into a 0-d tensor once.
 
     They are told apart by name, never by value: two numbers that happen to be equal in one step
-    must not become one argument, which would be another kernel.
+    must not become one argument, which would be another kernel. ``owner`` is the optimizer with
+    the group: a captured step asks them for the numbers of each repetition.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, owner: Any = None) -> None:
         self._made: dict[tuple[str, Any, DType, Any], Tensor] = {}
+        self._owner = owner
 
     def __call__(self, name: str, value: Any, like: Tensor) -> Tensor:
         """``value`` as a 0-d tensor that combines with ``like`` in the dtype it computes in."""
@@ -42,6 +44,9 @@ class StepScalars:
         made = self._made.get(key)
         if made is None:
             made = self._made[key] = _argument(value, dtype, like.device)
+            capture = engine.current.capture
+            if capture is not None and self._owner is not None:
+                capture.note_scalar(made._node, ("number", *self._owner, like, name))
         return made
 
 
@@ -59,9 +64,7 @@ class StepCounts:
 
     def advance(self, state: dict[str, Any]) -> float:
         """Add one to ``state["step"]`` and return the new count."""
-        counter = state["step"]
-        known = self._known.get(id(counter))
-        count = (float(counter) if known is None else known[1]) + 1.0
+        count = self.peek(state)
         advanced = self._by_value.get(count)
         if advanced is None:
             advanced = self._by_value[count] = functions.tensor(
@@ -70,6 +73,15 @@ class StepCounts:
             self._next[id(advanced)] = (advanced, count)
         state["step"] = advanced
         return count
+
+    def peek(self, state: dict[str, Any]) -> float:
+        """What :meth:`advance` would return, without counting."""
+        counter = state["step"]
+        known = self._known.get(id(counter))
+        if known is not None:
+            return known[1] + 1.0
+        # A repetition of a captured step asks again.
+        return float(engine.to_array(node_of(counter), checked=True)) + 1.0
 
     def end_step(self) -> None:
         """Forget the counters of the step before."""

@@ -61,6 +61,14 @@ class SGD(Optimizer):
             },
         )
 
+    def _numbers(self, group: dict[str, Any], count: float) -> dict[str, Any]:
+        return {
+            "weight_decay": group["weight_decay"],
+            "momentum": group["momentum"],
+            "share": 1 - group["dampening"],
+            "lr": group["lr"],
+        }
+
     def _update_group(
         self, group: dict[str, Any], parameters: list[Tensor], scalars: StepScalars
     ) -> None:

@@ -97,11 +97,12 @@ _BUFFER_ROW = "leaf"
 _SCALAR_ROW = "scalar"
 
 
-def number_graph(roots: Sequence[Node]) -> Numbering:
+def number_graph(roots: Sequence[Node], pieces: bool = True) -> Numbering:
     """Number everything pending below ``roots``.
 
     Besides the roots, values are kept that somebody outside the graph still refers to and that
-    are dear to compute again: saved activations of a live tape, states, and the like.
+    are dear to compute again: saved activations of a live tape, states, and the like. With
+    ``pieces``, contiguous parts of ready data are leaves of their own.
     """
     order: list[Node] = []
     numbers: list[int] = []
@@ -122,7 +123,7 @@ def number_graph(roots: Sequence[Node]) -> Numbering:
         if key in known:
             stack.pop()
             continue
-        if node.buffer is None and node.op in _PIECES:
+        if pieces and node.buffer is None and node.op in _PIECES:
             # A batch cut from ready data: where it was cut must not be part of the key.
             part = _piece(node)
             if part is not None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from lazytorch import dtypes
+from lazytorch import dtypes, engine
 from lazytorch.ir.node import Node
 from lazytorch.ops import leaves
 from lazytorch.ops.shapes import count
@@ -39,6 +39,7 @@ class Generator:
 
     def manual_seed(self, seed: int) -> Generator:
         """Start the stream of a seed; returns the generator."""
+        engine.looked("a random stream is started anew")
         number = int(seed)
         if not -(1 << 63) <= number < (1 << 64):
             raise RuntimeError("Overflow when unpacking long: seeds have 64 bits")
@@ -57,11 +58,13 @@ class Generator:
 
     def get_state(self) -> Tensor:
         """Seed and offset as a byte tensor."""
+        engine.looked("the state of a random stream is looked at")
         from_host = np.array([self._seed, self._offset], np.uint64).view(np.uint8)
         return _bytes_tensor(from_host)
 
     def set_state(self, new_state: Tensor) -> Generator:
         """Continue where ``get_state`` was taken."""
+        engine.looked("the state of a random stream is set")
         array = np.asarray(_host_bytes(new_state), np.uint8)
         if array.shape != (16,):
             raise RuntimeError(
@@ -110,6 +113,8 @@ def random_bits(shape: tuple[int, ...], place: device, generator: Generator | No
         Node(leaves.SCALAR, (), (), (), dtypes.int64, runtime, None, _signed(number))
         for number in (source._seed, offset)
     )
+    if engine.current.capture is not None:
+        engine.current.capture.note_draw(source, (count(shape) + 3) // 4, *words)
     return fresh(record(leaves.RANDOM, words, (shape,), shape, dtypes.uint32, runtime), place)
 
 

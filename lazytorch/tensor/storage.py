@@ -101,7 +101,11 @@ def current_node(tensor: Any) -> Node:
     storage = tensor._storage
     view = tensor._view
     if storage.host is not None and still_shared(storage):
-        return engine.leaf_from_array(np.array(host_view(tensor), order="C"), storage.node.device)
+        array = np.array(host_view(tensor), order="C")
+        node = engine.leaf_from_array(array, storage.node.device)
+        if engine.current.capture is not None:
+            engine.current.capture.note_leaf(node, ("read", tensor))
+        return node
     if view is None:
         return storage.node
     if tensor._node is None or view.version != storage.version:
@@ -202,6 +206,7 @@ def write(tensor: Any, value: Node) -> None:
             "single memory location. Please clone() the tensor before performing the operation."
         )
     if storage.host is not None and still_shared(storage):
+        engine.looked("memory that NumPy sees is written")
         np.copyto(host_view(tensor), array_of(value))
         storage.version += 1
         return
@@ -285,6 +290,7 @@ def share_from_numpy(array: np.ndarray, device: Any) -> Storage:
 
 def share_with_numpy(tensor: Any) -> np.ndarray:
     """The tensor as an array in the same memory."""
+    engine.looked("a tensor is handed to NumPy")
     storage = storage_of(tensor)
     if storage.host is None or not still_shared(storage):
         # The node may have other readers, who must not see later writes: a memory of our own.

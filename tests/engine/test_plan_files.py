@@ -91,7 +91,8 @@ def test_a_second_process_schedules_nothing(tmp_path: Path) -> None:
     assert warm["plans_missed"] == 0 and warm["plans_loaded"] == cold["plans_missed"]
     assert warm["programs_built"] == 0
     assert warm["losses"] == cold["losses"]
-    assert {path.name for path in tmp_path.iterdir()} <= {"drivers", "plans", "probe", "programs"}
+    folders = {"drivers", "plans", "probe", "programs", "tuned"}
+    assert {path.name for path in tmp_path.iterdir()} <= folders
 
 
 def test_a_plan_is_read_back(folder: Path, device: str) -> None:
