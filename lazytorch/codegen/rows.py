@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lazytorch.codegen import panels, reduce_loops, sequential
+from lazytorch.codegen import panels, reduce_loops, sequential, tiles
 from lazytorch.codegen.choice import wished
 from lazytorch.codegen.emitter import Emitter, bind_rows
 from lazytorch.codegen.target import Target
@@ -272,9 +272,12 @@ def _columns(
     axis: Axis,
 ) -> int:
     width = target.vector_width
-    outer = body.rows[:-1]
+    tiling = tiles.find_tiling(body, axis, width)
+    across = None if tiling is None else tiling.across
+    outer = tuple(a for a in body.rows[:-1] if a is not across)
     rows = extent(outer)
     work = max(1, sum(extent(s.axes) for s in body.stages if isinstance(s, Reduce)))
+    work = work if across is None else across.size
     wish = wished(body)
     steps = wish.vectors if wish is not None and wish.vectors else panels.STEPS
     in_panels = steps > 1 and work >= PANEL_WORK and panels.has_panels(body)
@@ -300,7 +303,14 @@ def _columns(
             f"const {type_name} {stop} = min(({type_name}){axis.size}, {start} + {chunk});"
         )
     bind_rows(emitter, outer, row)
-    if in_panels:
+    if tiling is not None:
+
+        def one_row() -> None:
+            _column_loops(body, emitter, values, axis, width, chunk, start, stop)
+
+        ragged = bool(axis.size % width or chunk % width)
+        tiles.render_tiles(body, emitter, values, tiling, start, stop, ragged, one_row)
+    elif in_panels:
         panel = panels.Panel(axis, width, start, stop, chunk, steps)
         panels.render_panel(body, emitter, values, panel)
     else:

@@ -59,3 +59,34 @@ def test_column_reductions_of_other_types_and_layouts(device: str) -> None:
     whole = torch.tensor((x * 100).astype(np.int64), device=device)
     assert (whole.sum(0).cpu().numpy() == (x * 100).astype(np.int64).sum(0)).all()
     assert ((wide > 0).any(0).cpu().numpy() == (x > 0).any(0)).all()
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize(
+    ("shape", "order"),
+    [
+        ((64, 32), (1, 0)), ((70, 35), (1, 0)), ((300, 17), (1, 0)), ((2, 33, 40), (0, 2, 1)),
+        ((2, 19, 6, 7), (0, 2, 3, 1)), ((2, 6, 7, 19), (0, 3, 1, 2)),
+        ((3, 20, 4, 24), (0, 2, 1, 3)), ((18, 3, 21), (2, 1, 0)),
+        ((0, 20), (1, 0)), ((513, 1100), (1, 0)),
+    ],
+)  # fmt: skip
+def test_transposes(device: str, shape: tuple[int, ...], order: tuple[int, ...]) -> None:
+    x = values(*shape)
+    t = torch.tensor(x, device=device)
+    moved = np.ascontiguousarray(x.transpose(order))
+    assert (t.permute(order).contiguous().cpu().numpy() == moved).all()
+    # A second operand, read in the order in which the result lies, and one more that is turned.
+    other = torch.tensor(moved, device=device)
+    found = (t.permute(order) * 2 + other - (t + 1).permute(order)).cpu().numpy()
+    assert np.allclose(found, moved * 2 + moved - (moved + 1), rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("name", ["float16", "bfloat16", "float64", "int64", "uint8", "bool"])
+def test_transposes_of_other_types(device: str, name: str) -> None:
+    x = values(37, 50)
+    t = torch.tensor(x, device=device) * 3
+    t = (t > 0) if name == "bool" else t.abs().to(getattr(torch, name))
+    found = t.t().contiguous().float().cpu().numpy()
+    assert (found == t.float().cpu().numpy().T).all()
