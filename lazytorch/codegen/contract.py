@@ -33,7 +33,7 @@ from lazytorch.ops import elementwise, reduction
 NewValue = Callable[[DType, int], int]
 Temporary = Callable[[DType, int], int]
 # Bytes between neighbours along the sum from which the scalar operand is packed.
-FAR_STRIDE = 1024
+FAR_STRIDE = 1536
 PARTIAL = "contract: sums split over work-items"
 
 
