@@ -16,8 +16,10 @@ from lazytorch.codegen.choice import ContractSchedule, GroupSchedule, Schedule
 from lazytorch.codegen.contract_body import TiledContractBody
 from lazytorch.codegen.contract_form import Form, affine, canonical, has_unit_stride
 from lazytorch.codegen.contract_gpu import GroupContractBody
-from lazytorch.codegen.contract_memory import remembered_tiling
+from lazytorch.codegen.contract_memory import remembered_pixels, remembered_tiling
 from lazytorch.codegen.contract_pack import PanelPackBody, panel_pitch
+from lazytorch.codegen.contract_pixels import suits_pixels
+from lazytorch.codegen.contract_pixels_cpu import PixelContractBody
 from lazytorch.codegen.contract_schedule import rows_collide
 from lazytorch.codegen.contract_tiling import Tiling
 from lazytorch.codegen.group_tiling import choose_group_tiling
@@ -73,6 +75,9 @@ def lower_contract(
         return [kernel(GroupContractBody(partial, groups, split)), kernel(final, PARTIAL)]
     kernels: list[Kernel] = []
     wanted = schedule if isinstance(schedule, ContractSchedule) else None
+    pixels = remembered_pixels(form, target) if wanted is None else None
+    if pixels is not None and suits_pixels(*pixels):
+        return [kernel(PixelContractBody(*pixels))]
     tiling = remembered_tiling(form, target, wanted)
     how = _packing(form, tiling, wanted.pack if wanted is not None else "")
     if how != "place":

@@ -137,6 +137,12 @@ def _prefers_swap(form: Form) -> bool:
     if _is_narrow(form.scalar, form.rows, form.summed) and form.column_count >= 8:
         return False
     unit = unit_axis(form)
+    # Phases of a strided convolution lie side by side in the result; they are two or three.
+    if unit is not None and unit.size < 8:
+        if unit in form.rows and windows(form.vector, form.columns, form.summed):
+            return False
+        if unit in form.columns and windows(form.scalar, form.rows, form.summed):
+            return True
     turned = unit is not None and unit in form.rows
     vector = form.scalar if turned else form.vector
     rows, columns = (form.columns, form.rows) if turned else (form.rows, form.columns)

@@ -13,7 +13,8 @@ from typing import Any
 
 from lazytorch.codegen.choice import ContractSchedule
 from lazytorch.codegen.contract_form import Form, Window
-from lazytorch.codegen.contract_schedule import choose_tiling
+from lazytorch.codegen.contract_pixels import PixelTiling, choose_pixels, pixel_form
+from lazytorch.codegen.contract_schedule import choose_tiling, wish_for
 from lazytorch.codegen.contract_tiling import Blocks, Panels, Tiling
 from lazytorch.codegen.target import Target
 from lazytorch.ir import expression as ex
@@ -22,6 +23,7 @@ from lazytorch.ir.index import Axis, Index, Quotient, Remainder
 
 _LIMIT = 1024
 _chosen: dict[Any, tuple[tuple[Axis, ...], Tiling]] = {}
+_pixels: dict[Any, dict[str, Any] | None] = {}
 
 
 class _Unknown(Exception):
@@ -43,6 +45,26 @@ def remembered_tiling(form: Form, target: Target, wanted: ContractSchedule | Non
     tiling = choose_tiling(form, target, wanted)
     _chosen[key] = (axes, tiling)
     return tiling
+
+
+def remembered_pixels(form: Form, target: Target) -> tuple[Form, PixelTiling] | None:
+    """What ``choose_pixels`` answers for a form on a CPU target, or answered for an equal one."""
+    start = pixel_form(form)
+    if start is None:
+        return None
+    option, empty = start
+    try:
+        axes = (*option.batch, *option.rows, *option.columns, *option.summed)
+        key = (_description(option, axes), target)
+    except _Unknown:
+        return choose_pixels(form, wish_for(form, target))
+    if key not in _pixels:
+        if len(_pixels) >= _LIMIT:
+            _pixels.clear()
+        chosen = choose_pixels(form, wish_for(form, target))
+        _pixels[key] = None if chosen is None else chosen[1].sizes
+    sizes = _pixels[key]
+    return None if sizes is None else (option, replace(empty, **sizes))
 
 
 def _description(form: Form, axes: tuple[Axis, ...]) -> tuple[Any, ...]:

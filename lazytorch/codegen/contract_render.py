@@ -6,6 +6,7 @@ from lazytorch.codegen.contract_body import TiledContractBody
 from lazytorch.codegen.contract_cpu import render_cpu
 from lazytorch.codegen.contract_gpu import GroupContractBody, render_gpu
 from lazytorch.codegen.contract_pack import PanelPackBody, render_pack
+from lazytorch.codegen.contract_pixels_cpu import PixelContractBody, render_pixels
 from lazytorch.codegen.emitter import Emitter
 from lazytorch.codegen.target import Target
 from lazytorch.dtypes import DType
@@ -32,13 +33,15 @@ def render_contract(
         return render_gpu(body, emitter, group)
     if isinstance(body, PanelPackBody):
         return render_pack(body, emitter, group)
+    if isinstance(body, PixelContractBody):
+        return render_pixels(body, emitter, group)
     _check(body)
     assert isinstance(body, TiledContractBody)
     return render_cpu(body, emitter, group)
 
 
 def _check(body: object) -> None:
-    if not isinstance(body, (PanelPackBody, TiledContractBody)):
+    if not isinstance(body, (PanelPackBody, PixelContractBody, TiledContractBody)):
         raise TypeError(
             f"a body of type {type(body).__name__} has no schedule; contractions go through "
             "codegen.contract.lower_contract first"

@@ -8,13 +8,12 @@ computed here, once for each staged element.
 
 from __future__ import annotations
 
-from lazytorch.codegen import ctypes
 from lazytorch.codegen.contract_box import Box, interior
 from lazytorch.codegen.contract_form import Form, Window, has_unit_stride, through_window
+from lazytorch.codegen.contract_line import LineStager
 from lazytorch.codegen.contract_tiling import Tiling, transposing_axis
 from lazytorch.codegen.contract_transpose import transposed
 from lazytorch.codegen.emitter import Emitter
-from lazytorch.ir import index as ix
 from lazytorch.ir.expression import Expression
 from lazytorch.ir.index import Axis
 from lazytorch.ir.kernel import extent
@@ -32,6 +31,7 @@ class Stager:
         self.sum_type = sum_type
         self.value_type = value_type
         self.blocks = tiling.blocks
+        self.lines = LineStager(emitter, tiling.width, sum_type, value_type)
         self.box = Box(form, tiling) if tiling.scalar_windows else None
 
     # Layout -------------------------------------------------------------------------------------
@@ -116,49 +116,11 @@ class Stager:
             )
         emitter.line(f"__local {self.sum_type} *d = {place};")
         for phase in range(last.stride):
-            self._box_line(operand, across, last.stride, phase, f"d + {phase * self.tiling.phase}")
+            self.lines.stage(
+                operand, across, f"d + {phase * self.tiling.phase}", last.stride, phase
+            )
         emitter.close(f"for (int u = 0; u < {rows}; u++) {{")
         emitter.close("for (int k = 0; k < chunk; k++) {")
-
-    def _box_line(self, operand: Expression, axis: Axis, stride: int, phase: int, to: str) -> None:
-        """Stage positions phase, phase + stride, … of one line of the window."""
-        count = -(-(axis.size - phase) // stride)
-        if count <= 0:
-            return
-        if stride > 1:
-            short = Axis(count, "w")
-            operand = operand.substitute_axes({axis: ix.of_atom(short) * stride + phase})
-            axis = short
-        if count == 1:
-            self._store_at(operand, axis, "0", to)
-            return
-        low, high, rest, part = interior(operand, axis)
-        width = self.tiling.width
-        if high - low < width:
-            self._line_scalars(operand, axis, 0, count, to)
-            return
-        self._line_scalars(operand, axis, 0, low, to)
-        emitter = self.emitter
-        emitter.open(part, width)
-        emitter.line(f"const int w = min(v, {high - width});")
-        emitter.name_axis(part, "w" if part is axis else f"(w - {low})")
-        text = self._as_sum(emitter.wide(rest, width), width)
-        emitter.line(f"vstore{width}({text}, 0, {to} + w);")
-        emitter.close(f"for (int v = {low}; v < {high}; v += {width}) {{")
-        self._line_scalars(operand, axis, high, count, to)
-
-    def _line_scalars(self, operand: Expression, axis: Axis, low: int, high: int, to: str) -> None:
-        if low < high:
-            self.emitter.open()
-            self._store_at(operand, axis, "w", to)
-            self.emitter.close(f"for (int w = {low}; w < {high}; w++) {{")
-
-    def _store_at(self, operand: Expression, axis: Axis, at: str, to: str) -> None:
-        self.emitter.open()
-        self.emitter.name_axis(axis, at)
-        text = self._as_sum(self.emitter.value(operand)[0], 1)
-        self.emitter.line(f"({to})[{at}] = {text};")
-        self.emitter.close("{")
 
     # Windows of the scalar operand ----------------------------------------------------------------
 
@@ -178,7 +140,7 @@ class Stager:
                 emitter.name_axis(axis, counter)
             place += f" + {counter} * {step}"
         emitter.line(f"__local {self.sum_type} *d = {place};")
-        self._box_line(box.operand, box.line, 1, 0, "d")
+        self.lines.stage(box.operand, box.line, "d")
         for number, (_, size, _, _) in reversed(list(enumerate(box.loops))):
             emitter.close(f"for (int u{number} = 0; u{number} < {size}; u{number}++) {{")
 
@@ -245,7 +207,7 @@ class Stager:
         self.bind_lanes()
         if part is not column:
             emitter.name_axis(part, f"(lane - {low})")
-        text = self._as_sum(emitter.wide(rest, width), width)
+        text = self.lines.as_sum(emitter.wide(rest, width), width)
         emitter.line(f"vstore{width}({text}, 0, d);")
         emitter.close(f"if ({fits}) {{")
         emitter.open()
@@ -278,7 +240,7 @@ class Stager:
         emitter.line(f"{self.sum_type} x = 0;")
         emitter.open()
         self.bind_lanes()
-        emitter.line(f"x = {self._as_sum(emitter.value(self.form.vector)[0], 1)};")
+        emitter.line(f"x = {self.lines.as_sum(emitter.value(self.form.vector)[0], 1)};")
         emitter.close(f"if ({self.lanes_exist(1)}) {{")
         emitter.line(f"{target} = x;")
 
@@ -302,7 +264,8 @@ class Stager:
             emitter.open(along, width)
             emitter.name_axis(along, f"({base} + k)")
             self.bind_lanes(lane)
-            emitter.line(f"r{lane} = {self._as_sum(emitter.wide(self.form.vector, width), width)};")
+            text = self.lines.as_sum(emitter.wide(self.form.vector, width), width)
+            emitter.line(f"r{lane} = {text};")
             emitter.close("{")
         for text in transposed([f"r{i}" for i in range(width)], self.sum_type, emitter.fresh):
             emitter.line(text)
@@ -383,11 +346,6 @@ class Stager:
             text = f"({text} % {axis.size})" if number < len(outer) - 1 else f"({text})"
             emitter.name_axis(axis, text)
             step *= axis.size
-
-    def _as_sum(self, text: str, width: int) -> str:
-        if self.sum_type == self.value_type:
-            return text
-        return f"as_{ctypes.vector(self.sum_type, width)}({text})"
 
 
 def _strides(operand: Expression, axes: tuple[Axis, ...]) -> dict[Axis, int]:

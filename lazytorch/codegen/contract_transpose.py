@@ -7,8 +7,15 @@ from collections.abc import Callable
 _LANES = "0123456789abcdef"
 
 
-def transposed(names: list[str], type_name: str, fresh: Callable[[str], str]) -> list[str]:
+def transposed(
+    names: list[str],
+    type_name: str,
+    fresh: Callable[[str], str],
+    results: list[str] | None = None,
+) -> list[str]:
     """Statements that transpose the square held in the vector variables ``names``.
+
+    What comes out is assigned to ``results``, or to ``names`` themselves.
 
     Interleaving row i with row i + n/2 is a perfect shuffle of the square's elements; log2(n)
     of them exchange the two halves of every element's address.
@@ -29,4 +36,4 @@ def transposed(names: list[str], type_name: str, fresh: Callable[[str], str]) ->
                 lines.append(f"const {vector} {name} = ({vector})({parts});")
                 following.append(name)
         current = following
-    return lines + [f"{name} = {value};" for name, value in zip(names, current)]
+    return lines + [f"{name} = {value};" for name, value in zip(results or names, current)]

@@ -62,8 +62,16 @@ class Geometry:
         )
 
 
-def _spatial(widths: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
-    return [(0, 0), (0, 0), *widths]
+def _spatial(widths: Sequence[tuple[int, int]], lead: int = 2) -> list[tuple[int, int]]:
+    return [*[(0, 0)] * lead, *widths]
+
+
+def _padded_groups(x: Tensor, widths: Sequence[tuple[int, int]], groups: int) -> Tensor:
+    """x (n, c, ...) with its channels in groups and its spatial axes padded.
+
+    Grouped first: what a contraction reads through padding alone needs no array of its own.
+    """
+    return padded(_grouped(x, 1, groups), _spatial(widths, 3 if groups > 1 else 2))
 
 
 def _grouped(tensor: Tensor, axis: int, groups: int) -> Tensor:
@@ -113,8 +121,11 @@ def _sliding(
 def _windows_dot_kernel(
     x: Tensor, w: Tensor, stride: Shape, dilation: Shape, groups: int, extents: Shape
 ) -> Tensor:
-    """sum over c, k of x[n, c, stride*p + dilation*k] * w[o, c, k], p up to ``extents``."""
-    x, w = _grouped(x, 1, groups), _grouped(w, 0, groups)
+    """sum over c, k of x[n, c, stride*p + dilation*k] * w[o, c, k], p up to ``extents``.
+
+    x has its channels in groups already, where there are several.
+    """
+    w = _grouped(w, 0, groups)
     lead = 2 if groups > 1 else 1
     axes = _Axes(groups)
     batch = axes.add(shape_of(x)[0])
@@ -136,7 +147,7 @@ def _windows_dot_kernel(
 def _correlate_value(x: Tensor, w: Tensor, geometry: Geometry) -> Tensor:
     kernel = shape_of(w)[2:]
     extents = geometry.output(shape_of(x)[2:], kernel)
-    x = padded(x, _spatial(geometry.padding))
+    x = _padded_groups(x, geometry.padding, geometry.groups)
     return _windows_dot_kernel(x, w, geometry.stride, geometry.dilation, geometry.groups, extents)
 
 
@@ -219,7 +230,8 @@ def _spread_value(g: Tensor, w: Tensor, extents: Shape, geometry: Geometry) -> T
         for axis in range(dims)
     ]  # fmt: skip
     g = _with_gaps(g, tuple(plan.gaps_before for plan in plans))
-    g = padded(g, _spatial([plan.around(have) for plan, have in zip(plans, shape_of(g)[2:])]))
+    around = [plan.around(have) for plan, have in zip(plans, shape_of(g)[2:])]
+    g = _padded_groups(g, around, groups)
     blocks = _phases(g, _phased_kernel(w, plans, groups), plans, groups)
     # (n, c, phases..., blocks...) -> (n, c, block, phase, block, phase, ...)
     order = [axis for place in range(dims) for axis in (2 + dims + place, 2 + place)]
@@ -239,7 +251,6 @@ def _spread_value(g: Tensor, w: Tensor, extents: Shape, geometry: Geometry) -> T
 
 def _phases(g: Tensor, w: Tensor, plans: list[_Spread], groups: int) -> Tensor:
     """sum over o, taps of g[n, o, block + tap * width] * w[o, c, tap, phase]."""
-    g = _grouped(g, 1, groups)
     lead = 1 if groups > 1 else 0
     axes = _Axes(groups)
     batch = axes.add(shape_of(g)[0])
@@ -260,6 +271,7 @@ def _phases(g: Tensor, w: Tensor, plans: list[_Spread], groups: int) -> Tensor:
 
 def _kernel_value(x: Tensor, g: Tensor, kernel: Shape, geometry: Geometry) -> Tensor:
     groups = geometry.groups
+    # Groups of few channels are summed from the array itself, so it holds the padding too.
     x = _grouped(padded(x, _spatial(geometry.padding)), 1, groups)
     g = _grouped(g, 1, groups)
     lead = 2 if groups > 1 else 1

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 from lazytorch.ir import expression as ex
 from lazytorch.ir.expression import Expression
-from lazytorch.ir.index import Axis, Index, of_atom, total
+from lazytorch.ir.index import Axis, Index, Quotient, Remainder, of_atom, total
 from lazytorch.ir.kernel import Reduce, RowBody, Stage, Store
 
 
@@ -90,6 +90,40 @@ def _linear(index: Index) -> dict[Axis, int] | None:
             return None
         terms[atom] = factor
     return terms
+
+
+def split_rows(body: RowBody, loads: Iterable[Expression]) -> RowBody:
+    """The nest with each row axis cut in two of which the loads use quotient and remainder.
+
+    An axis that several axes were merged into (blocks and the positions inside them) is so taken
+    apart again, and the loads become linear.
+    """
+    indices = [load.data[1] for load in loads]
+    while True:
+        cut = next((found for index in indices if (found := _cut(index, body.rows))), None)
+        if cut is None:
+            return body
+        axis, divisor = cut
+        parts = (Axis(axis.size // divisor, axis.name), Axis(divisor, axis.name))
+        replaced = {axis: of_atom(parts[0]) * divisor + of_atom(parts[1])}
+        rows = tuple(part for row in body.rows for part in (parts if row is axis else (row,)))
+        stages = tuple(substitute_stage(stage, replaced, {}) for stage in body.stages)
+        body = RowBody(rows, stages)
+        indices = [index.substitute(replaced) for index in indices]
+
+
+def _cut(index: Index, rows: tuple[Axis, ...]) -> tuple[Axis, int] | None:
+    """A row axis whose quotient or remainder the index holds, and the divisor."""
+    for atom, _ in index.terms:
+        if not isinstance(atom, (Quotient, Remainder)) or atom.dividend.constant:
+            continue
+        if len(atom.dividend.terms) != 1:
+            continue
+        ((axis, factor),) = atom.dividend.terms
+        if isinstance(axis, Axis) and axis in rows and factor == 1:
+            if axis.size % atom.divisor == 0:
+                return axis, atom.divisor
+    return None
 
 
 def substitute_stage(

@@ -334,7 +334,8 @@ def merge_epilogue(first: ContractBody, second: RowBody, shared: set[int]) -> Bo
     """Rule 2 for contractions: an elementwise reader of the whole result joins its store."""
     if not second.is_map:
         return "a reduction reads the contraction's result"
-    loads = [load for load in ex.loads_of(second.expressions()) if load.data[0] in shared]
+    second = align.split_rows(second, _loads_of(second, shared))
+    loads = _loads_of(second, shared)
     store = next(s for s in first.epilogue if s.target == loads[0].data[0])
     axes = (*first.batch, *first.rows, *first.columns)
     found = align.correspond(store.index, axes, loads[0].data[1])
@@ -352,10 +353,14 @@ def merge_epilogue(first: ContractBody, second: RowBody, shared: set[int]) -> Bo
     return replace(first, epilogue=(*first.epilogue, *stores))
 
 
+def _loads_of(body: RowBody, shared: set[int]) -> list[ex.Expression]:
+    return [load for load in ex.loads_of(body.expressions()) if load.data[0] in shared]
+
+
 def merge_rows(first: RowBody, second: RowBody, shared: set[int]) -> Body | str:
     """Rules 2 and 3: a reader joins the nest whose rows it reads."""
     stores = {store.target: store for store in first.stores()}
-    loads = [load for load in ex.loads_of(second.expressions()) if load.data[0] in shared]
+    loads = _loads_of(second, shared)
     loads.sort(key=lambda load: -len(stores[load.data[0]].axes))
     store = stores[loads[0].data[0]]
     axes = (*first.rows, *store.axes)

@@ -62,6 +62,9 @@ def _store_what_must_be_read_in_memory(graph: Graph, number: int, stored: dict[i
             # Other moves under it may make its positions irregular, and are stored.
             while graph.ops[source] is movement.PAD:
                 source = graph.sources[source][0]
+            if graph.ops[source] is movement.RESHAPE:
+                # Channels in groups: an array in another shape is the same array.
+                source = graph.sources[source][0]
             if graph.ops[source] is not leaves.BUFFER:
                 stored.setdefault(source, "windows of a convolution read it many times")
 

@@ -82,3 +82,40 @@ def test_float32_is_close() -> None:
 
 def test_empty_batch() -> None:
     compare(F.conv2d, TF.conv2d, random(0, 3, 5, 5), random(2, 3, 3, 3), random(2), second=False)
+
+
+# Geometries whose kernels have vectors along the output channels: whole kernel staged at once,
+# several blocks of channels, phases of a stride, short and odd lines, one and three dimensions.
+WIDE: list[tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]] = [
+    ((2, 16, 9, 7), (33, 16, 3, 3), {"padding": 1}),
+    ((3, 40, 4, 4), (40, 40, 3, 3), {"padding": 1}),
+    ((2, 32, 8, 6), (48, 32, 3, 3), {"padding": 1, "stride": 2}),
+    ((2, 17, 11, 13), (35, 17, 3, 2), {"padding": (2, 1), "stride": (2, 3)}),
+    ((2, 16, 10, 9), (32, 16, 3, 3), {"padding": 2, "dilation": 2}),
+    ((2, 64, 6, 6), (64, 32, 3, 3), {"padding": 1, "groups": 2}),
+    ((2, 32, 40), (32, 32, 5), {"padding": 2}),
+    ((1, 16, 4, 5, 6), (32, 16, 3, 3, 3), {"padding": 1}),
+]
+
+
+@pytest.mark.parametrize(("data", "kernel", "arguments"), WIDE)
+def test_many_channels(
+    data: tuple[int, ...], kernel: tuple[int, ...], arguments: dict[str, Any]
+) -> None:
+    name = f"conv{len(data) - 2}d"
+    for dtype, tolerance in ((np.float32, 2e-4), (np.float64, 1e-9)):
+        compare(
+            lambda *t: getattr(F, name)(*t, **arguments),
+            lambda *t: getattr(TF, name)(*t, **arguments),
+            random(*data).astype(dtype), random(*kernel).astype(dtype),
+            random(kernel[0], seed=3).astype(dtype), tolerance=tolerance, second=False,
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_many_channels_transposed(stride: int) -> None:
+    compare(
+        lambda *t: F.conv_transpose2d(*t, stride=stride, padding=1),
+        lambda *t: TF.conv_transpose2d(*t, stride=stride, padding=1),
+        random(2, 32, 5, 6), random(32, 33, 4, 4), random(33, seed=3), second=False,
+    )  # fmt: skip

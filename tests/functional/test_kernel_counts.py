@@ -83,3 +83,17 @@ def test_probability_and_slope_change_no_plan() -> None:
     for p in (0.1, 0.4, 0.7):
         launches(F.leaky_relu(F.dropout(torch.tensor(ROWS), p), p))
     assert torch.stats()["plans_missed"] == missed
+
+
+def test_strided_convolution_gradient_is_stored_where_it_belongs() -> None:
+    """The phases of the input's gradient are put together by the contraction's own stores."""
+    x, w = torch.rand(2, 16, 8, 8).realize(), torch.rand(32, 16, 3, 3).realize()
+    x.requires_grad_()
+    y = F.conv2d(x, w, stride=2, padding=1)
+    g = torch.rand(2, 32, 4, 4).realize()
+    assert launches(torch.autograd.grad(y, x, g)[0]) <= 2
+
+
+def test_depthwise_convolution_reads_its_padding_from_nowhere() -> None:
+    x, w = torch.rand(2, 16, 8, 8).realize(), torch.rand(16, 1, 3, 3).realize()
+    assert launches(F.conv2d(x, w, padding=1, groups=16)) == 1
