@@ -75,14 +75,18 @@ def run(arguments: argparse.Namespace) -> int:
     report = Report(now(), machine(), {}, settings, missing)
     for line in missing:
         print(line)
-    with Contest(found, seconds) as contest:
-        if workloads:
-            measure(report, contest, workloads)
-        if arguments.growth:
-            measure_growth(report, contest)
-        report.versions = contest.versions()
-    if arguments.cold:
-        measure_cold(report, found)
+    try:
+        with Contest(found, seconds) as contest:
+            if workloads:
+                measure(report, contest, workloads)
+            if arguments.growth:
+                measure_growth(report, contest)
+            report.versions = contest.versions()
+        if arguments.cold:
+            measure_cold(report, found)
+    except KeyboardInterrupt:
+        print("interrupted: no files are written", file=sys.stderr)
+        return 130
     _write(report, arguments)
     return int(bool(report.bad))
 
