@@ -228,6 +228,33 @@ inline {uint} lt_philox{suffix}(ulong seed, ulong offset, {ulong} index) {{
 """
 
 
+# A cache line: what a store that passes by the caches has to fill at once.
+LINE_BYTES = 64
+
+
+def stream_source(type_name: str, width: int) -> str:
+    """``lt_stream_<type><width>(value, place)``: a store that passes by the caches.
+
+    An ordinary store first reads the line it overwrites: a third of a large copy's traffic. Such a
+    store needs an aligned address (memory shared with NumPy may have any), and a compiler that has
+    a name for it; those of CPU drivers, made from Clang, do. A fence follows the last one.
+    """
+    vector_type = vector(type_name, width)
+    return f"""
+inline void lt_stream_{vector_type}({vector_type} value, __global {type_name}* place) {{
+#ifdef __has_builtin
+#if __has_builtin(__builtin_nontemporal_store)
+  if (((size_t)place & (sizeof({vector_type}) - 1)) == 0) {{
+    __builtin_nontemporal_store(value, (__global {vector_type}*)place);
+    return;
+  }}
+#endif
+#endif
+  vstore{width}(value, 0, place);
+}}
+"""
+
+
 BOUND = """
 inline long lt_bound(long i, long n, int code, __global int* bounds) {
   if (i >= 0 && i < n) return i;

@@ -56,6 +56,8 @@ class Emitter:
         self.scopes: list[Scope] = [Scope()]
         # Element counts by C name when indices are to be checked, and the codes they report.
         self.limits: dict[str, tuple[int, int]] = {}
+        # C names of arrays so large that their stores had better pass by the caches.
+        self.streamed: set[str] = set()
         # Lines that must stand at the top of the kernel function (local memory).
         self.declarations: list[str] = []
         self._counter = 0
@@ -378,6 +380,11 @@ class Emitter:
             rounded = self._helper("round_bfloat", "float", width)
             bits = f"convert_ushort{width}(as_uint{width}({rounded}({text})) >> 16)"
             self.line(f"vstore{width}({bits}, 0, {name} + {index});")
+        elif name in self.streamed and width * dtype.itemsize >= ctypes.LINE_BYTES:
+            helper = f"lt_stream_{ctypes.value_type(dtype)}{width}"
+            if helper not in self.helpers:
+                self.helpers[helper] = ctypes.stream_source(ctypes.value_type(dtype), width)
+            self.line(f"{helper}({text}, {name} + {index});")
         else:
             self.line(f"vstore{width}({text}, 0, {name} + {index});")
 

@@ -17,6 +17,7 @@ from lazytorch.codegen.target import Target
 from lazytorch.dtypes import DType
 from lazytorch.ir import expression as ex
 from lazytorch.ir.kernel import Body, Kernel, RowBody, ScanBody, ScatterBody
+from lazytorch.schedule import choices
 
 PRELUDE = """#pragma OPENCL FP_CONTRACT OFF
 #ifdef cl_khr_fp64
@@ -81,9 +82,13 @@ def render(kernel: Kernel, target: Target, name: str, bounds: Bounds | None = No
                 names[number]: (bounds.counts[number], bounds.first_code + position)
                 for position, number in enumerate(arrays)
             }
+        if isinstance(body, RowBody) and target.family == "cpu":
+            emitter.streamed = {names[number] for number in _streamed(body, kernel.values)}
         group = "group" if start == 0 else f"(group - {start})"
         groups = _render_body(body, emitter, kernel.values, target, local, group)
         block = emitter.text()
+        if emitter.streamed:
+            block = [*block, "mem_fence(CLK_GLOBAL_MEM_FENCE);"]
         declarations.extend(emitter.declarations)
         if len(kernel.bodies) > 1:
             block = ["{", *("  " + line for line in block), "}"]
@@ -125,6 +130,15 @@ def _render_body(
     if isinstance(body, TiledRecurrentBody):
         return recurrent_render.render_recurrent(body, emitter, local, group)
     return contract_render.render_contract(body, emitter, values, target, local, group)
+
+
+def _streamed(body: RowBody, values: dict[int, DType]) -> set[int]:
+    """The stored arrays that the caches could not hold until somebody reads them."""
+    return {
+        store.target
+        for store in body.stores()
+        if (store.index.high + 1) * values[store.target].itemsize >= choices.STREAM_BYTES
+    }
 
 
 def _scalars(kernel: Kernel) -> tuple[int, ...]:

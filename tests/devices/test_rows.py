@@ -6,6 +6,13 @@ import numpy as np
 import pytest
 
 import lazytorch as torch
+from lazytorch import dtypes
+from lazytorch.codegen import render
+from lazytorch.codegen.target import Target
+from lazytorch.ir import expression as ex
+from lazytorch.ir.index import Axis, of_atom
+from lazytorch.ir.kernel import Kernel, RowBody, Store
+from lazytorch.schedule import choices
 from tests.graphs import DEVICES as PLACES
 
 DEVICES = [name for name in PLACES if "/" not in name]
@@ -90,3 +97,32 @@ def test_transposes_of_other_types(device: str, name: str) -> None:
     t = (t > 0) if name == "bool" else t.abs().to(getattr(torch, name))
     found = t.t().contiguous().float().cpu().numpy()
     assert (found == t.float().cpu().numpy().T).all()
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("shape", [(8, 64), (7, 101), (3, 5, 33)])
+def test_large_arrays_are_written_past_the_caches(
+    device: str, shape: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Rows of odd length begin at addresses that such a store must not be given.
+    monkeypatch.setattr(choices, "STREAM_BYTES", 1)
+    x = values(*shape)
+    t = torch.tensor(x, device=device)
+    # The factor makes graphs that no other test has finished a plan for.
+    assert np.allclose((t * 1.0625 + 3).cpu().numpy(), x * np.float32(1.0625) + 3, atol=1e-6)
+    found = torch.softmax(t * 1.0625, -1).cpu().numpy()
+    assert np.allclose(found, softmax(x * np.float32(1.0625), -1), rtol=1e-5, atol=1e-7)
+    double = (t.double() + 1.25).cpu().numpy()
+    assert (double == x.astype(np.float64) + 1.25).all()
+    joined = torch.cat([t.reshape(-1)[3:], t.reshape(-1)]).cpu().numpy()
+    assert (joined == np.concatenate([x.reshape(-1)[3:], x.reshape(-1)])).all()
+
+
+@pytest.mark.parametrize(("elements", "streamed"), [(1 << 20, False), (1 << 22, True)])
+def test_only_large_arrays_are_streamed(elements: int, streamed: bool) -> None:
+    axis = Axis(elements)
+    load = ex.load(0, of_atom(axis), (), dtypes.float32)
+    body = RowBody((axis,), (Store(1, of_atom(axis), load),))
+    kernel = Kernel((body,), {0: dtypes.float32, 1: dtypes.float32})
+    source = render.render(kernel, Target(vector_width=16), "copy")
+    assert ("lt_stream" in source.text) is streamed
