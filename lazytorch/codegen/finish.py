@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from lazytorch.codegen import contract, recurrent
+from lazytorch.codegen.attention import lower_attention
 from lazytorch.codegen.choice import Chooser, by_rule, wished, with_wish
 from lazytorch.codegen.rows import choose_style
 from lazytorch.codegen.target import Target
@@ -19,6 +20,7 @@ from lazytorch.ir import expression as ex
 from lazytorch.ir.expression import Expression
 from lazytorch.ir.index import Axis, Index, Quotient, Remainder, flatten, of_atom
 from lazytorch.ir.kernel import (
+    AttentionBody,
     Body,
     ContractBody,
     Kernel,
@@ -65,6 +67,12 @@ def finish(
                 values.update(lowered[-1].values)
                 bodies.extend(lowered[-1].bodies)
                 continue
+        if isinstance(body, AttentionBody):
+            lowered = lower_attention(body, values, new_value, target)
+            before.extend(lowered[:-1])
+            values.update(lowered[-1].values)
+            bodies.extend(lowered[-1].bodies)
+            continue
         if isinstance(body, RecurrentBody):
             lowered = recurrent.lower_recurrent(body, values, new_value, target)
             before.extend(_preparing(lowered[:-1], target))
@@ -115,6 +123,8 @@ def _by_work_group(bodies: list[Body], target: Target) -> list[list[Body]]:
 def _has_points(body: Body) -> bool:
     if isinstance(body, ContractBody):
         return extent((*body.batch, *body.rows, *body.columns)) > 0
+    if isinstance(body, AttentionBody):
+        return any(extent(result.axes) for result in body.results)
     if isinstance(body, RowBody) and extent(body.rows) == 0:
         return False
     return isinstance(body, RowBody) or extent(body.rows) > 0

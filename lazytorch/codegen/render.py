@@ -2,7 +2,7 @@
 
 A kernel's bodies share one launch with a one-dimensional grid; each takes a range of the
 work-groups. This page knows the layout of the launch; how a body's own loops look is in
-``rows`` (maps, reductions, scans, scatters) and ``contract`` (sums of products).
+``rows`` (maps, reductions, scans, scatters), ``contract`` (sums of products) and ``attention``.
 """
 
 from __future__ import annotations
@@ -10,7 +10,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from lazytorch.codegen import contract_render, ctypes, recurrent_render, rows
+from lazytorch.codegen import attention_gpu, contract_render, ctypes, recurrent_render, rows
+from lazytorch.codegen.attention import ItemAttentionBody, TiledAttentionBody
+from lazytorch.codegen.attention_cpu import render_attention_cpu
 from lazytorch.codegen.emitter import Emitter
 from lazytorch.codegen.recurrent import TiledRecurrentBody
 from lazytorch.codegen.target import Target
@@ -119,6 +121,10 @@ def _local_size(body: Body, target: Target) -> int:
         return rows.local_size(body, target)
     if isinstance(body, TiledRecurrentBody):
         return recurrent_render.local_size(body)
+    if isinstance(body, TiledAttentionBody):
+        return 1
+    if isinstance(body, ItemAttentionBody):
+        return attention_gpu.ITEMS
     return contract_render.local_size(body, target)
 
 
@@ -129,6 +135,10 @@ def _render_body(
         return rows.render_rows(body, emitter, values, target, local, group)
     if isinstance(body, TiledRecurrentBody):
         return recurrent_render.render_recurrent(body, emitter, local, group)
+    if isinstance(body, TiledAttentionBody):
+        return render_attention_cpu(body, emitter, group)
+    if isinstance(body, ItemAttentionBody):
+        return attention_gpu.render_attention_gpu(body, emitter, group)
     return contract_render.render_contract(body, emitter, values, target, local, group)
 
 

@@ -1,4 +1,4 @@
-"""Scaled dot-product attention, composed of two products and a softmax."""
+"""Scaled dot-product attention: arguments as PyTorch takes them."""
 
 from __future__ import annotations
 
@@ -6,33 +6,12 @@ import math
 from typing import Any
 
 from lazytorch import dtypes
-from lazytorch.functional.composite import (
-    expanded,
-    iota,
-    narrowed,
-    require_tensor,
-    reshaped,
-    widened,
-)
-from lazytorch.functional.dropout import dropout
-from lazytorch.functional.elementwise import where
-from lazytorch.functional.softmax import softmax
-from lazytorch.tensor.attach import functions
+from lazytorch.functional.attention_gradient import Manner, attention, draw_for
+from lazytorch.functional.composite import expanded, require_tensor, reshaped
+from lazytorch.functional.dropout import check_probability
+from lazytorch.ops.shapes import broadcast
 from lazytorch.tensor.storage import dtype_of, shape_of
 from lazytorch.tensor.tensor import Tensor
-
-
-def _causal(scores: Any) -> Any:
-    """Where a query may look at a key: not after its own position."""
-    queries, keys = shape_of(scores)[-2:]
-    return reshaped(iota(queries, scores), (queries, 1)) >= iota(keys, scores)  # type: ignore[operator]
-
-
-def _with_mask(scores: Any, attn_mask: Any) -> tuple[Any, Any]:
-    """Scores with a mask applied, and where a query may look (``None``: everywhere)."""
-    if dtype_of(attn_mask) is dtypes.bool_:
-        return where(attn_mask, scores, -math.inf), attn_mask
-    return scores + attn_mask, None
 
 
 def _repeated_heads(value: Tensor, times: int) -> Tensor:
@@ -79,13 +58,23 @@ def scaled_dot_product_attention(
     dropout_p: float = 0.0, is_causal: bool = False, scale: float | None = None,
     enable_gqa: bool = False,
 ) -> Tensor:  # fmt: skip
-    """``softmax(query @ key.T * scale + mask) @ value`` over the last two dimensions.
+    """``softmax(query @ key^T * scale + mask) @ value`` over the last two dimensions.
 
-    ``attn_mask`` is bool (true: may look) or is added to the scores. ``scale`` is
-    ``1 / sqrt(E)`` unless given. ``enable_gqa`` lets fewer key heads serve several query heads.
-    A query that may look nowhere gives NaN for an added mask and 0 for a bool one.
+    ``query`` is (..., L, E), ``key`` (..., S, E) and ``value`` (..., S, Ev); leading dimensions
+    broadcast; the result is (..., L, Ev). ``attn_mask`` broadcasts to (..., L, S) and is bool
+    (true: may look) or is added to the scores. ``is_causal`` lets query i look at keys up to i.
+    ``scale`` is ``1 / sqrt(E)`` unless given. ``dropout_p`` drops weights, whether training or
+    not. ``enable_gqa`` lets fewer key heads serve several query heads. A query that may look
+    nowhere gives 0. The scores are never in memory, forwards or backwards.
+
+    Source: A. Vaswani et al., "Attention is all you need", 2017, section 3.2.1.
+
+    >>> q, k, v = (torch.ones(1, 2, 3, 4) for _ in range(3))
+    >>> F.scaled_dot_product_attention(q, k, v, is_causal=True).shape
+    torch.Size([1, 2, 3, 4])
     """
     _check(query, key, value, attn_mask, is_causal)
+    check_probability(dropout_p, "scaled_dot_product_attention")
     if enable_gqa:
         heads = shape_of(query)[-3]
         if heads % shape_of(key)[-3] or heads % shape_of(value)[-3]:
@@ -94,17 +83,13 @@ def scaled_dot_product_attention(
             )
         key = _repeated_heads(key, heads // shape_of(key)[-3])
         value = _repeated_heads(value, heads // shape_of(value)[-3])
-    factor = 1 / math.sqrt(shape_of(query)[-1]) if scale is None else scale
-    scores: Any = functions.matmul(query, functions.transpose(key, -2, -1))
-    scores = widened(scores) * factor
-    allowed = None
-    if is_causal:
-        scores = where(_causal(scores), scores, -math.inf)
-    if attn_mask is not None:
-        scores, allowed = _with_mask(scores, attn_mask)
-    weights: Any = softmax(scores, -1)
-    if allowed is not None:
-        # Nothing to look at: exp(-inf) / 0 is NaN, PyTorch's answer is 0.
-        weights = where(allowed, weights, 0)
-    weights = dropout(weights, dropout_p, dropout_p > 0)
-    return functions.matmul(narrowed(weights, query), value)  # type: ignore[no-any-return]
+    masks = () if attn_mask is None else (shape_of(attn_mask)[:-2],)
+    lead = broadcast([*(shape_of(tensor)[:-2] for tensor in (query, key, value)), *masks])
+    query, key, value = (
+        expanded(tensor, (*lead, *shape_of(tensor)[-2:])) for tensor in (query, key, value)
+    )
+    scores = (*lead, shape_of(query)[-2], shape_of(key)[-2])
+    width = shape_of(query)[-1]
+    factor = (1 / math.sqrt(width) if width else 0.0) if scale is None else float(scale)
+    manner = Manner(factor, bool(is_causal), draw_for(scores, dropout_p, query))
+    return attention(query, key, value, attn_mask, manner)

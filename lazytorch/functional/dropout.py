@@ -23,7 +23,8 @@ from lazytorch.tensor.tensor import Tensor
 Shape = tuple[int, ...]
 
 
-def _check_probability(p: float, function: str) -> None:
+def check_probability(p: float, function: str) -> None:
+    """``ValueError`` for a probability of dropout outside [0, 1]."""
     if not 0.0 <= p <= 1.0:
         raise ValueError(f"dropout probability has to be between 0 and 1, but got {p} ({function})")
 
@@ -56,7 +57,7 @@ def dropout(input: Tensor, p: float = 0.5, training: bool = True) -> Tensor:
     The input itself when not ``training``. A probability outside [0, 1] raises ValueError.
     """
     require_tensor(input, "dropout", "input", 1)
-    _check_probability(p, "dropout")
+    check_probability(p, "dropout")
     if not training or p == 0:
         return input
     return _masked(input, shape_of(input), p)
@@ -72,7 +73,7 @@ def channel_dropout(
     input: Tensor, p: float = 0.5, training: bool = True, has_batch: bool = True
 ) -> Tensor:
     """Whole channels (dimension 1, or 0 without a batch) dropped with probability ``p``."""
-    _check_probability(p, "feature_dropout")
+    check_probability(p, "feature_dropout")
     if not training or p == 0:
         return input
     if len(shape_of(input)) < 2:
@@ -101,7 +102,7 @@ def _alpha(input: Tensor, mask_shape: Shape, p: float) -> Tensor:
 
 def alpha_dropout(input: Tensor, p: float = 0.5, training: bool = False) -> Tensor:
     """Dropout that keeps the mean and variance of self-normalizing networks."""
-    _check_probability(p, "alpha_dropout")
+    check_probability(p, "alpha_dropout")
     if not training or p == 0:
         return input
     return _alpha(input, shape_of(input), p)
@@ -109,7 +110,7 @@ def alpha_dropout(input: Tensor, p: float = 0.5, training: bool = False) -> Tens
 
 def feature_alpha_dropout(input: Tensor, p: float = 0.5, training: bool = False) -> Tensor:
     """``alpha_dropout`` of whole channels."""
-    _check_probability(p, "feature_alpha_dropout")
+    check_probability(p, "feature_alpha_dropout")
     if not training or p == 0:
         return input
     if len(shape_of(input)) < 2:

@@ -26,6 +26,7 @@ KINDS = (
     "gather",  # reads its first source at positions given by its second
     "reduce",  # combines along axes
     "contract",  # sum of products over shared axes
+    "attention",  # softmax of products, times values
     "scatter",  # writes at positions given by a source
     "scan",  # running combination along an axis
     "recurrent",  # a recurrent layer: states carried from step to step, rows independent

@@ -3,8 +3,9 @@
 A kernel is one or more bodies that run side by side in one launch. A :class:`RowBody` has row
 axes, whose points are independent and run in parallel, and stages that run one after the
 other for each row: reductions over inner axes, stores, and values kept on chip. A
-:class:`ContractBody` is a sum of products. :class:`ScanBody` and :class:`ScatterBody` walk one
-axis in order; :class:`RecurrentBody` walks the time steps of a recurrent layer.
+:class:`ContractBody` is a sum of products, an :class:`AttentionBody` two of them around a
+softmax. :class:`ScanBody` and :class:`ScatterBody` walk one axis in order;
+:class:`RecurrentBody` walks the time steps of a recurrent layer.
 
 Arrays are named by value numbers; the plan binds them to buffers.
 """
@@ -106,6 +107,74 @@ class ContractBody:
 
 
 @dataclass(frozen=True)
+class AttentionResult:
+    """One result of an attention: RESULT ``number`` at every point of ``axes``, then its stores.
+
+    ``name`` is the operation's: output, logsumexp, query, key or value.
+    """
+
+    name: str
+    number: int
+    axes: tuple[Axis, ...]
+    epilogue: tuple[Store, ...]
+
+
+@dataclass(frozen=True)
+class AttentionBody:
+    """An attention or its gradient, whose scores are never stored; ``ops.attention`` says what.
+
+    ``queries`` and ``keys`` are the axes of the scores, ``inner`` the one that query and key are
+    multiplied along, ``columns`` the value's. Operands may be any expression over the axes they
+    have there; ``bias`` and ``factor`` are ``None`` where there is none, and so are the last
+    three outside a gradient. Everything is computed in ``accumulate``.
+    """
+
+    batch: tuple[Axis, ...]
+    queries: Axis
+    keys: Axis
+    inner: Axis
+    columns: Axis
+    causal: bool
+    query: Expression
+    key: Expression
+    value: Expression
+    scale: Expression
+    bias: Expression | None
+    factor: Expression | None
+    gradient: Expression | None
+    logsumexp: Expression | None
+    delta: Expression | None
+    accumulate: DType
+    results: tuple[AttentionResult, ...]
+
+    def operands(self) -> list[Expression]:
+        """What is read, without the epilogues."""
+        everything = (
+            self.query, self.key, self.value, self.scale, self.bias, self.factor, self.gradient,
+            self.logsumexp, self.delta,
+        )  # fmt: skip
+        return [operand for operand in everything if operand is not None]
+
+    def expressions(self) -> list[Expression]:
+        return [*self.operands(), *(store.value for store in self.stores())]
+
+    def stores(self) -> list[Store]:
+        return [store for result in self.results for store in result.epilogue]
+
+    def result(self, name: str) -> AttentionResult | None:
+        """The result of that name, or ``None`` where nobody wants it."""
+        return next((result for result in self.results if result.name == name), None)
+
+    @property
+    def flops(self) -> int:
+        """Two products forwards, five backwards; half the scores when causal."""
+        pairs = extent((*self.batch, self.queries, self.keys))
+        wide, narrow = (3, 2) if self.gradient is not None else (1, 1)
+        total = 2 * pairs * (wide * self.inner.size + narrow * self.columns.size)
+        return total // 2 if self.causal else total
+
+
+@dataclass(frozen=True)
 class ScanBody:
     """``target[index] =`` running combination of ``value`` along ``axis``, for each row."""
 
@@ -177,7 +246,7 @@ class ScatterBody:
         return [Store(self.target, self.target_index, self.value, (self.axis,))]
 
 
-Body = Union[RowBody, ContractBody, ScanBody, ScatterBody, RecurrentBody]
+Body = Union[RowBody, ContractBody, AttentionBody, ScanBody, ScatterBody, RecurrentBody]
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from lazytorch.ir import expression as ex
 from lazytorch.ir.expression import Expression, Guard
 from lazytorch.ir.index import Atom, Axis, Index, Loaded, Quotient
 from lazytorch.ir.kernel import (
+    AttentionBody,
     Body,
     ContractBody,
     Kernel,
@@ -52,6 +53,8 @@ def show_body(body: Body, name: ValueName = plain_name) -> list[str]:
         return writer.rows(body)
     if isinstance(body, ContractBody):
         return writer.contraction(body)
+    if isinstance(body, AttentionBody):
+        return writer.attention(body)
     if isinstance(body, ScanBody):
         return writer.scan(body)
     if isinstance(body, RecurrentBody):
@@ -105,6 +108,29 @@ class _Writer:
         self.line(f"first {self.text(body.first)}")
         self.line(f"second {self.text(body.second)}")
         for store in body.epilogue:
+            value = self.text(store.value)
+            self.line(f"{self.value_name(store.target)}[{self.index(store.index)}] = {value}")
+        return self.lines
+
+    def attention(self, body: AttentionBody) -> list[str]:
+        parts = [
+            f"{label} {self.loops(axes)}"
+            for label, axes in (
+                ("batch", body.batch), ("queries", (body.queries,)), ("keys", (body.keys,)),
+                ("inner", (body.inner,)), ("columns", (body.columns,)),
+            )
+            if axes
+        ]  # fmt: skip
+        how = "causal attention" if body.causal else "attention"
+        self.lines.append(f"{how} {', '.join(parts)} in {body.accumulate.name}")
+        self.find_shared(body.expressions())
+        for label in (
+            "query", "key", "value", "scale", "bias", "factor", "gradient", "logsumexp", "delta",
+        ):  # fmt: skip
+            operand = getattr(body, label)
+            if operand is not None:
+                self.line(f"{label} {self.text(operand)}")
+        for store in body.stores():
             value = self.text(store.value)
             self.line(f"{self.value_name(store.target)}[{self.index(store.index)}] = {value}")
         return self.lines

@@ -20,6 +20,7 @@ from lazytorch.ir import expression as ex
 from lazytorch.ir.expression import Condition, Expression, Guard
 from lazytorch.ir.index import Axis, Index, Loaded, Quotient
 from lazytorch.ir.kernel import (
+    AttentionBody,
     Body,
     ContractBody,
     Kernel,
@@ -53,6 +54,8 @@ def verify_kernel(kernel: Kernel, sizes: Sizes, complete: bool = True) -> None:
             _verify_rows(body, sizes, where)
         elif isinstance(body, ContractBody):
             _verify_contract(body, sizes, where)
+        elif isinstance(body, AttentionBody):
+            _verify_attention(body, sizes, where, complete)
         elif isinstance(body, ScanBody):
             _verify_scan(body, sizes, where)
         elif isinstance(body, RecurrentBody):
@@ -138,6 +141,32 @@ def _verify_contract(body: ContractBody, sizes: Sizes, where: str) -> None:
             _fail(where, f"the epilogue stores value {store.target} in an inner loop")
         _verify_expressions([store.value], outer, {body.number}, {}, sizes, where)
         _verify_store(store, outer, sizes, where)
+
+
+def _verify_attention(body: AttentionBody, sizes: Sizes, where: str, complete: bool) -> None:
+    scores = (*body.batch, body.queries, body.keys)
+    _verify_distinct((*scores, body.inner, body.columns), where)
+    queries, keys = (*body.batch, body.queries), (*body.batch, body.keys)
+    for operand, axes in (
+        (body.query, (*queries, body.inner)), (body.key, (*keys, body.inner)),
+        (body.value, (*keys, body.columns)), (body.scale, ()), (body.bias, scores),
+        (body.factor, scores), (body.gradient, (*queries, body.columns)),
+        (body.logsumexp, queries), (body.delta, queries),
+    ):  # fmt: skip
+        if operand is None:
+            continue
+        _verify_expressions([operand], axes, set(), {}, sizes, where)
+        if operand.dtype is not body.accumulate:
+            _fail(where, f"operand {operand!r} is {operand.dtype!r}, not {body.accumulate!r}")
+    for result in body.results:
+        for store in result.epilogue:
+            if store.axes:
+                _fail(where, f"the epilogue stores value {store.target} in an inner loop")
+            _verify_expressions([store.value], result.axes, {result.number}, {}, sizes, where)
+            _verify_store(store, result.axes, sizes, where)
+            if complete and extent(result.axes) != sizes[store.target]:
+                _fail(where, f"{result.name} is stored at {extent(result.axes)} points of value "
+                             f"{store.target}, which has {sizes[store.target]}")  # fmt: skip
 
 
 def _verify_scan(body: ScanBody, sizes: Sizes, where: str) -> None:

@@ -1,6 +1,7 @@
 """What each primitive means: one record each, nothing about how it is computed or by whom."""
 
 from lazytorch.ops import (
+    attention,
     contraction,
     elementwise,
     indexing,
@@ -13,6 +14,7 @@ from lazytorch.ops import (
 )
 
 __all__ = [
-    "contraction", "elementwise", "indexing", "leaves", "movement", "philox", "recurrence",
+    "attention", "contraction", "elementwise", "indexing", "leaves", "movement", "philox",
+    "recurrence",
     "reduction", "shapes",
 ]  # fmt: skip

@@ -13,8 +13,9 @@ import numpy as np
 
 from lazytorch.ir import expression as ex
 from lazytorch.ir.expression import Expression, Guard
-from lazytorch.ir.index import Axis, Index, Loaded, Quotient, row_major_strides
+from lazytorch.ir.index import Axis, Index, Loaded, Quotient, of_int, row_major_strides
 from lazytorch.ir.kernel import (
+    AttentionBody,
     ContractBody,
     Kernel,
     RecurrentBody,
@@ -24,6 +25,7 @@ from lazytorch.ir.kernel import (
     ScatterBody,
     Stash,
 )
+from lazytorch.ops.attention import Operands, attend, attend_backward
 from lazytorch.ops.contraction import as_matrix_product
 from lazytorch.ops.philox import philox_bits, philox_blocks
 
@@ -229,6 +231,43 @@ def _operand(
     return space.full(expression), list(axes)
 
 
+def _run_attention(body: AttentionBody, arrays: Arrays, scalars: Mapping[int, Any]) -> None:
+    """One head after the other, so that no more than one head's scores are in memory."""
+    results = {
+        result.name: np.empty([axis.size for axis in result.axes], body.accumulate.numpy)
+        for result in body.results
+    }
+    axes = {
+        "query": (body.queries, body.inner), "key": (body.keys, body.inner),
+        "value": (body.keys, body.columns), "scale": (), "bias": (body.queries, body.keys),
+        "factor": (body.queries, body.keys), "gradient": (body.queries, body.columns),
+        "logsumexp": (body.queries,), "delta": (body.queries,),
+    }  # fmt: skip
+    for head in np.ndindex(*(axis.size for axis in body.batch)):
+        place = {axis: of_int(position) for axis, position in zip(body.batch, head)}
+        given = {}
+        for name, own in axes.items():
+            operand = getattr(body, name)
+            if operand is not None:
+                space = Space(own, arrays, scalars)
+                operand = space.full(operand.substitute_axes(place))
+            given[name] = operand
+        named = Operands(**given)
+        if body.gradient is None:
+            made = dict(zip(("output", "logsumexp"), attend(named, body.causal)))
+        else:
+            made = dict(zip(("query", "key", "value"), attend_backward(named, body.causal)))
+        for name, array in results.items():
+            array[head] = made[name]
+    waiting = []
+    for result in body.results:
+        space = Space(result.axes, arrays, scalars)
+        space.results[result.number] = results[result.name]
+        waiting += [(space, store, space.value(store.value)) for store in result.epilogue]
+    for space, store, value in waiting:
+        _store(space, store.target, store.index, value)
+
+
 def _run_scan(body: ScanBody, arrays: Arrays, scalars: Mapping[int, Any]) -> None:
     space = Space((*body.rows, body.axis), arrays, scalars)
     made = body.op.numpy((len(body.rows),), space.full(body.value))
@@ -268,6 +307,7 @@ _UFUNCS: dict[str, Any] = {
 _RUNNERS: dict[type, Callable[[Any, Arrays, Mapping[int, Any]], None]] = {
     RowBody: _run_rows,
     ContractBody: _run_contract,
+    AttentionBody: _run_attention,
     ScanBody: _run_scan,
     ScatterBody: _run_scatter,
     RecurrentBody: _run_recurrent,

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from lazytorch.dtypes import DType
 from lazytorch.ir import expression as ex
+from lazytorch.ir.expression import Expression
 from lazytorch.ir.index import Axis, flatten, of_atom, of_int, total
 from lazytorch.ir.kernel import (
+    AttentionBody,
+    AttentionResult,
     Body,
     ContractBody,
     RecurrentBody,
@@ -15,7 +20,8 @@ from lazytorch.ir.kernel import (
     ScatterBody,
     Store,
 )
-from lazytorch.ops import elementwise
+from lazytorch.ops import elementwise, movement
+from lazytorch.ops.attention import AttentionAttrs, heads_inside, operands
 from lazytorch.ops.recurrence import Recurrence
 from lazytorch.schedule.graph import Graph
 from lazytorch.schedule.regions import Puller, position_index
@@ -168,3 +174,69 @@ def _scatter(graph: Graph, number: int, puller: Puller) -> ScatterBody:
         target=number,
         dtype=graph.dtypes[number],
     )
+
+
+def attention_body(graph: Graph, numbers: Sequence[int], puller: Puller) -> AttentionBody:
+    """The loop nest of attention rows with the same sources."""
+    attrs = AttentionAttrs(*graph.attrs[numbers[0]])
+    given = operands(attrs, graph.sources[numbers[0]])
+    *lead, length, inner_size = graph.shapes[given.query]
+    batch = tuple(Axis(extent, "b") for extent in lead)
+    queries, keys = Axis(length, "q"), Axis(graph.shapes[given.key][-2], "k")
+    inner, columns = Axis(inner_size, "e"), Axis(graph.shapes[given.value][-1], "c")
+    accumulate = graph.dtypes[given.query].compute
+
+    def read(source: int | None, *axes: Axis) -> Expression | None:
+        if source is None:
+            return None
+        index = tuple(of_atom(axis) for axis in axes)
+        shape = graph.shapes[source]
+        index = movement.broadcast_index(index, shape)
+        return _as(puller.element(source, index), accumulate)
+
+    def needed(source: int, *axes: Axis) -> Expression:
+        found = read(source, *axes)
+        assert found is not None
+        return found
+
+    axes = {
+        "output": (*batch, queries, columns), "logsumexp": (*batch, queries),
+        "query": (*batch, queries, inner), "key": (*batch, keys, inner),
+        "value": (*batch, keys, columns),
+    }  # fmt: skip
+    results = []
+    for number in sorted(numbers):
+        name = graph.attrs[number][0]
+        results.append(_result(graph, number, name, axes[name], accumulate))
+    return AttentionBody(
+        batch=batch, queries=queries, keys=keys, inner=inner, columns=columns,
+        causal=attrs.causal,
+        query=needed(given.query, *batch, queries, inner),
+        key=needed(given.key, *batch, keys, inner),
+        value=needed(given.value, *batch, keys, columns),
+        scale=needed(given.scale),
+        bias=read(given.bias, *batch, queries, keys),
+        factor=read(given.factor, *batch, queries, keys),
+        gradient=read(given.gradient, *batch, queries, columns),
+        logsumexp=read(given.logsumexp, *batch, queries),
+        delta=read(given.delta, *batch, queries),
+        accumulate=accumulate,
+        results=tuple(results),
+    )  # fmt: skip
+
+
+def _as(value: Expression, dtype: DType) -> Expression:
+    if value.dtype is dtype:
+        return value
+    return ex.apply(elementwise.CAST, (dtype,), (value,), dtype)
+
+
+def _result(
+    graph: Graph, number: int, name: str, axes: tuple[Axis, ...], accumulate: DType
+) -> AttentionResult:
+    index = tuple(of_atom(axis) for axis in axes)
+    if name != "logsumexp":
+        index = heads_inside(index)
+    value = _as(ex.result(number, accumulate), graph.dtypes[number])
+    store = Store(number, flatten(index, graph.shapes[number]), value)
+    return AttentionResult(name, number, axes, (store,))

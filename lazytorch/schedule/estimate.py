@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from lazytorch.ir import expression as ex
 from lazytorch.ir.kernel import (
+    AttentionBody,
     Body,
     ContractBody,
     Kernel,
@@ -24,6 +25,8 @@ def points(body: Body) -> int:
     """Independent points of a body; 0 when it has nothing to do."""
     if isinstance(body, ContractBody):
         return extent((*body.batch, *body.rows, *body.columns))
+    if isinstance(body, AttentionBody):
+        return max(extent(result.axes) for result in body.results)
     return extent(body.rows)
 
 
@@ -37,6 +40,8 @@ def work_of(kernel: Kernel, graph: Graph) -> tuple[int, int]:
 def _flops(body: Body) -> int:
     if isinstance(body, ContractBody):
         return body.flops + points(body) * _operations([s.value for s in body.epilogue])
+    if isinstance(body, AttentionBody):
+        return body.flops
     if isinstance(body, RowBody):
         rows = extent(body.rows)
         return sum(

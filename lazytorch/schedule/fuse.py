@@ -18,9 +18,19 @@ from dataclasses import dataclass, field, replace
 
 from lazytorch.ir import expression as ex
 from lazytorch.ir.index import Axis, of_atom
-from lazytorch.ir.kernel import Body, ContractBody, Kernel, RowBody, Stage, Store, extent
+from lazytorch.ir.kernel import (
+    AttentionBody,
+    Body,
+    ContractBody,
+    Kernel,
+    RowBody,
+    Stage,
+    Store,
+    extent,
+)
 from lazytorch.schedule import align, choices
-from lazytorch.schedule.bodies import body_of
+from lazytorch.schedule.attention import families
+from lazytorch.schedule.bodies import attention_body, body_of
 from lazytorch.schedule.graph import Graph
 from lazytorch.schedule.regions import Puller
 
@@ -65,8 +75,12 @@ class Fuser:
         self.groups: dict[int, Group] = {}
         self.producer: dict[int, int] = {}
         puller = Puller(graph, stored)
+        attentions = families(graph, tuple(stored))
         for number, reason in stored.items():
-            self._add(number, reason, puller)
+            if graph.ops[number].kind != "attention":
+                self._add(number, reason, puller)
+            elif number in attentions:
+                self._add_attention(attentions[number], reason, puller)
         self.readers: dict[int, set[int]] = {}
         for key, group in self.groups.items():
             for number in group.reads:
@@ -85,6 +99,14 @@ class Fuser:
             reads = reads_of(body)
         self.groups[number] = Group(number, body, [number], reads, {number}, [reason])
         self.producer[number] = number
+
+    def _add_attention(self, numbers: list[int], reason: str, puller: Puller) -> None:
+        body = attention_body(self.graph, numbers, puller)
+        first = numbers[0]
+        self.groups[first] = Group(
+            first, body, list(numbers), reads_of(body), set(numbers), [reason]
+        )  # fmt: skip
+        self.producer.update(dict.fromkeys(numbers, first))
 
     # Dependencies -----------------------------------------------------------------------------
 
@@ -155,6 +177,8 @@ class Fuser:
             return "its operands are read many times, so they are stored"
         if isinstance(first, ContractBody):
             merged = merge_epilogue(first, second, producer.writes & consumer.reads)
+        elif isinstance(first, AttentionBody):
+            merged = merge_attention(first, second, producer.writes & consumer.reads)
         elif isinstance(first, RowBody):
             merged = merge_rows(first, second, producer.writes & consumer.reads)
         else:
@@ -305,12 +329,23 @@ def keep_stores(body: Body, needed: set[int]) -> Body:
     if isinstance(body, ContractBody):
         kept = tuple(store for store in body.epilogue if store.target in needed)
         return replace(body, epilogue=kept)
+    if isinstance(body, AttentionBody):
+        return _keep_results(body, needed)
     if isinstance(body, RowBody):
         kept_stages = tuple(
             stage for stage in body.stages if not isinstance(stage, Store) or stage.target in needed
         )
         return RowBody(body.rows, kept_stages)
     return body
+
+
+def _keep_results(body: AttentionBody, needed: set[int]) -> AttentionBody:
+    results = []
+    for result in body.results:
+        kept = tuple(store for store in result.epilogue if store.target in needed)
+        if kept:
+            results.append(replace(result, epilogue=kept))
+    return replace(body, results=tuple(results))
 
 
 def _over_caps(body: Body) -> str | None:
@@ -332,12 +367,35 @@ def _over_caps(body: Body) -> str | None:
 
 def merge_epilogue(first: ContractBody, second: RowBody, shared: set[int]) -> Body | str:
     """Rule 2 for contractions: an elementwise reader of the whole result joins its store."""
+    axes = (*first.batch, *first.rows, *first.columns)
+    stores = _joined_epilogue(axes, first.epilogue, second, shared)
+    return stores if isinstance(stores, str) else replace(first, epilogue=stores)
+
+
+def merge_attention(first: AttentionBody, second: RowBody, shared: set[int]) -> Body | str:
+    """The same for one of an attention's results."""
+    read = [r for r in first.results if any(store.target in shared for store in r.epilogue)]
+    if len(read) != 1:
+        return "it reads several results of the attention"
+    (result,) = read
+    stores = _joined_epilogue(result.axes, result.epilogue, second, shared)
+    if isinstance(stores, str):
+        return stores
+    made = tuple(
+        replace(other, epilogue=stores) if other is result else other for other in first.results
+    )
+    return replace(first, results=made)
+
+
+def _joined_epilogue(
+    axes: tuple[Axis, ...], epilogue: tuple[Store, ...], second: RowBody, shared: set[int]
+) -> tuple[Store, ...] | str:
+    """The stores of a result and of its elementwise reader, or why they do not join."""
     if not second.is_map:
         return "a reduction reads the contraction's result"
     second = align.split_rows(second, _loads_of(second, shared))
     loads = _loads_of(second, shared)
-    store = next(s for s in first.epilogue if s.target == loads[0].data[0])
-    axes = (*first.batch, *first.rows, *first.columns)
+    store = next(s for s in epilogue if s.target == loads[0].data[0])
     found = align.correspond(store.index, axes, loads[0].data[1])
     if found is None:
         return "it reads the contraction's result in another order"
@@ -346,11 +404,10 @@ def merge_epilogue(first: ContractBody, second: RowBody, shared: set[int]) -> Bo
         return "it repeats the contraction's result"
     inverse = found.inverse()
     stages = tuple(align.substitute_stage(stage, inverse, {}) for stage in second.stages)
-    answered = align.replace_loads(stages, {s.target: s for s in first.epilogue})
+    answered = align.replace_loads(stages, {s.target: s for s in epilogue})
     if answered is None:
         return "it reads the contraction's result at other positions too"
-    stores = tuple(stage for stage in answered if isinstance(stage, Store))
-    return replace(first, epilogue=(*first.epilogue, *stores))
+    return (*epilogue, *(stage for stage in answered if isinstance(stage, Store)))
 
 
 def _loads_of(body: RowBody, shared: set[int]) -> list[ex.Expression]:

@@ -13,6 +13,7 @@ from lazytorch.ir.expression import Expression, Guard
 from lazytorch.ir.index import Index, flatten, loaded, of_int
 from lazytorch.ops import leaves, movement
 from lazytorch.schedule import choices
+from lazytorch.schedule.attention import computed_in_place, values_to_store
 from lazytorch.schedule.graph import Graph
 
 # Kinds that are computed wherever they are needed.
@@ -54,6 +55,9 @@ def _store_what_must_be_read_in_memory(graph: Graph, number: int, stored: dict[i
         for source in sources:
             if graph.ops[source] is not leaves.BUFFER:
                 stored.setdefault(source, f"{op.kind} reads it from memory")
+    elif op.kind == "attention":
+        for source in values_to_store(graph, number):
+            stored.setdefault(source, "attention reads it many times")
     elif op.kind == "contract":
         for source, index in zip(sources, graph.attrs[number][2:]):
             if not any(len(terms) > 1 for terms in index):
@@ -121,12 +125,15 @@ def _store_shared(graph: Graph, stored: dict[int, str]) -> None:
     readers: list[set[int]] = [set() for _ in graph.ops]
     # The largest iteration space in which the value would be computed.
     space = [0] * len(graph)
+    in_place: set[int] = set()
     for number in range(len(graph) - 1, -1, -1):
         op = graph.ops[number]
         if op.kind == "leaf":
             continue
         own = graph.size(number)
-        if number not in stored and op.kind == "map":
+        if op.kind == "attention":
+            in_place.update(computed_in_place(graph, number))
+        if number not in stored and number not in in_place and op.kind == "map":
             reason = _why_stored(graph, number, stored, readers[number], space[number])
             if reason:
                 stored[number] = reason
@@ -134,7 +141,7 @@ def _store_shared(graph: Graph, stored: dict[int, str]) -> None:
             inlined_into, inlined_space = {number}, own
             if op.kind in ("reduce", "scan"):
                 inlined_space = graph.size(graph.sources[number][0])
-            elif op.kind == "contract":
+            elif op.kind in ("contract", "attention"):
                 inlined_space = 0
         else:
             inlined_into, inlined_space = readers[number], max(own, space[number])

@@ -174,6 +174,8 @@ def _operation(graph: Graph, number: int, start: int, site: str) -> Operation:
     if op is leaves.CONSTANT:
         detail = repr(attrs[0])
     elif op.kind not in ("leaf", "contract"):
+        # An attention's attributes begin with the result it names.
+        attrs = attrs[:1] if op.kind == "attention" else attrs
         detail = ", ".join(str(getattr(item, "key", getattr(item, "name", item))) for item in attrs)
     return Operation(
         start + number, op.name, op.kind, graph.shapes[number], graph.dtypes[number].name,

@@ -1,0 +1,227 @@
+"""Lowering attention: from a scheduled nest to kernels with explicit tiles.
+
+On a CPU one kernel computes all results of a nest: the scores of one tile of queries and keys
+at a time, in the core's own cache. On a GPU each work-item has a query, or a key, of its own.
+Knows bodies and targets; must not know C.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from lazytorch.codegen.target import Target
+from lazytorch.dtypes import DType
+from lazytorch.ir import expression as ex
+from lazytorch.ir import index as ix
+from lazytorch.ir.expression import Expression
+from lazytorch.ir.index import Axis, Index
+from lazytorch.ir.kernel import (
+    AttentionBody,
+    AttentionResult,
+    Kernel,
+    Reduce,
+    RowBody,
+    Store,
+    extent,
+)
+from lazytorch.ops import elementwise, reduction
+
+NewValue = Callable[[DType, int], int]
+# Rows of scores that are computed before their softmax: at least two register tiles, so that
+# the columns they are multiplied with are read from the first-level cache twice.
+QUERY_ROWS = 16
+GRADIENT_ROWS = 32
+MOST_KEYS = 128
+# Queries of one work-item: each of its blocks of keys is turned around once for all of them.
+CHUNK = 128
+# Work-items for each core, so that none waits long for the last one.
+ITEMS_PER_CORE = 4
+
+
+@dataclass(frozen=True)
+class AttentionTiling:
+    """Tiles of ``queries`` by ``keys`` scores, made of register tiles of ``rows`` by ``vectors``.
+
+    Forwards a work-item has ``chunk`` queries of a head; backwards every ``splits``-th block of
+    its keys.
+    """
+
+    width: int
+    rows: int
+    vectors: int
+    queries: int
+    keys: int
+    chunk: int
+    splits: int
+
+
+@dataclass(frozen=True)
+class TiledAttentionBody:
+    """An attention with its schedule for a CPU.
+
+    ``partial`` is where the gradient of the queries is added up, in tiles of whole vectors.
+    """
+
+    form: AttentionBody
+    tiling: AttentionTiling
+    partial: Store | None = None
+
+    def expressions(self) -> list[Expression]:
+        return self.form.expressions()
+
+    def stores(self) -> list[Store]:
+        own = [] if self.partial is None else [self.partial]
+        return [*own, *self.form.stores()]
+
+
+@dataclass(frozen=True)
+class ItemAttentionBody:
+    """An attention whose work-items have one position of ``along`` (queries or keys) each."""
+
+    form: AttentionBody
+    along: Axis
+
+    def expressions(self) -> list[Expression]:
+        return self.form.expressions()
+
+    def stores(self) -> list[Store]:
+        return self.form.stores()
+
+
+def lower_attention(
+    body: AttentionBody, values: dict[int, DType], new_value: NewValue, target: Target
+) -> list[Kernel]:
+    """The kernels that compute ``body``, in launch order.
+
+    ``new_value(dtype, count)`` gives the number of a new temporary array.
+    """
+    known = dict(values)
+    tiling = choose_tiling(body, target) if target.family == "cpu" else None
+    if tiling is None:
+        return [Kernel((part,), known) for part in _by_item(body)]
+    query = body.result("query")
+    if query is None:
+        return [Kernel((TiledAttentionBody(body, tiling),), known)]
+    heads, pitch = extent(body.batch), padded(body.inner.size, tiling.width)
+    size = heads * padded(body.queries.size, tiling.queries) * pitch
+    number = new_value(body.accumulate, tiling.splits * size)
+    known[number] = body.accumulate
+    split = Axis(tiling.splits, "p")
+    place = _partial_place(body, tiling, pitch) + ix.of_atom(split) * size
+    partial = Store(number, place, ex.result(query.number, body.accumulate))
+    if tiling.splits == 1:
+        return [Kernel((TiledAttentionBody(body, tiling, partial),), known)]
+    others = tuple(result for result in body.results if result is not query)
+    tiled = TiledAttentionBody(replace(body, results=others), tiling, partial)
+    final = _added_up(body, query, split, ex.load(number, place, (), body.accumulate))
+    return [
+        Kernel((tiled,), dict(known)),
+        Kernel((final,), known, notes=("attention: keys split over work-items",)),
+    ]
+
+
+def _partial_place(body: AttentionBody, tiling: AttentionTiling, pitch: int) -> Index:
+    head = ix.flatten(
+        tuple(ix.of_atom(axis) for axis in body.batch), tuple(axis.size for axis in body.batch)
+    )
+    rows = padded(body.queries.size, tiling.queries)
+    return head * (rows * pitch) + ix.of_atom(body.queries) * pitch + ix.of_atom(body.inner)
+
+
+def _added_up(
+    body: AttentionBody, query: AttentionResult, split: Axis, loaded: Expression
+) -> RowBody:
+    scaled = ex.apply(elementwise.MUL, (), (loaded, body.scale), body.accumulate)
+    reduce = Reduce(query.number, reduction.SUM, scaled, (split,))
+    return RowBody(query.axes, (reduce, *query.epilogue))
+
+
+def _by_item(body: AttentionBody) -> list[ItemAttentionBody]:
+    """Forwards, and for the gradient of the queries, an item a query; for the others a key."""
+    parts = []
+    for along, names in (
+        (body.queries, ("output", "logsumexp", "query")), (body.keys, ("key", "value")),
+    ):  # fmt: skip
+        results = tuple(result for result in body.results if result.name in names)
+        if results:
+            parts.append(ItemAttentionBody(replace(body, results=results), along))
+    return parts
+
+
+def padded(count: int, step: int) -> int:
+    """``count`` rounded up to a multiple of ``step``."""
+    return -(-count // step) * step
+
+
+def choose_tiling(body: AttentionBody, target: Target) -> AttentionTiling | None:
+    """The tiling for a CPU, or ``None`` when no tile fits in local memory."""
+    itemsize = body.accumulate.itemsize
+    width = max(2, target.vector_width * 4 // itemsize)
+    # 32 vector registers hold 8 by 2 sums and what they are made of, 16 hold 4 by 2. A power of
+    # two, since backwards the keys of a tile are rows of register tiles as well.
+    most_rows = 8 if target.vector_width >= 16 else 4
+    rows = min(most_rows, 1 << (body.queries.size - 1).bit_length())
+    least = max(width, rows)
+    backward = body.gradient is not None
+    wanted = GRADIENT_ROWS if backward else QUERY_ROWS
+    queries = min(wanted, padded(body.queries.size, rows))
+    queries = padded(queries, rows)
+    heads = extent(body.batch)
+    keys = min(MOST_KEYS, padded(body.keys.size, least))
+    wide = padded(body.inner.size, width) + padded(body.columns.size, width)
+    while keys > least and keys * wide * itemsize > target.l1_bytes * 2 // 3:
+        keys = padded(keys // 2, least)
+    chunk = max(padded(min(CHUNK, body.queries.size), queries), queries)
+    while chunk > queries and heads * -(-body.queries.size // chunk) < (
+        ITEMS_PER_CORE * target.compute_units
+    ):
+        chunk = padded(chunk // 2, queries)
+    blocks = -(-body.keys.size // keys)
+    splits = min(blocks, max(1, -(-ITEMS_PER_CORE * target.compute_units // heads)))
+    if heads >= 2 * target.compute_units:
+        splits = 1
+    tiling = AttentionTiling(width, rows, min(2, keys // width), queries, keys, chunk, splits)
+    return _fitting(body, tiling, target)
+
+
+def _fitting(
+    body: AttentionBody, tiling: AttentionTiling, target: Target
+) -> AttentionTiling | None:
+    """The tiling made smaller until its arrays fit in local memory."""
+    while sum(local_arrays(body, tiling).values()) * body.accumulate.itemsize > target.local_memory:
+        if tiling.chunk > tiling.queries and body.gradient is None:
+            tiling = replace(tiling, chunk=padded(tiling.chunk // 2, tiling.queries))
+        elif tiling.keys > max(tiling.width, tiling.rows):
+            keys = padded(tiling.keys // 2, max(tiling.width, tiling.rows))
+            tiling = replace(tiling, keys=keys, vectors=min(2, keys // tiling.width))
+        elif tiling.queries > tiling.rows:
+            queries = padded(tiling.queries // 2, tiling.rows)
+            tiling = replace(tiling, queries=queries, chunk=queries)
+        else:
+            return None
+    return tiling
+
+
+def local_arrays(body: AttentionBody, tiling: AttentionTiling) -> dict[str, int]:
+    """Elements of the arrays that a work-item keeps in its core's cache."""
+    inner = padded(body.inner.size, tiling.width)
+    columns = padded(body.columns.size, tiling.width)
+    scores = tiling.queries * tiling.keys
+    if body.gradient is None:
+        sizes = {
+            "queries": tiling.chunk * inner, "turned_keys": body.inner.size * tiling.keys,
+            "values": tiling.keys * columns, "scores": scores, "sums": tiling.chunk * columns,
+            "highest": tiling.chunk, "totals": tiling.chunk * tiling.width,
+        }  # fmt: skip
+    else:
+        sizes = {
+            "queries": tiling.queries * inner, "gradients": tiling.queries * columns,
+            "turned_keys": body.inner.size * tiling.keys, "keys": tiling.keys * inner,
+            "turned_values": body.columns.size * tiling.keys, "scores": scores,
+            "changes": scores, "key_sums": tiling.keys * inner,
+            "value_sums": tiling.keys * columns,
+        }  # fmt: skip
+    if body.bias is not None:
+        sizes["bias"] = tiling.keys
+    return sizes
