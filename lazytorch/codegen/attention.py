@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 from lazytorch.codegen.target import Target
 from lazytorch.dtypes import DType
@@ -97,12 +98,16 @@ def lower_attention(
     ``new_value(dtype, count)`` gives the number of a new temporary array.
     """
     known = dict(values)
+
+    def kernel(part: Any, note: str = "") -> Kernel:
+        return Kernel((part,), dict(known), notes=(note,) if note else ())
+
     tiling = choose_tiling(body, target) if target.family == "cpu" else None
     if tiling is None:
-        return [Kernel((part,), known) for part in _by_item(body)]
+        return [kernel(part) for part in _by_item(body)]
     query = body.result("query")
     if query is None:
-        return [Kernel((TiledAttentionBody(body, tiling),), known)]
+        return [kernel(TiledAttentionBody(body, tiling))]
     heads, pitch = extent(body.batch), padded(body.inner.size, tiling.width)
     size = heads * padded(body.queries.size, tiling.queries) * pitch
     number = new_value(body.accumulate, tiling.splits * size)
@@ -111,14 +116,11 @@ def lower_attention(
     place = _partial_place(body, tiling, pitch) + ix.of_atom(split) * size
     partial = Store(number, place, ex.result(query.number, body.accumulate))
     if tiling.splits == 1:
-        return [Kernel((TiledAttentionBody(body, tiling, partial),), known)]
+        return [kernel(TiledAttentionBody(body, tiling, partial))]
     others = tuple(result for result in body.results if result is not query)
     tiled = TiledAttentionBody(replace(body, results=others), tiling, partial)
     final = _added_up(body, query, split, ex.load(number, place, (), body.accumulate))
-    return [
-        Kernel((tiled,), dict(known)),
-        Kernel((final,), known, notes=("attention: keys split over work-items",)),
-    ]
+    return [kernel(tiled), kernel(final, "attention: keys split over work-items")]
 
 
 def _partial_place(body: AttentionBody, tiling: AttentionTiling, pitch: int) -> Index:

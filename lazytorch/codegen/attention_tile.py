@@ -112,7 +112,8 @@ class TileWriter:
             emitter.close(f"for (int c = 0; c < {column.size}; c++) {{")
         else:
             self._squares(target, value, row, column)
-        emitter.close(f"if (k0 + r + {width} <= {row.size}) {{" if row.size >= width else "if (0) {")
+        whole = f"k0 + r + {width} <= {row.size}" if row.size >= width else "0"
+        emitter.close(f"if ({whole}) {{")
         emitter.open()
         emitter.line(f"{self.type} x = 0;")
         emitter.open()
@@ -121,7 +122,8 @@ class TileWriter:
         emitter.line(f"x = {emitter.value(value)[0]};")
         emitter.close(f"if (k0 + r + l < {row.size}) {{")
         emitter.line(f"{target}[c * {keys} + r + l] = x;")
-        emitter.close(f"else for (int c = 0; c < {column.size}; c++) for (int l = 0; l < {width}; l++) {{")
+        loops = f"for (int c = 0; c < {column.size}; c++) for (int l = 0; l < {width}; l++)"
+        emitter.close(f"else {loops} {{")
         emitter.close(f"for (int r = 0; r < {keys}; r += {width}) {{")
 
     def _squares(self, target: str, value: Expression, row: Axis, column: Axis) -> None:
@@ -199,8 +201,9 @@ class TileWriter:
         cells = [(i, j) for i in range(rows) for j in range(vectors)]
         t, v = self.type, self.vector
         lines = [
-            f"inline void {name}({space} {t} *restrict c, int c_row, __local const {t} *restrict a,",
-            f"    int a_row, int a_step, __local const {t} *restrict b, int b_step, int n, int add) {{",
+            f"inline void {name}(",
+            f"    {space} {t} *restrict c, int c_row, __local const {t} *restrict a, int a_row,",
+            f"    int a_step, __local const {t} *restrict b, int b_step, int n, int add) {{",
             f"  {v} {', '.join(f'c{i}_{j} = 0' for i, j in cells)};",
             "  if (add) {",
             *(f"    c{i}_{j} = vload{width}({j}, c + {i} * c_row);" for i, j in cells),
@@ -232,8 +235,7 @@ class TileWriter:
             now = "x"
             while half:
                 kind = ctypes.vector(self.type, half)
-                pair = (f"{now}.lo", f"{now}.hi")
-                joined = f"{pair[0]} + {pair[1]}" if name == "sum" else f"fmax({pair[0]}, {pair[1]})"
+                joined = f"{now}.lo + {now}.hi" if name == "sum" else f"fmax({now}.lo, {now}.hi)"
                 lines.append(f"  const {kind} x{half} = {joined};")
                 now, half = f"x{half}", half // 2
             self.emitter.helpers[function] = "\n".join([*lines, f"  return {now};", "}"])

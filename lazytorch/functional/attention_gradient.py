@@ -196,12 +196,13 @@ def attention(query: Tensor, key: Tensor, value: Tensor, mask: Any, manner: Mann
         return composed(query, key, value, mask, manner)
     given = (query, key, value, mask)
     taped = mode.enabled and any(t is not None and t._requires_grad for t in given)
-    extra = None
     with no_grad():
         sources, has = _sources(query, key, value, mask, manner)
-        raw = recorded(ATTENTION, sources, AttentionAttrs("output", manner.causal, *has))
+        kept: tuple[Tensor, ...] = ()
         if taped:
             attrs = AttentionAttrs("logsumexp", manner.causal, *has)
-            extra = (raw, recorded(ATTENTION, sources, attrs))
+            kept = (recorded(ATTENTION, sources, attrs),)
+        attrs = AttentionAttrs("output", manner.causal, *has)
+        raw = recorded(ATTENTION, (*sources, *kept), attrs)
         out = _inside(raw)
-    return attach(out, _RULE, given, (manner,), extra) if taped else out
+    return attach(out, _RULE, given, (manner,), (raw, *kept)) if taped else out

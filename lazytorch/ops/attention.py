@@ -46,7 +46,11 @@ class AttentionAttrs(NamedTuple):
 
 
 class Operands(NamedTuple):
-    """Sources by name; the last three only for gradients."""
+    """Sources by name; the last three only for gradients.
+
+    An output may name the logsumexp as a last source that it does not read: then whoever computes
+    the output, of which a tape keeps the logsumexp, computes both.
+    """
 
     query: Any
     key: Any
@@ -64,8 +68,18 @@ def operands(attrs: AttentionAttrs, sources: Sequence[Any]) -> Operands:
     rest = list(sources[4:])
     bias = rest.pop(0) if attrs.has_bias else None
     factor = rest.pop(0) if attrs.has_factor else None
-    gradient, logsumexp, delta = rest or (None, None, None)
-    return Operands(*sources[:4], bias, factor, gradient, logsumexp, delta)
+    query, key, value, scale = sources[:4]
+    if not attrs.is_gradient:
+        (witness,) = rest or (None,)
+        return Operands(query, key, value, scale, bias, factor, None, witness, None)
+    gradient, logsumexp, delta = rest
+    return Operands(query, key, value, scale, bias, factor, gradient, logsumexp, delta)
+
+
+def computation(attrs: AttentionAttrs, sources: Sequence[Any]) -> tuple[Any, ...]:
+    """What rows that are one computation have in common, whichever result they name."""
+    count = 4 + attrs.has_bias + attrs.has_factor + 3 * attrs.is_gradient
+    return (attrs.is_gradient, *attrs[1:], *sources[:count])
 
 
 def heads_inside(shape: Sequence[Any]) -> tuple[Any, ...]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from lazytorch.ops import elementwise, movement
-from lazytorch.ops.attention import AttentionAttrs, operands
+from lazytorch.ops.attention import AttentionAttrs, computation, operands
 from lazytorch.schedule.graph import Graph
 
 # Moves through which an operand is read without conditions or computed positions.
@@ -25,7 +25,7 @@ def families(graph: Graph, stored: Sequence[int]) -> dict[int, list[int]]:
     found: dict[object, list[int]] = {}
     for number in stored:
         if graph.ops[number].kind == "attention":
-            key = (graph.sources[number], graph.attrs[number][1:])
+            key = computation(AttentionAttrs(*graph.attrs[number]), graph.sources[number])
             found.setdefault(key, []).append(number)
     return {numbers[0]: numbers for numbers in found.values()}
 

@@ -218,7 +218,7 @@ def attention_body(graph: Graph, numbers: Sequence[int], puller: Puller) -> Atte
         bias=read(given.bias, *batch, queries, keys),
         factor=read(given.factor, *batch, queries, keys),
         gradient=read(given.gradient, *batch, queries, columns),
-        logsumexp=read(given.logsumexp, *batch, queries),
+        logsumexp=read(given.logsumexp, *batch, queries) if attrs.is_gradient else None,
         delta=read(given.delta, *batch, queries),
         accumulate=accumulate,
         results=tuple(results),
