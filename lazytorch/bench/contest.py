@@ -40,11 +40,9 @@ class Contest:
         order = {name: place for place, name in enumerate(REFERENCES)}
         self.contestants = sorted(contestants, key=lambda c: order.get(c.library, len(order)))
         self.seconds = seconds
-        self._workers: dict[tuple[str, str], WorkerProcess] = {}
-        for contestant in contestants:
-            key = (contestant.library, contestant.device)
-            if key not in self._workers:
-                self._workers[key] = WorkerProcess(contestant, environment)
+        self._workers: dict[Contestant, WorkerProcess] = {
+            contestant: WorkerProcess(contestant, environment) for contestant in contestants
+        }
 
     def __enter__(self) -> Contest:
         return self
@@ -61,8 +59,9 @@ class Contest:
         return found
 
     def worker(self, contestant: Contestant) -> WorkerProcess:
-        """The process of a contestant; the two ways of lazytorch share one."""
-        return self._workers[contestant.library, contestant.device]
+        """The process of a contestant. The two ways of a library have one each: the peak memory
+        of the one must not hold the model of the other."""
+        return self._workers[contestant]
 
     def run(self, workload: Workload) -> Outcome:
         """Measure one workload with everyone it is for."""
