@@ -205,7 +205,9 @@ class RegisterTileWriter:
 
     def _unrolls(self, taps: list[tuple[int, int]]) -> bool:
         tiling = self.tiling
-        return len(taps) == 1 and tiling.nv > 2 and self.panels.mr * tiling.nv <= MOST_UNROLLED
+        if len(taps) != 1 or self.panels.mr * tiling.nv > MOST_UNROLLED:
+            return False
+        return tiling.nv > 2 or not (tiling.vector_windows or tiling.scalar_windows)
 
     def _summed_loops(self) -> tuple[list[tuple[str, int, int]], list[tuple[int, int]]]:
         """((count, scalar step, vector step) of each loop, offsets of the unrolled taps)."""
