@@ -14,9 +14,16 @@ from lazytorch.dtypes import DType
 from lazytorch.ir import expression as ex
 from lazytorch.ir.index import Axis
 from lazytorch.ir.kernel import Reduce, RowBody, Stage, Stash, Store, extent
+from lazytorch.ops import reduction
 
 # Vector accumulators of one reduction: enough to hide the latency of an addition.
 ACCUMULATORS = 4
+# In OpenCL 3.0 a feature of the language, before that an extension.
+SUBGROUPS = """#ifdef cl_khr_subgroups
+#pragma OPENCL EXTENSION cl_khr_subgroups : enable
+#elif defined(cl_intel_subgroups)
+#pragma OPENCL EXTENSION cl_intel_subgroups : enable
+#endif"""
 
 
 def group_stages(stages: tuple[Stage, ...]) -> list[list[Stage]]:
@@ -261,9 +268,15 @@ def _finish(
 
 
 def render_group(
-    body: RowBody, emitter: Emitter, values: dict[int, DType], local: int, group: str
+    body: RowBody,
+    emitter: Emitter,
+    values: dict[int, DType],
+    local: int,
+    group: str,
+    subgroups: bool = False,
 ) -> int:
-    """A work-group a row: strided loops over the inner axes, tree reductions in local memory."""
+    """A work-group a row: strided loops over the inner axes, then reductions over its items:
+    sums by ``subgroups`` where the device has them, trees in local memory elsewhere."""
     from_rows = extent(body.rows)
     bind_rows(emitter, body.rows, group)
     for stages in group_stages(body.stages):
@@ -282,6 +295,9 @@ def render_group(
         )
         for stage in stages:
             if isinstance(stage, Reduce):
+                if subgroups and _sums_in_subgroups(stage):
+                    _by_subgroups(stage, emitter, names[stage.number][0], local)
+                    continue
                 _tree(stage, emitter, names[stage.number][0], local)
     return from_rows
 
@@ -291,6 +307,37 @@ def _once(stages: list[Stage], emitter: Emitter, values: dict[int, DType]) -> No
     for stage in stages:
         row_level(stage, emitter, values, 1)
     emitter.close("if (get_local_id(0) == 0) {")
+
+
+def _sums_in_subgroups(stage: Reduce) -> bool:
+    """Sums of 4 bytes at least; what a maximum does to NaN is left open by OpenCL."""
+    dtype = stage.value.dtype.compute
+    return (
+        stage.op is reduction.SUM
+        and (dtype.kind in "iu" or dtype.name == "float32")
+        and (dtype.itemsize >= 4)
+    )
+
+
+def _by_subgroups(stage: Reduce, emitter: Emitter, held: str, local: int) -> None:
+    """Sub-groups add up their items without local memory; then every item adds their totals."""
+    dtype = stage.value.dtype
+    type_name = ctypes.value_type(dtype)
+    emitter.helpers.setdefault("subgroups", SUBGROUPS)
+    shared, total, each = (emitter.fresh(stem) for stem in ("shared", "total", "s"))
+    # A sub-group may be a single item.
+    emitter.declarations.append(f"__local {type_name} {shared}[{local}];")
+    emitter.line(f"{type_name} {total} = sub_group_reduce_add({held});")
+    first = "if (get_sub_group_local_id() == 0)"
+    emitter.line(f"{first} {shared}[get_sub_group_id()] = {total};")
+    emitter.line("barrier(CLK_LOCAL_MEM_FENCE);")
+    emitter.line(f"{total} = {shared}[0];")
+    loop = f"for (uint {each} = 1; {each} < get_num_sub_groups(); {each}++)"
+    emitter.line(f"{loop} {total} += {shared}[{each}];")
+    emitter.line("barrier(CLK_LOCAL_MEM_FENCE);")
+    name = emitter.fresh("result")
+    emitter.line(f"const {type_name} {name} = {emitter.rounded(total, dtype, 1)};")
+    emitter.define(ex.result(stage.number, dtype), name, 1)
 
 
 def _tree(stage: Reduce, emitter: Emitter, held: str, local: int) -> None:

@@ -22,3 +22,4 @@ class Target:
     local_memory: int = 32 << 10
     fp16: bool = False
     fp64: bool = True
+    subgroups: bool = False

@@ -184,6 +184,8 @@ def target_of(device: Device) -> Target:
         local_memory=facts.local_memory,
         fp16=facts.fp16,
         fp64=facts.fp64,
+        # Programs for processors are written in OpenCL C 1.2, which has none.
+        subgroups=facts.subgroups and facts.family == "gpu",
     )
 
 

@@ -26,7 +26,7 @@ COUNT = 4096
 ROWS = 64
 
 # Canaries whose failure takes away one capability; the failure of any other disables the device.
-MASKABLE = ("fp64", "fp16", "local_memory", "int64", "zero_copy", "divide")
+MASKABLE = ("fp64", "fp16", "local_memory", "int64", "zero_copy", "divide", "subgroups")
 
 SOURCES = {
     "elementwise": """
@@ -85,6 +85,19 @@ kernel void fp16(global const float* a, global const float* b, global float* c) 
     "divide": """
 kernel void divide(global const float* a, global const float* b, global float* c) {
   size_t i = get_global_id(0); float d = b[i] + 5.0f; c[i] = i % 2 ? a[i] / d : sqrt(d); }""",
+    "subgroups": """
+#ifdef cl_khr_subgroups
+#pragma OPENCL EXTENSION cl_khr_subgroups : enable
+#elif defined(cl_intel_subgroups)
+#pragma OPENCL EXTENSION cl_intel_subgroups : enable
+#endif
+kernel void subgroups(global const float* a, global const float* b, global float* c) {
+  local float t[64]; float sum = sub_group_reduce_add(a[get_global_id(0)]);
+  if (get_sub_group_local_id() == 0) t[get_sub_group_id()] = sum;
+  barrier(CLK_LOCAL_MEM_FENCE);
+  if (get_local_id(0) == 0) {
+    for (uint i = 1; i < get_num_sub_groups(); ++i) sum += t[i];
+    c[get_group_id(0)] = sum; } }""",
     "zero_copy": """
 kernel void zero_copy(global const float* a, global const float* b, global float* c) {
   size_t i = get_global_id(0); c[i] = a[i] + b[i]; }""",
@@ -96,6 +109,7 @@ SIZES: dict[str, tuple[int, int | None]] = {
     "private_array": (ROWS, 1),
     "loop_reduce": (ROWS, 1),
     "local_memory": (COUNT, 64),
+    "subgroups": (COUNT, 64),
 }
 
 
@@ -118,7 +132,7 @@ def expected(name: str, a: Any, b: Any) -> Any:
     if name == "math":
         erf = _erf(wide_a)
         return np.choose(i % 4, [np.exp(wide_a), erf, np.log1p(np.abs(wide_a)), np.tanh(wide_a)])
-    if name == "local_memory":
+    if name in ("local_memory", "subgroups"):
         return wide_a.reshape(-1, 64).sum(1)
     if name == "int64":
         wide = i.astype(np.uint64) * np.uint64(4294967311) * np.uint64(0x9E3779B97F4A7C15)
@@ -143,7 +157,14 @@ def _erf(x: Any) -> Any:
     return total * 2 / np.sqrt(np.pi)
 
 
-TOLERANCE = {"math": 4e-6, "loop_reduce": 1e-4, "local_memory": 1e-4, "vectors": 1e-5, "fp64": 1e-4}
+TOLERANCE = {
+    "math": 4e-6,
+    "loop_reduce": 1e-4,
+    "local_memory": 1e-4,
+    "subgroups": 1e-4,
+    "vectors": 1e-5,
+    "fp64": 1e-4,
+}
 
 
 def judge(name: str, answer: Any, a: Any, b: Any) -> str:
@@ -177,9 +198,13 @@ def choose(cl: Any, platform_name: str, device_name: str, driver_version: str) -
 def wanted(cl: Any, device: Any) -> list[str]:
     """Names of the canaries that make sense for what the device advertises."""
     extensions = device.extensions.split()
-    names = [name for name in SOURCES if name not in ("fp64", "fp16", "zero_copy")]
+    names = [name for name in SOURCES if name not in ("fp64", "fp16", "zero_copy", "subgroups")]
     names += [name for name in ("fp64", "fp16") if "cl_khr_" + name in extensions]
-    return names + (["zero_copy"] if device.type & cl.device_type.CPU else [])
+    if device.type & cl.device_type.CPU:
+        return [*names, "zero_copy"]
+    # Kernels for processors use none.
+    has = any(name in extensions for name in ("cl_khr_subgroups", "cl_intel_subgroups"))
+    return names + (["subgroups"] if has else [])
 
 
 def build_kernels(cl: Any, context: Any, device: Any, names: list[str]) -> dict[str, Any]:
@@ -188,19 +213,26 @@ def build_kernels(cl: Any, context: Any, device: Any, names: list[str]) -> dict[
     options = ["-cl-std=CL1.2"]
     if device.single_fp_config & cl.device_fp_config.CORRECTLY_ROUNDED_DIVIDE_SQRT:
         options.append("-cl-fp32-correctly-rounded-divide-sqrt")
+    kernels: dict[str, Any] = {}
+    if "subgroups" in names:
+        newest = device.opencl_c_version.split()[2].split(".")[0]
+        kernels["subgroups"] = build_one(cl, context, "subgroups", [f"-cl-std=CL{newest}.0"])
+        names = [name for name in names if name != "subgroups"]
     try:
         text = HEADER + "".join(SOURCES[name] for name in names)
         program = cl.Program(context, text).build(options, cache_dir=False)
-        return {name: cl.Kernel(program, name) for name in names}
+        return {**{name: cl.Kernel(program, name) for name in names}, **kernels}
     except Exception:
-        kernels: dict[str, Any] = {}
-        for name in names:
-            try:
-                program = cl.Program(context, HEADER + SOURCES[name])
-                kernels[name] = cl.Kernel(program.build(options, cache_dir=False), name)
-            except Exception as error:
-                kernels[name] = error
-        return kernels
+        return {**{name: build_one(cl, context, name, options) for name in names}, **kernels}
+
+
+def build_one(cl: Any, context: Any, name: str, options: list[str]) -> Any:
+    """One kernel in a program of its own, or the error of the build."""
+    try:
+        program = cl.Program(context, HEADER + SOURCES[name])
+        return cl.Kernel(program.build(options, cache_dir=False), name)
+    except Exception as error:
+        return error
 
 
 def run(cl: Any, queue: Any, name: str, kernel: Any, a: Any, b: Any) -> str:

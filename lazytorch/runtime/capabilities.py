@@ -40,7 +40,7 @@ def read_capabilities(cl: Any, candidate: Candidate, masked: tuple[str, ...]) ->
         correctly_rounded_divide=_divides_exactly(cl, device) and "divide" not in masked,
         int64="int64" not in masked,
         subgroups="subgroups" not in masked
-        and any(name.startswith(("cl_khr_subgroups", "cl_intel_subgroups")) for name in extensions),
+        and bool(extensions & {"cl_khr_subgroups", "cl_intel_subgroups"}),
         local_memory_is_real=device.local_mem_type == cl.device_local_mem_type.LOCAL,
         l1_bytes=l1_bytes,
         # The driver's answer may be any level's; it is taken where nothing better is known.

@@ -173,3 +173,24 @@ def test_canaries_notice_a_wrong_answer(name):
     right[middle] += max(0.01, abs(right[middle]) / 1000)
     assert "wrong" in canary.judge(name, right, a, b)
     assert "wrong" in canary.judge(name, np.full(canary.COUNT, np.nan, np.float32), a, b)
+
+
+def test_sub_groups_are_tried_where_a_device_has_them() -> None:
+    """Only GPUs are asked; this runs the same canary on processors that have sub-groups."""
+    from lazytorch.runtime import available_devices, get_device
+
+    tried = 0
+    for name in available_devices():
+        device = get_device(name)
+        if device.kind != "opencl" or not device.capabilities.subgroups:
+            continue
+        import pyopencl as cl
+
+        kernels = canary.build_kernels(cl, device.context, device.cl_device, ["subgroups"])
+        assert not isinstance(kernels["subgroups"], Exception), kernels["subgroups"]
+        a = np.random.default_rng(7).uniform(-3, 3, canary.COUNT).astype(np.float32)
+        queue = cl.CommandQueue(device.context)
+        assert canary.run(cl, queue, "subgroups", kernels["subgroups"], a, a.copy()) == "ok"
+        tried += 1
+    if not tried:
+        pytest.skip("no device has sub-groups")
