@@ -8,6 +8,7 @@ everywhere; building and launching belongs to the subclasses.
 from __future__ import annotations
 
 import threading
+import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass
 from typing import Any
@@ -70,6 +71,8 @@ class Device:
         self.returned = pool.returned
         self.usable = True
         self._arena: Buffer | None = None
+        # Plans that hold slices of the arena: they let go of them when it is replaced.
+        self.arena_users: weakref.WeakSet[Any] = weakref.WeakSet()
 
     def __repr__(self) -> str:
         return f"<device {self.name}: {self.capabilities.name}>"
@@ -105,13 +108,17 @@ class Device:
         arena = self._arena
         if arena is None or arena.nbytes < nbytes:
             with self.lock:
-                self._arena = None
+                self.drop_arena()
                 arena = self._arena = self.pool.allocate(nbytes, "arena of plan temporaries")
         return arena
 
     def drop_arena(self) -> None:
-        """Forget the arena; its memory returns when the last plan lets go of its slices."""
-        self._arena = None
+        """Give the arena's memory back; plans bind to the next one when they run again."""
+        with self.lock:
+            for user in list(self.arena_users):
+                user.release_arena()
+            self.arena_users.clear()
+            self._arena = None
 
     def memory_allocated(self) -> int:
         """Bytes in live buffers."""

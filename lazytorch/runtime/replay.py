@@ -176,6 +176,13 @@ class OpenCLReplay(Replay):
             )
             self._bound.append((step, launch, tuple(moving), tuple(varying)))
         self._bound_arena = arena
+        if arena is not None:
+            self.device.arena_users.add(self)
+
+    def release_arena(self) -> None:
+        """Let go of the arena, which is to be replaced by a larger one."""
+        self._bound = []
+        self._bound_arena = None
 
     def _run(
         self, leaves: Sequence[Buffer], scalars: Sequence[Any], outputs: Sequence[Buffer]

@@ -40,3 +40,5 @@ BEGINNING_ROWS = 64
 # Arrays of at least this many bytes are written past the caches: a copy of 64 MiB takes 1.7 instead
 # of 2.5 ms (softmax 4096 x 1024, 16 MiB: 1.6 instead of 2.2 when other programs use the cache).
 STREAM_BYTES = 16 << 20
+# Temporaries up to which memory is also planned with the largest first (quadratic time).
+LARGEST_FIRST_BLOCKS = 1000

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -251,3 +252,22 @@ def test_which_row_is_taken_is_no_part_of_the_key(device: str) -> None:
     assert len(set(missed)) == 1
     column = op(movement.AS_STRIDED, x, attrs=((9,), (7,), 3))
     assert (engine.to_array(column) == data[:, 3]).all()
+
+
+def test_a_larger_arena_sets_the_smaller_one_free(device: str) -> None:
+    """Plans that ran in the old arena must not keep its memory, and must still run."""
+
+    def chain(size: int) -> Any:
+        a = leaf(np.ones((size, size), np.float32), device)
+        return engine.to_array(matmul(matmul(a, a), a))[0, 0]
+
+    place = get_device(device)
+    assert chain(32) == 32 * 32
+    gc.collect()
+    small = place._arena
+    for size in (96, 192):
+        assert chain(size) == size * size
+        assert chain(32) == 32 * 32
+    gc.collect()
+    if small is not None and place._arena is not small:
+        assert sys.getrefcount(small) <= 2

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 
 from lazytorch import engine
@@ -100,3 +102,22 @@ def test_a_chain_of_row_kernels_uses_little_memory() -> None:
         x = build.apply(op.ADD, x, build.apply(op.EXP, total))
     plan = engine.plan_for([x]).plan
     assert plan.layout.arena_bytes <= 4 * 64 * 256 * 4
+
+
+def test_the_largest_first_where_that_takes_less() -> None:
+    """In order of time a small value lies in the middle of what a large one could have used."""
+    steps = [
+        Access((), (0,), {}),
+        Access((0,), (1,), {}),
+        Access((1,), (2,), {}),
+        Access((1, 2), (3,), {}),
+        Access((3, 2), (), {}),
+    ]
+    nbytes = {0: 1024, 1: 256, 2: 1280, 3: 1024}
+    layout = plan_memory(steps, nbytes, (), (), ())
+    alive = [{0}, {0, 1}, {1, 2}, {1, 2, 3}, {2, 3}]
+    for together in alive:
+        spans = sorted((layout.places[n].position, nbytes[n]) for n in together)
+        for (start, size), (following, _) in itertools.pairwise(spans):
+            assert start + size <= following
+    assert layout.arena_bytes == 256 + 1280 + 1024
