@@ -269,11 +269,16 @@ class Fuser:
         return steps
 
     def _may_wait(self, key: int) -> bool:
-        """Small elementwise nests that nothing else in the graph reads run last, together."""
+        """Small elementwise nests that nothing else in the graph reads run last, together.
+
+        Not random starts of parameters: alone, those of one shape are one piece of code, and long
+        code is what a driver compiles slowly.
+        """
         body = self.groups[key].body
         return (
             isinstance(body, RowBody)
             and body.is_map
+            and not any(e.kind == ex.RANDOM for e in ex.walk(body.expressions()))
             and extent(body.rows) <= choices.SIDE_BY_SIDE_ELEMENTS
             and not self.consumers(key)
         )
