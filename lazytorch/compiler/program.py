@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from lazytorch import engine
+from lazytorch import dtypes, engine
 from lazytorch.compiler.environment import Environment
 from lazytorch.engine import Capture, Captured
 from lazytorch.errors import LazytorchError
@@ -223,8 +223,6 @@ def _count_references() -> tuple[int, int]:
 
 
 def _ready_example() -> Node:
-    from lazytorch import dtypes
-
     return Node(leaves.BUFFER, (), (), (), dtypes.float32, "numpy", None, object())
 
 

@@ -28,6 +28,7 @@ LAYERS = (
     ("accelerators",),
     ("cuda", "mps", "xpu", "linalg", "special", "random"),
     ("nn", "optim", "utils", "serialization"),
+    ("compiler",),
     ("viz", "bench", "compat"),
     ("cli",),
     ("__main__",),
