@@ -15,7 +15,7 @@ import re
 from collections.abc import Callable
 
 from lazytorch import dtypes
-from lazytorch.codegen import ctypes
+from lazytorch.codegen import ctypes, lanes
 from lazytorch.dtypes import DType
 from lazytorch.ir import expression as ex
 from lazytorch.ir.expression import Condition, Expression, Guard
@@ -28,11 +28,17 @@ _HELPER = re.compile(r"\blt_(\w+)\(")
 
 
 class Scope:
-    """One open block: its lines so far, the names of its axes, the values known in it."""
+    """One open block: its lines so far, the names of its axes, the values known in it.
 
-    __slots__ = ("axes", "lines", "values", "vector_axis", "width")
+    ``aligned`` promises that the vector axis begins at a multiple of ``width`` here.
+    """
 
-    def __init__(self, vector_axis: Axis | None = None, width: int = 1) -> None:
+    __slots__ = ("aligned", "axes", "lines", "values", "vector_axis", "width")
+
+    def __init__(
+        self, vector_axis: Axis | None = None, width: int = 1, aligned: bool = False
+    ) -> None:
+        self.aligned = aligned
         self.lines: list[str] = []
         self.axes: dict[Axis, str] = {}
         self.values: dict[object, tuple[str, int]] = {}
@@ -64,9 +70,11 @@ class Emitter:
 
     # Blocks -----------------------------------------------------------------------------------
 
-    def open(self, vector_axis: Axis | None = None, width: int = 1) -> Scope:
+    def open(
+        self, vector_axis: Axis | None = None, width: int = 1, aligned: bool = False
+    ) -> Scope:
         """Begin a block; lines go into it until :meth:`close`."""
-        scope = Scope(vector_axis, width)
+        scope = Scope(vector_axis, width, aligned)
         self.scopes.append(scope)
         return scope
 
@@ -112,6 +120,15 @@ class Emitter:
             if scope.vector_axis is not None:
                 return scope.vector_axis, scope.width
         return None, 1
+
+    def _offsets(self, index: Index) -> lanes.Offsets | None:
+        """The constant offsets of the lanes of an index, if it has such."""
+        for scope in reversed(self.scopes):
+            if scope.vector_axis is not None:
+                if self._reads_lanes(index):
+                    return None
+                return lanes.lane_offsets(index, scope.vector_axis, scope.width, scope.aligned)
+        return None
 
     def _axis_level(self, axis: Axis) -> int:
         """The number of the innermost open block that names the axis."""
@@ -229,6 +246,9 @@ class Emitter:
             return True
         return self._reads_lanes(index)
 
+    def _differs(self, guard: Guard, vector_axis: Axis) -> bool:
+        return any(self._varies(condition.index, vector_axis) for condition in guard)
+
     def _reads_lanes(self, index: Index) -> bool:
         return any(self._emitted(value)[1] > 1 for value in ex.loaded_values(index))
 
@@ -290,20 +310,69 @@ class Emitter:
         vector_axis, _ = self._vector_axis()
         assert vector_axis is not None
         type_name = ctypes.value_type(dtype)
-        step = None if self._reads_lanes(index) else index.coefficient(vector_axis)
-        varying = any(self._varies(condition.index, vector_axis) for condition in guard)
-        if step == 1 and not varying:
-            text = self._vector_load(name, self.index(index), dtype, width, private)
+        varying = self._differs(guard, vector_axis)
+        together = self._together(name, index, dtype, width, private)
+        if together is not None and not varying:
             if guard:
-                return f"({self.guard(guard)} ? {text} : ({type_name}{width})({zero}))"
-            return text
-        lanes = []
+                return f"({self.guard(guard)} ? {together} : ({type_name}{width})({zero}))"
+            return together
+        parts = []
         for lane in range(width):
             element = self._element(name, self.index(index, lane), dtype, private)
             if guard:
                 element = f"({self.guard(guard, lane)} ? {element} : {zero})"
-            lanes.append(element)
-        return f"({type_name}{width})({', '.join(lanes)})"
+            parts.append(element)
+        apart = f"({type_name}{width})({', '.join(parts)})"
+        whole = self._whole(guard) if together is not None else None
+        return apart if whole is None else f"(({whole}) ? {together} : {apart})"
+
+    def _together(
+        self, name: str, index: Index, dtype: DType, width: int, private: bool
+    ) -> str | None:
+        """C text that reads all lanes by loads of neighbours, where they are near each other."""
+        offsets = self._offsets(index)
+        if offsets is None:
+            return None
+        if offsets == tuple(range(width)):
+            return self._vector_load(name, self.index(index), dtype, width, private)
+        type_name = ctypes.value_type(dtype)
+        if not any(offsets):
+            element = self._element(name, self.index(index), dtype, private)
+            return ctypes.broadcast(element, type_name, width)
+        if private or lanes.pieces(offsets) > lanes.MAX_PIECES:
+            return None
+        element = ctypes.storage_type(dtype)
+        reader = lanes.reader_name(element, offsets)
+        if dtype is dtypes.bfloat16:
+            reader += "_bfloat"
+        if reader not in self.helpers:
+
+            def load(size: int, place: int) -> str:
+                if size == 1:
+                    return self._element("p", str(place), dtype, private)
+                return self._vector_load("p", str(place), dtype, size, private)
+
+            self.helpers[reader] = lanes.reader_source(reader, element, type_name, offsets, load)
+        low = min(offsets)
+        text = self.index(index)
+        if name in self.limits:
+            span = max(offsets) - low + 1
+            text = f"{self._checked(name, f'({text} + {low})', span)} - ({low})"
+        return f"{reader}({name} + {text})"
+
+    def _whole(self, guard: Guard) -> str | None:
+        """C text that tells whether the guard holds in all lanes, from its ends alone."""
+        parts = []
+        for condition in guard:
+            offsets = self._offsets(condition.index)
+            if offsets is None:
+                return None
+            text = self.index(condition.index)
+            if condition.index.low < condition.low:
+                parts.append(f"{text} >= {self._integer(condition.low - min(offsets))}")
+            if condition.index.high > condition.high:
+                parts.append(f"{text} <= {self._integer(condition.high - max(offsets))}")
+        return " && ".join(parts) or "1"
 
     def _checked(self, name: str, index: str, width: int) -> str:
         """The index, made to report when it is outside its array (LAZYTORCH_BOUNDS)."""
@@ -456,20 +525,55 @@ class Emitter:
         type_name = ctypes.value_type(expression.dtype)
         if width == 1:
             return f"({type_name})({self.index(expression.data)})"
-        lanes = ", ".join(
+        offsets = self._offsets(expression.data)
+        if offsets is not None:
+            places = self._lane_places(expression.data, offsets)
+            if type_name == self.index_type:
+                return places
+            return f"{ctypes.conversion(type_name, width)}({places})"
+        numbers = ", ".join(
             f"({type_name})({self.index(expression.data, lane)})" for lane in range(width)
         )
-        return f"({type_name}{width})({lanes})"
+        return f"({type_name}{width})({numbers})"
+
+    def _lane_places(self, index: Index, offsets: lanes.Offsets) -> str:
+        """C text of a vector with the index in every lane."""
+        typed = ctypes.vector(self.index_type, len(offsets))
+        first = f"({typed})({self.index(index)})"
+        if not any(offsets):
+            return first
+        return f"({first} + ({typed})({', '.join(map(str, offsets))}))"
 
     def _choose(self, expression: Expression, width: int) -> str:
         then, otherwise = (self.wide(operand, width) for operand in expression.operands)
-        if width == 1:
+        vector_axis, _ = self._vector_axis()
+        if width == 1 or vector_axis is None or not self._differs(expression.data, vector_axis):
             return f"(({self.guard(expression.data)}) ? {then} : {otherwise})"
         mask = ctypes.mask_type(expression.dtype)
-        lanes = ", ".join(
+        together = self._lane_mask(expression.data, width)
+        if together is not None:
+            if mask != self.index_type:
+                together = f"convert_{mask}{width}({together})"
+            return f"select({otherwise}, {then}, {together})"
+        holds = ", ".join(
             f"({self.guard(expression.data, lane)}) ? -1 : 0" for lane in range(width)
         )
-        return f"select({otherwise}, {then}, ({mask}{width})({lanes}))"
+        return f"select({otherwise}, {then}, ({mask}{width})({holds}))"
+
+    def _lane_mask(self, guard: Guard, width: int) -> str | None:
+        """A vector of -1 in the lanes where the guard holds, by comparing vectors."""
+        typed = ctypes.vector(self.index_type, width)
+        parts = []
+        for condition in guard:
+            offsets = self._offsets(condition.index)
+            if offsets is None:
+                return None
+            index = self._lane_places(condition.index, offsets)
+            if condition.index.low < condition.low:
+                parts.append(f"({index} >= ({typed})({self._integer(condition.low)}))")
+            if condition.index.high > condition.high:
+                parts.append(f"({index} <= ({typed})({self._integer(condition.high)}))")
+        return " & ".join(parts) or None
 
     def _random(self, expression: Expression, width: int) -> str:
         suffix = "" if width == 1 else str(width)
@@ -480,8 +584,8 @@ class Emitter:
         if width == 1:
             index = f"(ulong)({self.index(expression.data)})"
         else:
-            lanes = ", ".join(self.index(expression.data, lane) for lane in range(width))
-            index = f"(ulong{width})({lanes})"
+            places = ", ".join(self.index(expression.data, lane) for lane in range(width))
+            index = f"(ulong{width})({places})"
         return f"{name}((ulong){seed}, (ulong){offset}, {index})"
 
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from lazytorch.codegen import ctypes
+from lazytorch.codegen import ctypes, lanes
 from lazytorch.codegen.emitter import Emitter
 from lazytorch.codegen.reduce_loops import combine, group_stages, row_level, store_stage
 from lazytorch.dtypes import DType
@@ -85,11 +85,12 @@ def _across(emitter: Emitter, panel: Panel, statement: Callable[[int, str], None
     emitter.line(f"{emitter.index_type} {column} = {panel.start};")
     place = column if panel.start == "0" else f"({column} - {panel.start})"
     width = panel.width
-    emitter.open(panel.axis, width)
-    emitter.name_axis(panel.axis, column)
-    statement(width, place)
-    emitter.close(f"for (; {column} + {width} <= {panel.stop}; {column} += {width}) {{")
-    if panel.axis.size % width or panel.size % width:
+    for part in (width, *lanes.widths_below(panel.axis.size, width)):
+        emitter.open(panel.axis, part, aligned=True)
+        emitter.name_axis(panel.axis, column)
+        statement(part, place)
+        emitter.close(f"for (; {column} + {part} <= {panel.stop}; {column} += {part}) {{")
+    if lanes.has_singles(panel.axis.size, width):
         emitter.open()
         emitter.name_axis(panel.axis, column)
         statement(1, place)

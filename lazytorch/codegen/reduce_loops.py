@@ -7,7 +7,7 @@ do not wait for each other, and combines them once at the end.
 
 from __future__ import annotations
 
-from lazytorch.codegen import ctypes
+from lazytorch.codegen import ctypes, lanes
 from lazytorch.codegen.choice import wished
 from lazytorch.codegen.emitter import Emitter, bind_rows
 from lazytorch.dtypes import DType
@@ -183,7 +183,7 @@ def _vector_loops(
             continue
         emitter.open()
         for lane_block in range(count):
-            emitter.open(axis, width)
+            emitter.open(axis, width, aligned=True)
             emitter.name_axis(axis, f"({name} + {lane_block * width})" if lane_block else name)
             _body(group, emitter, values, width, {n: held[lane_block] for n, held in names.items()})
             emitter.close("{")
@@ -202,7 +202,16 @@ def _tail(
     name: str,
     names: dict[int, list[str]],
 ) -> None:
-    """The elements after the last whole vector, one by one, into lane 0."""
+    """The elements after the last whole vector: narrower vectors, then one by one into lane 0."""
+    for part in lanes.widths_below(axis.size, width):
+        below = "".join("0123456789abcdef"[:part])
+        emitter.open(axis, part, aligned=True)
+        emitter.name_axis(axis, name)
+        _body(group, emitter, values, part, {n: f"{held[0]}.s{below}" for n, held in names.items()})
+        emitter.line(f"{name} += {part};")
+        emitter.close("{")
+    if not lanes.has_singles(axis.size, width):
+        return
     emitter.open()
     emitter.name_axis(axis, name)
     _body(group, emitter, values, 1, {n: f"{held[0]}.s0" for n, held in names.items()})

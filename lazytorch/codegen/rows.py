@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lazytorch.codegen import panels, reduce_loops, sequential, tiles
+from lazytorch.codegen import lanes, panels, reduce_loops, sequential, tiles
 from lazytorch.codegen.choice import wished
 from lazytorch.codegen.emitter import Emitter, bind_rows
 from lazytorch.codegen.target import Target
@@ -33,6 +33,8 @@ ROWS_MINIMUM = 1 << 16
 CHUNK_MAXIMUM = 16384
 # Elements reduced into one column from which panels pay; shorter sums stay in registers.
 PANEL_WORK = 16
+# Elements from which even a few columns are spread over all cores.
+SPREAD_WORK = 1 << 15
 # Work-items a core should get, so that cores finish together.
 SHARES = 8
 
@@ -47,7 +49,6 @@ class Style:
 
 def choose_style(body: RowBody, target: Target) -> Style:
     """The style of a body on a target."""
-    width = target.vector_width
     wish = wished(body)
     if wish is not None and wish.style in possible_styles(body, target):
         axis = {"inner": _inner_axis(body), "columns": (body.rows or (None,))[-1]}
@@ -57,8 +58,8 @@ def choose_style(body: RowBody, target: Target) -> Style:
         return Style("elements" if longest < 64 else "groups")
     inner = _inner_axis(body)
     column = body.rows[-1] if body.rows else None
-    inner_score = _score(body, inner) if inner is not None and inner.size >= width else -1.0
-    column_score = _score(body, column) if column is not None and column.size >= width else -1.0
+    inner_score = _score(body, inner, target)
+    column_score = _score(body, column, target)
     if inner_score < 0 and column_score < 0:
         return Style("elements")
     if inner_score >= column_score:
@@ -72,7 +73,7 @@ def possible_styles(body: RowBody, target: Target) -> list[str]:
         return ["elements", "groups"] if any(stage.axes for stage in body.stages) else ["elements"]
     found = ["elements"]
     for kind, axis in (("inner", _inner_axis(body)), ("columns", (body.rows or (None,))[-1])):
-        if axis is not None and axis.size >= target.vector_width and _score(body, axis) >= 0:
+        if _score(body, axis, target) >= 0:
             found.append(kind)
     return found
 
@@ -85,37 +86,37 @@ def _inner_axis(body: RowBody) -> Axis | None:
     return max(stages, key=lambda stage: extent(stage.axes)).axes[-1]
 
 
-def _score(body: RowBody, axis: Axis) -> float:
-    """The share of memory accesses that explicit vectors along the axis do in one piece.
+def _score(body: RowBody, axis: Axis | None, target: Target) -> float:
+    """The share of memory accesses that explicit vectors along the axis do in one piece; those
+    that are put together from several pieces count half.
 
-    Negative when some access would have to be taken apart lane by lane with divisions.
+    Negative when the axis is too short, or some access would have to be taken apart lane by lane
+    with divisions.
     """
-    good = bad = 0
+    width = lanes.axis_width(axis, target.vector_width)
+    if axis is None or width == 1:
+        return -1.0
+    score = 0.0
+    count = 0
+    accesses = [store.index for store in body.stores()]
     for expression in ex.walk(body.expressions()):
-        if expression.kind == ex.CHOOSE and axis in expression.axes():
-            if any(axis in condition.index.axes() for condition in expression.data):
-                return -1.0
-        if expression.kind == ex.RANDOM:
-            continue
-        if expression.kind != ex.LOAD:
-            continue
-        _, index, guard = expression.data
-        step = index.coefficient(axis)
-        if step is None or any(axis in condition.index.axes() for condition in guard):
+        guard: ex.Guard = ()
+        if expression.kind == ex.CHOOSE:
+            guard = expression.data
+        elif expression.kind == ex.LOAD:
+            _, index, guard = expression.data
+            accesses.append(index)
+        if lanes.guard_offsets(guard, axis, width, aligned=True) is None:
             return -1.0
-        if step == 1:
-            good += 1
-        elif step:
-            bad += 1
-    for store in body.stores():
-        step = store.index.coefficient(axis)
-        if step is None:
+    for index in accesses:
+        offsets = lanes.lane_offsets(index, axis, width, aligned=True)
+        if offsets is None:
             return -1.0
-        if step == 1:
-            good += 1
-        elif step:
-            bad += 1
-    return good / (good + bad) if good + bad else 0.5
+        if any(offsets):
+            count += 1
+            near = lanes.pieces(offsets) <= lanes.MAX_PIECES
+            score += 1.0 if offsets == tuple(range(width)) else 0.5 if near else 0.0
+    return score / count if count else 0.5
 
 
 def local_size(body: RowBody | ScanBody | ScatterBody, target: Target) -> int:
@@ -234,6 +235,7 @@ def _inner(
     group: str,
     axis: Axis,
 ) -> int:
+    width = lanes.axis_width(axis, target.vector_width)
     count = extent(body.rows)
     work = max(extent(stage.axes) for stage in body.stages)
     wish = wished(body)
@@ -242,12 +244,12 @@ def _inner(
     emitter.open()
     if block == 1:
         bind_rows(emitter, body.rows, group)
-        reduce_loops.render_stages(body, emitter, values, axis, target.vector_width)
+        reduce_loops.render_stages(body, emitter, values, axis, width)
         emitter.close("{")
         return count
     row = emitter.fresh("row")
     bind_rows(emitter, body.rows, row)
-    reduce_loops.render_stages(body, emitter, values, axis, target.vector_width)
+    reduce_loops.render_stages(body, emitter, values, axis, width)
     emitter.close(_block_loop(row, group, block, count, emitter.index_type))
     return -(-count // block)
 
@@ -273,19 +275,22 @@ def _columns(
     group: str,
     axis: Axis,
 ) -> int:
-    width = target.vector_width
+    width = lanes.axis_width(axis, target.vector_width)
     tiling = tiles.find_tiling(body, axis, width)
     across = None if tiling is None else tiling.across
     outer = tuple(a for a in body.rows[:-1] if a is not across)
     rows = extent(outer)
-    work = max(1, sum(extent(s.axes) for s in body.stages if isinstance(s, Reduce)))
+    reduced = [extent(stage.axes) for stage in body.stages if isinstance(stage, Reduce)]
+    work = max(1, sum(reduced))
     work = work if across is None else across.size
     wish = wished(body)
     steps = wish.vectors if wish is not None and wish.vectors else panels.STEPS
-    in_panels = steps > 1 and work >= PANEL_WORK and panels.has_panels(body)
+    in_panels = steps > 1 and max([1, *reduced]) >= PANEL_WORK and panels.has_panels(body)
     most = panels.panel_limit(body, width) if in_panels else CHUNK_MAXIMUM // min(work, 64)
     chunk = wish.share if wish is not None else 0
     chunk = min(chunk, axis.size, most) or _chunk(axis.size, rows, work, width, target, most)
+    # Vectors of a chunk begin at multiples of the width.
+    chunk = min(-(-chunk // width) * width, axis.size)
     chunks = -(-axis.size // chunk)
     block = 1
     if chunks == 1:
@@ -308,15 +313,15 @@ def _columns(
     if tiling is not None:
 
         def one_row() -> None:
-            _column_loops(body, emitter, values, axis, width, chunk, start, stop)
+            _column_loops(body, emitter, values, axis, width, start, stop)
 
-        ragged = bool(axis.size % width or chunk % width)
+        ragged = bool(axis.size % width)
         tiles.render_tiles(body, emitter, values, tiling, start, stop, ragged, one_row)
     elif in_panels:
         panel = panels.Panel(axis, width, start, stop, chunk, steps)
         panels.render_panel(body, emitter, values, panel)
     else:
-        _column_loops(body, emitter, values, axis, width, chunk, start, stop)
+        _column_loops(body, emitter, values, axis, width, start, stop)
     if block == 1:
         emitter.close("{")
         return rows * chunks
@@ -330,6 +335,8 @@ def _chunk(size: int, rows: int, work: int, width: int, target: Target, most: in
     wanted = max(wanted, CHUNK_MINIMUM // work, width)
     wanted = min(wanted, most, size)
     step = 4 * width
+    if rows * size // step < 2 * target.compute_units and rows * size * work >= SPREAD_WORK:
+        step = width
     return size if wanted >= size else max(step, wanted // step * step)
 
 
@@ -339,35 +346,22 @@ def _column_loops(
     values: dict[int, DType],
     axis: Axis,
     width: int,
-    chunk: int,
     start: str,
     stop: str,
 ) -> None:
-    """Vector blocks over the columns, then what is left one by one."""
+    """Vector blocks over the columns, then what is left in narrower ones and one by one."""
     column = emitter.fresh("c")
     emitter.line(f"{emitter.index_type} {column} = {start};")
-    emitter.open()
-    _column_block(body, emitter, values, axis, width, column)
-    emitter.close(f"for (; {column} + {width} <= {stop}; {column} += {width}) {{")
-    if axis.size % width or chunk % width:
+    for part in (width, *lanes.widths_below(axis.size, width)):
+        emitter.open(axis, part, aligned=True)
+        emitter.name_axis(axis, column)
+        reduce_loops.render_stages(body, emitter, values, None, part)
+        emitter.close(f"for (; {column} + {part} <= {stop}; {column} += {part}) {{")
+    if lanes.has_singles(axis.size, width):
         emitter.open()
         emitter.name_axis(axis, column)
         reduce_loops.render_stages(body, emitter, values, None, 1)
         emitter.close(f"for (; {column} < {stop}; {column}++) {{")
-
-
-def _column_block(
-    body: RowBody,
-    emitter: Emitter,
-    values: dict[int, DType],
-    axis: Axis,
-    width: int,
-    column: str,
-) -> None:
-    scope = emitter.scopes[-1]
-    scope.vector_axis, scope.width = axis, width
-    emitter.name_axis(axis, column)
-    reduce_loops.render_stages(body, emitter, values, None, width)
 
 
 __all__ = ["Style", "choose_style", "local_size", "render_rows"]
