@@ -35,9 +35,9 @@ def candidates(body: Body, target: Target, count: int = 36) -> Sequence[Schedule
         if extent(body.summed) == 0 or contract.is_reduction(body, target):
             return []
         if target.family == "gpu":
-            form = contract.settled(body)
+            form = contract.settled(body, target)
             return _group_schedules(form, target, count)
-        return list(_tilings(contract.settled(body), target, count))
+        return list(_tilings(contract.settled(body, target), target, count))
     if isinstance(body, RowBody):
         return list(_row_schedules(finish.collapse(body), target))[:count]
     return []

@@ -14,7 +14,7 @@ from typing import Any
 
 from lazytorch.codegen.choice import ContractSchedule, GroupSchedule, Schedule
 from lazytorch.codegen.contract_body import TiledContractBody
-from lazytorch.codegen.contract_form import Form, affine, canonical, has_unit_stride
+from lazytorch.codegen.contract_form import Form, affine, canonical, has_unit_stride, swapped
 from lazytorch.codegen.contract_gpu import GroupContractBody
 from lazytorch.codegen.contract_memory import remembered_pixels, remembered_tiling
 from lazytorch.codegen.contract_pack import PanelPackBody, panel_pitch
@@ -51,7 +51,7 @@ def lower_contract(
     ``new_value(dtype, count)`` gives the number of a new temporary array; ``schedule`` is what
     somebody wants instead of the rules' choice.
     """
-    form = settled(body)
+    form = settled(body, target)
     known = dict(values)
 
     def temporary(dtype: DType, count: int) -> int:
@@ -97,14 +97,15 @@ def lower_contract(
     return kernels
 
 
-def settled(body: ContractBody) -> Form:
+def settled(body: ContractBody, target: Target) -> Form:
     """The form that schedules are chosen for."""
-    return _accumulating(canonical(body))
+    form = _accumulating(canonical(body))
+    return swapped(form) if target.family == "cpu" and _saves_packing(form) else form
 
 
 def is_reduction(body: ContractBody, target: Target) -> bool:
     """Whether the contraction is written as a reduction of rows."""
-    return target.family == "cpu" and _is_row_of_dots(settled(body))
+    return target.family == "cpu" and _is_row_of_dots(settled(body, target))
 
 
 def _packing(form: Form, tiling: Tiling, wanted: str) -> str:
@@ -185,6 +186,26 @@ def _readable_in_place(form: Form) -> bool:
     step = abs(index.coefficient(form.summed[-1]) or 0)
     far = step * form.accumulate.itemsize >= FAR_STRIDE and form.column_count >= 64
     return not (far and _packs_in_panels(form))
+
+
+def _saves_packing(form: Form) -> bool:
+    """Whether the operands had better change roles, with results stored across the vectors.
+
+    In a weight's gradient over many rows both operands are contiguous along what they do not sum.
+    The wider one would be packed as scalars; as vectors it is staged at next to no cost, and the
+    narrower one is read in place or packed for less. A product of 2048 x 1024 and 2048 x 256
+    with an optimizer's update behind it took 5.2 ms with packing, 4.2 without.
+    """
+    if len(form.rows) != 1 or len(form.columns) != 1 or _readable_in_place(form):
+        return False
+    rows, columns = form.row_count, form.column_count
+    if rows < 2 * columns or form.summed_count < 2 * columns:
+        return False
+    return all(
+        has_unit_stride(operand, free[0])
+        and affine(operand, (*form.batch, *free, *form.summed), form.accumulate) is not None
+        for operand, free in ((form.scalar, form.rows), (form.vector, form.columns))
+    )
 
 
 def _packs_in_panels(form: Form) -> bool:

@@ -14,6 +14,7 @@ from lazytorch.codegen.contract_form import Form
 from lazytorch.codegen.contract_stage import Stager
 from lazytorch.codegen.contract_tile import RegisterTileWriter
 from lazytorch.codegen.contract_tiling import Tiling
+from lazytorch.codegen.contract_transpose import transposed
 from lazytorch.codegen.emitter import Emitter
 from lazytorch.ir import expression as ex
 from lazytorch.ir.index import Axis
@@ -45,6 +46,7 @@ class _Renderer:
         self.tile_name = emitter.fresh("tile")
         self.blocks = tiling.blocks
         self.panels = tiling.panels
+        self.turned_name = emitter.fresh("turned") if self._stores_along_rows() else ""
         self.stager = Stager(self.form, tiling, emitter, self.sum_type, self.value_type)
 
     # The whole ----------------------------------------------------------------------------------
@@ -216,6 +218,9 @@ class _Renderer:
     def _epilogue(self) -> None:
         """The stores for every row and vector of the finished tile."""
         emitter, tiling, panels = self.emitter, self.tiling, self.panels
+        if self.turned_name:
+            self._epilogue_across()
+            return
         emitter.open()
         inner = extent(panels.inner)
         if panels.axis is not None:
@@ -231,6 +236,71 @@ class _Renderer:
         if tiling.packed_panels and panels.axis is not None:
             end = f"min({panels.mr}, ({panels.axis.size} - start) * {inner})"
         emitter.close(f"for (int i = skipped; i < {end}; i++) {{")
+
+    def _stores_along_rows(self) -> bool:
+        """Whether the results of a column, not those of a row, are neighbours in memory."""
+        form, panels, tiling = self.form, self.panels, self.tiling
+        if panels.axis is None or panels.inner or len(form.columns) != 1 or panels.mr < 4:
+            return False
+        if tiling.in_place or tiling.vector_windows or tiling.scalar_windows:
+            return False
+        return all(store.index.coefficient(panels.axis) == 1 for store in form.epilogue)
+
+    def _epilogue_across(self) -> None:
+        """The stores for every column of the finished tile, several rows at once."""
+        emitter, tiling, panels = self.emitter, self.tiling, self.panels
+        assert panels.axis is not None
+        mr = panels.mr
+        result = ex.result(self.form.number, self.form.accumulate)
+        self._turn_tile()
+        emitter.open()
+        emitter.line(f"const int q = lane0 + v0 * {tiling.width} + l;")
+        self.stager.declare_lanes("q")
+        emitter.open()
+        self.stager.bind_lanes()
+        emitter.open()
+        for at, width in _pieces(mr, tiling.width):
+            emitter.open(panels.axis, width)
+            emitter.name_axis(panels.axis, f"(start + {at})")
+            place = f"{self.turned_name} + l * {mr} + {at}"
+            text = f"vload{width}(0, {place})" if width > 1 else f"({place})[0]"
+            vector = ctypes.vector(self.value_type, width)
+            emitter.line(f"const {vector} total = {self._as_value(text, width)};")
+            self._stores(result, "total", width)
+            emitter.close("{")
+        emitter.close(f"if (skipped == 0 && start + {mr} <= {panels.axis.size}) {{")
+        emitter.open()
+        emitter.name_axis(panels.axis, "(start + i)")
+        text = self._as_value(f"{self.turned_name}[l * {mr} + i]", 1)
+        emitter.line(f"const {self.value_type} total = {text};")
+        self._stores(result, "total", 1)
+        end = f"min({mr}, {panels.axis.size} - start)"
+        emitter.close(f"else for (int i = skipped; i < {end}; i++) {{")
+        emitter.close(f"if ({self.stager.lanes_exist(1)}) {{")
+        emitter.close(f"for (int l = 0; l < {tiling.nv * tiling.width}; l++) {{")
+
+    def _turn_tile(self) -> None:
+        """Write the finished tile as [column][row], in squares that are turned in registers."""
+        emitter, mr = self.emitter, self.panels.mr
+        pitch = self.tiling.nv * self.tiling.width
+        side = min(8, 1 << (mr.bit_length() - 1))
+        square = [f"r{i}" for i in range(side)]
+        vector = f"{self.sum_type}{side}"
+        emitter.open()
+        # The last square is moved back over rows that are written already.
+        for at in dict.fromkeys(min(at, mr - side) for at in range(0, mr, side)):
+            emitter.open()
+            emitter.line(f"{vector} {', '.join(square)};")
+            for i, name in enumerate(square):
+                emitter.line(f"{name} = vload{side}(0, t + {(at + i) * pitch} + l);")
+            for text in transposed(square, self.sum_type, emitter.fresh):
+                emitter.line(text)
+            for i, name in enumerate(square):
+                emitter.line(
+                    f"vstore{side}({name}, 0, {self.turned_name} + (l + {i}) * {mr} + {at});"
+                )
+            emitter.close("{")
+        emitter.close(f"for (int l = 0; l < {pitch}; l += {side}) {{")
 
     def _epilogue_lanes(self) -> None:
         emitter, tiling, form = self.emitter, self.tiling, self.form
@@ -311,6 +381,8 @@ class _Renderer:
     def _declarations(self) -> tuple[str, ...]:
         tiling = self.tiling
         sizes = {self.stage_name: tiling.stage_elements, self.tile_name: tiling.tile_elements}
+        if self.turned_name:
+            sizes[self.turned_name] = self.panels.mr * tiling.nv * tiling.width
         if self.stager.box is not None:
             sizes[self.box_name] = self.stager.box.size
         return tuple(
@@ -318,3 +390,15 @@ class _Renderer:
             for name, size in sizes.items()
             if size
         )
+
+
+def _pieces(count: int, width: int) -> list[tuple[int, int]]:
+    """``count`` neighbours as (first, number) in vectors of at most ``width``, ever smaller."""
+    pieces = []
+    first = 0
+    while first < count:
+        while width > count - first:
+            width //= 2
+        pieces.append((first, width))
+        first += width
+    return pieces

@@ -217,6 +217,20 @@ def test_few_rows(device: Device, target: str) -> None:
     matmul(device, chosen, 12, 300, 4096, batch=2)
 
 
+@pytest.mark.parametrize("target", ["cpu", "avx2", "small"])
+def test_results_across_the_vectors(device: Device, target: str) -> None:
+    """The wider operand of a weight's gradient supplies the vectors, the result's rows are
+    columns: panels moved back at the end, batches, split sums, and packing of what is left."""
+    only_on_first(device, target)
+    chosen = TARGETS[target]
+    turned = (True, False)
+    matmul(device, chosen, 401, 70, 150, batch=2, transposed=turned, epilogue=True)
+    matmul(device, chosen, 803, 400, 810, transposed=turned)
+    if device.capabilities.fp64:
+        matmul(device, chosen, 197, 64, 1100, transposed=turned, dtype=dtypes.float64)
+    matmul(device, chosen, 390, 67, 140, transposed=turned, dtype=dtypes.int32, epilogue=True)
+
+
 @pytest.mark.parametrize("target", ["cpu", "gpu"])
 def test_nothing_to_sum(device: Device, target: str) -> None:
     matmul(device, TARGETS[target], 3, 4, 0, epilogue=True)
