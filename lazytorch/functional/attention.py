@@ -53,6 +53,22 @@ def _check(query: Any, key: Any, value: Any, attn_mask: Any, is_causal: bool) ->
         )
 
 
+def _check_mask(attn_mask: Any, scores: tuple[int, ...]) -> None:
+    """Refuse a mask that is larger than the scores along an axis, or of another size."""
+    if attn_mask is None:
+        return
+    shape = shape_of(attn_mask)
+    fits = len(shape) <= len(scores) and all(
+        extent in (1, wanted) for extent, wanted in zip(shape[::-1], scores[::-1])
+    )
+    if not fits:
+        raise RuntimeError(
+            f"attn_mask of shape {list(shape)} does not broadcast to the scores' shape "
+            f"{list(scores)} (..., queries, keys): each of its axes, counted from the last, must "
+            "have that size or 1"
+        )
+
+
 def scaled_dot_product_attention(
     query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None = None,
     dropout_p: float = 0.0, is_causal: bool = False, scale: float | None = None,
@@ -83,12 +99,12 @@ def scaled_dot_product_attention(
             )
         key = _repeated_heads(key, heads // shape_of(key)[-3])
         value = _repeated_heads(value, heads // shape_of(value)[-3])
-    masks = () if attn_mask is None else (shape_of(attn_mask)[:-2],)
-    lead = broadcast([*(shape_of(tensor)[:-2] for tensor in (query, key, value)), *masks])
+    lead = broadcast([shape_of(tensor)[:-2] for tensor in (query, key, value)])
     query, key, value = (
         expanded(tensor, (*lead, *shape_of(tensor)[-2:])) for tensor in (query, key, value)
     )
     scores = (*lead, shape_of(query)[-2], shape_of(key)[-2])
+    _check_mask(attn_mask, scores)
     width = shape_of(query)[-1]
     factor = (1 / math.sqrt(width) if width else 0.0) if scale is None else float(scale)
     manner = Manner(factor, bool(is_causal), draw_for(scores, dropout_p, query))

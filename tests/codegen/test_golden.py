@@ -21,8 +21,8 @@ from lazytorch.dtypes import DType
 from lazytorch.ir import expression as ex
 from lazytorch.ir.node import Node
 from lazytorch.ir.show import show_kernel
+from lazytorch.ops import attention, indexing, leaves, movement, recurrence, reduction
 from lazytorch.ops import elementwise as op
-from lazytorch.ops import indexing, leaves, movement, recurrence, reduction
 from lazytorch.schedule.fuse import Fuser, HostStep
 from lazytorch.schedule.graph import build_graph, number_graph
 from lazytorch.schedule.regions import choose_stored
@@ -108,9 +108,24 @@ def lstm(build: Builder) -> list[Node]:
     ]  # fmt: skip
 
 
+def attention_and_its_gradient(build: Builder) -> list[Node]:
+    query, key, value, g = (array(build, 2, 3, 40, 16) for _ in range(4))
+    logsumexp, delta = array(build, 2, 3, 40), array(build, 2, 3, 40)
+    operands = query, key, value, build.scalar(0.25)
+
+    def result(name: str, *sources: Node) -> Node:
+        attrs = attention.AttentionAttrs(name, True, False, False)
+        return build.apply(attention.ATTENTION, *operands, *sources, attrs=attrs)
+
+    forward = [result(name) for name in ("output", "logsumexp")]
+    return [
+        *forward, *(result(name, g, logsumexp, delta) for name in ("query", "key", "value")),
+    ]  # fmt: skip
+
+
 GRAPHS: tuple[Callable[[Builder], list[Node]], ...] = (
     gelu, softmax, layer_norm, column_sum, large_sum, linear_relu, convolution, moves,
-    embedding_and_its_gradient, dropout_and_half, lstm,
+    embedding_and_its_gradient, dropout_and_half, lstm, attention_and_its_gradient,
 )  # fmt: skip
 
 

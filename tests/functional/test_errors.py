@@ -120,6 +120,15 @@ CALLS: dict[str, Call] = {
     "attention mask and causal": lambda m, f: f.scaled_dot_product_attention(
         m.ones(2, 2), m.ones(2, 2), m.ones(2, 2), m.ones(2, 2), is_causal=True
     ),
+    "attention mask of other keys": lambda m, f: f.scaled_dot_product_attention(
+        m.ones(2, 3, 4, 8), m.ones(2, 3, 5, 8), m.ones(2, 3, 5, 8), m.ones(4, 6)
+    ),
+    "attention mask of more heads": lambda m, f: f.scaled_dot_product_attention(
+        m.ones(2, 1, 4, 8), m.ones(2, 1, 5, 8), m.ones(2, 1, 5, 8), m.ones(3, 4, 5)
+    ),
+    "attention mask of more axes": lambda m, f: f.scaled_dot_product_attention(
+        m.ones(2, 3, 4, 8), m.ones(2, 3, 5, 8), m.ones(2, 3, 5, 8), m.ones(1, 2, 3, 4, 5)
+    ),
     "cosine integers": lambda m, f: f.cosine_similarity(m.ones(2, 2).long(), m.ones(2, 2).long()),
     "multi margin p": lambda m, f: f.multi_margin_loss(m.ones(2, 2), m.tensor([0, 1]), p=3),
 }  # fmt: skip
