@@ -158,15 +158,18 @@ def _verify_attention(body: AttentionBody, sizes: Sizes, where: str, complete: b
         _verify_expressions([operand], axes, set(), {}, sizes, where)
         if operand.dtype is not body.accumulate:
             _fail(where, f"operand {operand!r} is {operand.dtype!r}, not {body.accumulate!r}")
+    # Several results may be parts of one value.
+    points: dict[int, int] = {}
     for result in body.results:
         for store in result.epilogue:
             if store.axes:
                 _fail(where, f"the epilogue stores value {store.target} in an inner loop")
             _verify_expressions([store.value], result.axes, {result.number}, {}, sizes, where)
             _verify_store(store, result.axes, sizes, where)
-            if complete and extent(result.axes) != sizes[store.target]:
-                _fail(where, f"{result.name} is stored at {extent(result.axes)} points of value "
-                             f"{store.target}, which has {sizes[store.target]}")  # fmt: skip
+            points[store.target] = points.get(store.target, 0) + extent(result.axes)
+    for target, count in points.items() if complete else ():
+        if count != sizes[target]:
+            _fail(where, f"{count} points of value {target} are stored, which has {sizes[target]}")
 
 
 def _verify_scan(body: ScanBody, sizes: Sizes, where: str) -> None:

@@ -23,6 +23,7 @@ from lazytorch.ir.kernel import (
 from lazytorch.ops import elementwise, movement
 from lazytorch.ops.attention import AttentionAttrs, heads_inside, operands
 from lazytorch.ops.recurrence import Recurrence
+from lazytorch.schedule.attention import Joined
 from lazytorch.schedule.graph import Graph
 from lazytorch.schedule.regions import Puller, position_index
 
@@ -176,8 +177,10 @@ def _scatter(graph: Graph, number: int, puller: Puller) -> ScatterBody:
     )
 
 
-def attention_body(graph: Graph, numbers: Sequence[int], puller: Puller) -> AttentionBody:
-    """The loop nest of attention rows with the same sources."""
+def attention_body(
+    graph: Graph, numbers: Sequence[int], puller: Puller, joins: Sequence[Joined]
+) -> AttentionBody:
+    """The loop nest of attention rows with the same sources, some of them parts of ``joins``."""
     attrs = AttentionAttrs(*graph.attrs[numbers[0]])
     given = operands(attrs, graph.sources[numbers[0]])
     *lead, length, inner_size = graph.shapes[given.query]
@@ -207,7 +210,8 @@ def attention_body(graph: Graph, numbers: Sequence[int], puller: Puller) -> Atte
     results = []
     for number in sorted(numbers):
         name = graph.attrs[number][0]
-        results.append(_result(graph, number, name, axes[name], accumulate))
+        into = [join for join in joins if number in join.paths]
+        results.append(_result(graph, number, axes[name], accumulate, into))
     return AttentionBody(
         batch=batch, queries=queries, keys=keys, inner=inner, columns=columns,
         causal=attrs.causal,
@@ -232,11 +236,13 @@ def _as(value: Expression, dtype: DType) -> Expression:
 
 
 def _result(
-    graph: Graph, number: int, name: str, axes: tuple[Axis, ...], accumulate: DType
+    graph: Graph, number: int, axes: tuple[Axis, ...], accumulate: DType, joins: Sequence[Joined]
 ) -> AttentionResult:
+    name = graph.attrs[number][0]
     index = tuple(of_atom(axis) for axis in axes)
     if name != "logsumexp":
         index = heads_inside(index)
     value = _as(ex.result(number, accumulate), graph.dtypes[number])
-    store = Store(number, flatten(index, graph.shapes[number]), value)
-    return AttentionResult(name, number, axes, (store,))
+    own = Store(number, flatten(index, graph.shapes[number]), value)
+    parts = (Store(join.target, join.index(graph, number, index), value) for join in joins)
+    return AttentionResult(name, number, axes, (own, *parts))

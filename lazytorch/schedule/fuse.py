@@ -29,7 +29,7 @@ from lazytorch.ir.kernel import (
     extent,
 )
 from lazytorch.schedule import align, choices
-from lazytorch.schedule.attention import families
+from lazytorch.schedule.attention import Joined, families, joined_results
 from lazytorch.schedule.bodies import attention_body, body_of
 from lazytorch.schedule.graph import Graph
 from lazytorch.schedule.regions import Puller
@@ -76,15 +76,24 @@ class Fuser:
         self.producer: dict[int, int] = {}
         puller = Puller(graph, stored)
         attentions = families(graph, tuple(stored))
+        joins = [join for join in joined_results(graph, stored) if join.target in stored]
+        joined = {join.target for join in joins}
         for number, reason in stored.items():
+            if number in joined:
+                continue
             if graph.ops[number].kind != "attention":
                 self._add(number, reason, puller)
             elif number in attentions:
-                self._add_attention(attentions[number], reason, puller)
+                rows = attentions[number]
+                into = [join for join in joins if not join.paths.keys().isdisjoint(rows)]
+                self._add_attention(rows, reason, puller, into)
         self.readers: dict[int, set[int]] = {}
         for key, group in self.groups.items():
             for number in group.reads:
                 self.readers.setdefault(number, set()).add(key)
+        for group in self.groups.values():
+            if isinstance(group.body, AttentionBody):
+                self._drop_unread(group)
 
     def _add(self, number: int, reason: str, puller: Puller) -> None:
         graph = self.graph
@@ -100,13 +109,28 @@ class Fuser:
         self.groups[number] = Group(number, body, [number], reads, {number}, [reason])
         self.producer[number] = number
 
-    def _add_attention(self, numbers: list[int], reason: str, puller: Puller) -> None:
-        body = attention_body(self.graph, numbers, puller)
+    def _add_attention(
+        self, numbers: list[int], reason: str, puller: Puller, joins: list[Joined]
+    ) -> None:
+        body = attention_body(self.graph, numbers, puller, joins)
         first = numbers[0]
+        targets = [join.target for join in joins]
+        reasons = [reason, *(self.stored[target] for target in targets)]
+        writes = {*numbers, *targets}
         self.groups[first] = Group(
-            first, body, list(numbers), reads_of(body), set(numbers), [reason]
+            first, body, sorted(writes), reads_of(body), writes, list(dict.fromkeys(reasons))
         )  # fmt: skip
-        self.producer.update(dict.fromkeys(numbers, first))
+        self.producer.update(dict.fromkeys(writes, first))
+
+    def _drop_unread(self, group: Group) -> None:
+        """Leave out the stores of values that nobody reads."""
+        assert group.body is not None
+        needed = {
+            number for number in group.writes if number in self.outputs or self.readers.get(number)
+        }
+        group.body = keep_stores(group.body, needed)
+        group.writes = {store.target for store in group.body.stores()}
+        group.reads = reads_of(group.body)
 
     # Dependencies -----------------------------------------------------------------------------
 
@@ -196,12 +220,7 @@ class Fuser:
         )  # fmt: skip
         for number in first.reads | second.reads:
             self.readers.get(number, set()).difference_update((producer, key))
-        needed = {
-            number for number in joined.writes if number in self.outputs or self.readers.get(number)
-        }
-        joined.body = keep_stores(body, needed)
-        joined.writes = {store.target for store in joined.body.stores()}
-        joined.reads = reads_of(joined.body)
+        self._drop_unread(joined)
         self.groups[key] = joined
         for number in joined.writes:
             self.producer[number] = key

@@ -13,7 +13,7 @@ from lazytorch.ir.expression import Expression, Guard
 from lazytorch.ir.index import Index, flatten, loaded, of_int
 from lazytorch.ops import leaves, movement
 from lazytorch.schedule import choices
-from lazytorch.schedule.attention import computed_in_place, values_to_store
+from lazytorch.schedule.attention import computed_in_place, joined_results, values_to_store
 from lazytorch.schedule.graph import Graph
 
 # Kinds that are computed wherever they are needed.
@@ -39,6 +39,8 @@ def choose_stored(graph: Graph, fusion: bool) -> dict[int, str]:
             stored[number] = graph.reasons[number]
         _store_what_must_be_read_in_memory(graph, number, stored)
     if fusion:
+        for joined in joined_results(graph, stored):
+            stored.setdefault(joined.target, "the parts of an attention's result lie in it")
         _cap_regions(graph, stored)
         _store_shared(graph, stored)
         _cap_regions(graph, stored)

@@ -1,8 +1,9 @@
 """Rewrites of the numbered graph before it is cut into kernels.
 
-``split_reductions`` gives a reduction to few results enough parallel work; ``split_concatenations``
-keeps a kernel's arguments few. Each is a named pass over rows that appends rows and renumbers,
-so the order "sources before users" holds afterwards.
+``insertions`` makes sums of disjoint pieces concatenations, ``split_reductions`` gives a reduction
+to few results enough parallel work, ``split_concatenations`` keeps a kernel's arguments few. Each
+is a named pass over rows that appends rows and renumbers, so the order "sources before users"
+holds afterwards.
 """
 
 from __future__ import annotations
@@ -11,10 +12,12 @@ from lazytorch.ir.definition import OpDef
 from lazytorch.ops import movement
 from lazytorch.schedule import choices
 from lazytorch.schedule.graph import Graph
+from lazytorch.schedule.insertions import join_insertions
 
 
 def simplify(graph: Graph) -> Graph:
     """The rewritten graph; outputs, leaves and scalars keep their order."""
+    graph = join_insertions(graph)
     made = Graph(leaves=[], scalars=[], outputs=[])
     grouped = _row_groups(graph)
     place: list[int] = []

@@ -106,9 +106,7 @@ def test_shapes(
 
 
 @pytest.mark.parametrize(("lead", "sizes", "causal"), SHAPES)
-def test_more_shapes(
-    lead: tuple[int, ...], sizes: tuple[int, int, int, int], causal: bool
-) -> None:
+def test_more_shapes(lead: tuple[int, ...], sizes: tuple[int, int, int, int], causal: bool) -> None:
     check("numpy", lead, sizes, is_causal=causal)
 
 
@@ -241,6 +239,27 @@ def test_backward_is_two_kernels() -> None:
     engine.realize([node_of(g)])
     grads = lazytorch.autograd.grad(out, leaves, g)
     assert launches(*grads) <= 2
+
+
+@pytest.mark.parametrize("cut", ["unbind", "split"])
+def test_gradients_are_written_into_that_of_the_projection(place: str, cut: str) -> None:
+    shape = (2, 20, 3, 2, 16) if cut == "unbind" else (2, 20, 96)
+    array, g = numbers(*shape), numbers(2, 2, 20, 16)
+    with config.override(VERIFY=True):
+        joint = lazytorch.tensor(array, device=place, dtype=lazytorch.float32, requires_grad=True)
+        if cut == "unbind":
+            parts = joint.permute(2, 0, 3, 1, 4).unbind()
+        else:
+            parts = [p.view(2, 20, 2, 16).transpose(1, 2) for p in joint.split(32, -1)]
+        out = attention(*parts, is_causal=True)
+        engine.realize([node_of(out)])
+        out.backward(lazytorch.tensor(g, device=place, dtype=lazytorch.float32))
+        # delta, and one kernel for everything on a CPU; for GPUs one along queries, one along keys.
+        assert launches(joint.grad) <= 3
+    wanted = expected(*np.moveaxis(array.reshape(2, 20, 3, 2, 16), (2, 3), (0, 2)), g, None, True)
+    made = joint.grad.cpu().numpy().reshape(2, 20, 3, 2, 16)
+    for a, b in zip(np.moveaxis(made, (2, 3), (0, 2)), wanted[1:]):
+        np.testing.assert_allclose(a, b, rtol=2e-5, atol=2e-5)
 
 
 def test_a_loss_that_was_looked_at_is_not_computed_again() -> None:
