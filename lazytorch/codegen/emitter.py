@@ -247,7 +247,13 @@ class Emitter:
         return self._reads_lanes(index)
 
     def _differs(self, guard: Guard, vector_axis: Axis) -> bool:
-        return any(self._varies(condition.index, vector_axis) for condition in guard)
+        """Whether conditions may hold in one lane and not in another."""
+        for condition in guard:
+            if self._varies(condition.index, vector_axis):
+                offsets = self._offsets(condition.index)
+                if offsets is None or any(offsets):
+                    return True
+        return False
 
     def _reads_lanes(self, index: Index) -> bool:
         return any(self._emitted(value)[1] > 1 for value in ex.loaded_values(index))
@@ -339,7 +345,7 @@ class Emitter:
         if not any(offsets):
             element = self._element(name, self.index(index), dtype, private)
             return ctypes.broadcast(element, type_name, width)
-        if private or lanes.pieces(offsets) > lanes.MAX_PIECES:
+        if private or len(lanes.pieces(offsets)) > lanes.MAX_PIECES:
             return None
         element = ctypes.storage_type(dtype)
         reader = lanes.reader_name(element, offsets)

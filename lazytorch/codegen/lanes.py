@@ -64,10 +64,27 @@ def guard_offsets(guard: Guard, axis: Axis, width: int, aligned: bool) -> list[O
     return found
 
 
-def pieces(offsets: Offsets) -> int:
-    """How many vectors of neighbours hold all lanes."""
-    span = max(offsets) - min(offsets) + 1
-    return -(-span // min(len(offsets), _power_below(span)))
+def pieces(offsets: Offsets) -> list[tuple[int, int]]:
+    """(start, size) of vectors of neighbours that hold all lanes, between the lowest lane and the
+    highest.
+
+    >>> pieces((0, 2, 4, 6)), pieces((0, 0, 1, 1)), pieces((0, 256, 1, 257))
+    ([(0, 4), (3, 4)], [(0, 2)], [(0, 2), (256, 2)])
+    """
+    wanted = sorted(set(offsets))
+    low, high = wanted[0], wanted[-1]
+    most = min(len(offsets), _power_below(high - low + 1))
+    found: list[tuple[int, int]] = []
+    covered = low
+    for offset in wanted:
+        if offset < covered:
+            continue
+        last = max(other for other in wanted if other < offset + most)
+        size = min(most, 1 << (last - offset).bit_length())
+        start = min(offset, high - size + 1)
+        found.append((start, size))
+        covered = start + size
+    return found
 
 
 def widths_below(size: int, width: int) -> list[int]:
@@ -109,36 +126,34 @@ def reader_source(
     outside the first to the last lane is touched.
     """
     width = len(offsets)
-    low = min(offsets)
-    span = max(offsets) - low + 1
-    size = min(width, _power_below(span))
-    starts = [min(number * size, span - size) for number in range(-(-span // size))]
+    parts = pieces(offsets)
     vector = ctypes.vector(type_name, width)
     lines = [f"inline {vector} {name}(const __global {element}* p) {{"]
-    for number, start in enumerate(starts):
+    for number, (start, size) in enumerate(parts):
         held = ctypes.vector(type_name, size)
-        lines.append(f"  const {held} v{number} = {load(size, low + start)};")
+        lines.append(f"  const {held} v{number} = {load(size, start)};")
     picked = []
     for offset in offsets:
-        number = (offset - low) // size
-        picked.append((number, offset - low - starts[number]))
-    lines.append(f"  return ({vector})({', '.join(_swizzles(picked, size))});")
+        number = next(n for n, (start, size) in enumerate(parts) if start <= offset < start + size)
+        picked.append((number, offset - parts[number][0]))
+    lines.append(f"  return ({vector})({', '.join(_swizzles(picked, parts))});")
     return "\n".join([*lines, "}"])
 
 
-def _swizzles(picked: list[tuple[int, int]], size: int) -> list[str]:
+def _swizzles(picked: list[tuple[int, int]], parts: list[tuple[int, int]]) -> list[str]:
     """Runs of lanes from one piece, as long as OpenCL's vectors go."""
     texts = []
     start = 0
     while start < len(picked):
+        number = picked[start][0]
         run = 1
-        while start + run < len(picked) and picked[start + run][0] == picked[start][0]:
+        while start + run < len(picked) and picked[start + run][0] == number:
             run += 1
         run = next(length for length in _SWIZZLES if length <= run)
-        lanes = "".join(_LANES[lane] for _, lane in picked[start : start + run])
-        piece = f"v{picked[start][0]}"
-        texts.append(piece if size == 1 else f"{piece}.s{lanes}")
-        start += run
+        below = "".join(_LANES[lane] for _, lane in picked[start : start + run])
+        texts.append(f"v{number}" if parts[number][1] == 1 else f"v{number}.s{below}")
+        # A piece of one element has no lanes to name: one at a time.
+        start += run if parts[number][1] > 1 else 1
     return texts
 
 

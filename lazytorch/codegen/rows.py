@@ -14,6 +14,7 @@ Four styles (numbers in docs/architecture.md):
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import prod
 
 from lazytorch.codegen import lanes, panels, reduce_loops, sequential, tiles
 from lazytorch.codegen.choice import wished
@@ -88,7 +89,7 @@ def _inner_axis(body: RowBody) -> Axis | None:
 
 def _score(body: RowBody, axis: Axis | None, target: Target) -> float:
     """The share of memory accesses that explicit vectors along the axis do in one piece; those
-    that are put together from several pieces count half.
+    that are put together from several pieces count half, and each as often as it is made in a row.
 
     Negative when the axis is too short, or some access would have to be taken apart lane by lane
     with divisions.
@@ -98,6 +99,7 @@ def _score(body: RowBody, axis: Axis | None, target: Target) -> float:
         return -1.0
     score = 0.0
     count = 0
+    inner = {other for stage in body.stages for other in stage.axes}
     accesses = [store.index for store in body.stores()]
     for expression in ex.walk(body.expressions()):
         guard: ex.Guard = ()
@@ -113,9 +115,10 @@ def _score(body: RowBody, axis: Axis | None, target: Target) -> float:
         if offsets is None:
             return -1.0
         if any(offsets):
-            count += 1
-            near = lanes.pieces(offsets) <= lanes.MAX_PIECES
-            score += 1.0 if offsets == tuple(range(width)) else 0.5 if near else 0.0
+            times = prod(other.size for other in index.axes() if other in inner)
+            count += times
+            near = len(lanes.pieces(offsets)) <= lanes.MAX_PIECES
+            score += times * (1.0 if offsets == tuple(range(width)) else 0.5 if near else 0.0)
     return score / count if count else 0.5
 
 
