@@ -16,7 +16,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import prod
 
-from lazytorch.codegen import lanes, panels, reduce_loops, sequential, tiles
+from lazytorch.codegen import lanes, panels, reduce_loops, scans, sequential, tiles
 from lazytorch.codegen.choice import wished
 from lazytorch.codegen.emitter import Emitter, bind_rows
 from lazytorch.codegen.target import Target
@@ -136,6 +136,8 @@ def local_size(body: RowBody | ScanBody | ScatterBody, target: Target) -> int:
             return min(128, target.max_work_group_size)
     if isinstance(body, ScatterBody) and _scatter_axis(body, target) is not None:
         return 1
+    if isinstance(body, ScanBody) and scans.scan_style(body, target) is not None:
+        return 1
     count = extent(body.rows)
     if gpu:
         return min(256 if count >= 4096 else 64, target.max_work_group_size)
@@ -156,12 +158,14 @@ def render_rows(
         if axis is not None and local == 1:
             assert isinstance(body, ScatterBody)
             return _scatter_columns(body, emitter, values, target, group, axis)
+        scan = scans.scan_style(body, target) if isinstance(body, ScanBody) else None
+        if scan is not None and local == 1:
+            assert isinstance(body, ScanBody)
+            return scans.render_wide_scan(body, emitter, values, target, scan, group)
         return _elements(body, emitter, values, local, group)
     style = choose_style(body, target)
     if style.kind == "groups":
-        return reduce_loops.render_group(
-            body, emitter, values, local, group, target.subgroups
-        )
+        return reduce_loops.render_group(body, emitter, values, local, group, target.subgroups)
     if style.kind == "elements":
         return _elements(body, emitter, values, local, group)
     if style.kind == "inner":

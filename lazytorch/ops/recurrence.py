@@ -24,7 +24,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from lazytorch import dtypes
 from lazytorch.dtypes import DType
 from lazytorch.ir.definition import OpDef, Shape
 from lazytorch.ir.registry import register
@@ -305,5 +304,3 @@ RECURRENT_GRADIENT = register(
         numpy=_gradient,
     )
 )  # fmt: skip
-
-LENGTHS = dtypes.int64
