@@ -267,10 +267,11 @@ class _Backward(_Direction):
         width, vector, keys = self.tiling.width, self.tile.vector, self.tiling.keys
         assert form.logsumexp is not None and form.delta is not None
         self.line("const int row = row0 + i;")
-        emitter.name_axis(form.queries, "row")
         self.line(f"__local {tile.type} *s = {names['scores']} + i * {keys};")
         self.line(f"__local {tile.type} *d = {names['changes']} + i * {keys};")
         emitter.open()
+        # Named inside: what is read for the row is read only where there is one.
+        emitter.name_axis(form.queries, "row")
         self.visible("row")
         if form.bias is not None:
             self.line(f"const int count = min({keys}, {form.keys.size} - k0);")

@@ -98,11 +98,12 @@ SHAPES = [
 ]
 
 
-@pytest.mark.parametrize(("lead", "sizes", "causal"), SHAPES[2:4])
-def test_shapes(
-    place: str, lead: tuple[int, ...], sizes: tuple[int, int, int, int], causal: bool
-) -> None:
-    check(place, lead, sizes, is_causal=causal)
+def test_odd_sizes_on_every_device(place: str) -> None:
+    check(place, (2, 2), (127, 127, 24, 40), is_causal=True)
+
+
+def test_keys_of_one_head_are_split_over_work_items() -> None:
+    check("cpu", (1, 1), (40, 300, 5, 16), is_causal=True)
 
 
 @pytest.mark.parametrize(("lead", "sizes", "causal"), SHAPES)
@@ -110,11 +111,16 @@ def test_more_shapes(lead: tuple[int, ...], sizes: tuple[int, int, int, int], ca
     check("numpy", lead, sizes, is_causal=causal)
 
 
-@pytest.mark.parametrize(("name", "tolerance"), [("float64", 1e-12), ("bfloat16", 4e-2)])
-def test_dtypes(name: str, tolerance: float) -> None:
+@pytest.mark.parametrize(
+    ("device", "name", "tolerance"),
+    [
+        ("numpy", "float64", 1e-12), ("numpy", "float16", 5e-3), ("numpy", "bfloat16", 4e-2),
+        ("cpu", "bfloat16", 4e-2),
+    ],
+)  # fmt: skip
+def test_dtypes(device: str, name: str, tolerance: float) -> None:
     dtype = getattr(lazytorch, name)
-    for device in ("numpy", "cpu"):
-        check(device, (2, 2), (20, 37, 24, 16), dtype, tolerance=tolerance, is_causal=True)
+    check(device, (2, 2), (20, 37, 24, 16), dtype, tolerance=tolerance, is_causal=True)
 
 
 ALLOWED = numbers(2, 1, 30, 45) > 0
@@ -133,7 +139,8 @@ def test_masks(mask: np.ndarray) -> None:
 
 
 def test_a_mask_on_every_device(place: str) -> None:
-    check(place, (2, 3), (30, 45, 16, 16), mask=ALLOWED)
+    with config.override(BOUNDS=True):
+        check(place, (2, 3), (30, 45, 16, 16), mask=ALLOWED)
 
 
 def test_views_and_broadcast_operands() -> None:
@@ -219,8 +226,13 @@ def operands(lead: tuple[int, ...], length: int, width: int, gradient: bool) -> 
     return [tensor.requires_grad_(gradient) for tensor in made]
 
 
+def planned(*tensors: Any) -> int:
+    """Kernels that computing all tensors would launch."""
+    return engine.plan_for([node_of(tensor) for tensor in tensors]).plan.launches
+
+
 def test_forward_is_one_kernel() -> None:
-    assert launches(attention(*operands((4, 4), 64, 16, False), is_causal=True)) == 1
+    assert planned(attention(*operands((4, 4), 64, 16, False), is_causal=True)) == 1
 
 
 def test_heads_cut_from_a_projection_are_read_in_place() -> None:
@@ -228,21 +240,26 @@ def test_heads_cut_from_a_projection_are_read_in_place() -> None:
     engine.realize([node_of(joint)])
     q, k, v = joint.permute(2, 0, 3, 1, 4)
     out = attention(q, k, v, is_causal=True).transpose(1, 2).contiguous()
-    assert launches(out) == 1
+    assert planned(out) == 1
 
 
 def test_backward_is_two_kernels() -> None:
     leaves = operands((4, 4), 64, 16, True)
     out = attention(*leaves, is_causal=True)
-    engine.realize([node_of(out)])
-    g = lazytorch.ones(4, 4, 64, 16) * 0.5
-    engine.realize([node_of(g)])
-    grads = lazytorch.autograd.grad(out, leaves, g)
-    assert launches(*grads) <= 2
+    grads = lazytorch.autograd.grad((out * out).sum(), leaves)
+    # With the forward kernel and delta.
+    assert planned(out, *grads) == 3
 
 
-@pytest.mark.parametrize("cut", ["unbind", "split"])
-def test_gradients_are_written_into_that_of_the_projection(place: str, cut: str) -> None:
+def test_gradients_are_written_into_that_of_the_projection(place: str) -> None:
+    check_joint_gradient(place, "unbind")
+
+
+def test_the_same_for_a_projection_that_was_split() -> None:
+    check_joint_gradient("numpy", "split")
+
+
+def check_joint_gradient(place: str, cut: str) -> None:
     shape = (2, 20, 3, 2, 16) if cut == "unbind" else (2, 20, 96)
     array, g = numbers(*shape), numbers(2, 2, 20, 16)
     with config.override(VERIFY=True):
@@ -274,7 +291,7 @@ def test_a_loss_that_was_looked_at_is_not_computed_again() -> None:
 def test_dropout_and_masks_cost_no_kernel() -> None:
     q, k, v = operands((4, 4), 64, 16, False)
     mask = lazytorch.ones(64, 64, dtype=lazytorch.bool).tril()
-    assert launches(attention(q, k, v, mask, dropout_p=0.1)) == 1
+    assert planned(attention(q, k, v, mask, dropout_p=0.1)) == 1
 
 
 @pytest.mark.parametrize("gradient", [False, True])
