@@ -153,13 +153,14 @@ def test_empty_batch() -> None:
 
 @pytest.mark.parametrize("text", ["RNN(2, 3)", "LSTM(2, 3, proj_size=2)", "GRU(2, 3)"])
 def test_gradient_of_the_gradient(text: str) -> None:
-    torch, theirs, ours = pair(text, dtype="float64")
+    """The layer step by step is ordinary operations: a device that builds nothing will do."""
+    torch, theirs, ours = pair(text, "numpy", "float64")
     data = values(3, 2, 2).astype(np.float64)
     found = []
-    for module, layer, tools in (
-        (lazytorch, ours, rnn), (torch, theirs, torch.nn.utils.rnn),
+    for module, layer, tools, device in (
+        (lazytorch, ours, rnn, "numpy"), (torch, theirs, torch.nn.utils.rnn, "cpu"),
     ):  # fmt: skip
-        x = module.tensor(data, requires_grad=True)
+        x = module.tensor(data, requires_grad=True, device=device)
         entering = tools.pack_padded_sequence(x, [3, 2])
         total = sum((part * part).sum() for part in flat(layer(entering)))
         (first,) = module.autograd.grad(total, x, create_graph=True)
@@ -182,8 +183,15 @@ def test_dropout_between_layers() -> None:
     assert not np.allclose(layer(x)[0].detach().numpy(), layer.eval()(x)[0].detach().numpy())
 
 
-@pytest.mark.parametrize("device", [name for name in DEVICES if name in ("opencl:0", "numpy")])
-@pytest.mark.parametrize("text", ["RNN(8, 16)", "LSTM(8, 16)", "GRU(8, 16)"])
+@pytest.mark.parametrize(
+    ("text", "device"),
+    [
+        (text, device)
+        for text in ("RNN(8, 16)", "LSTM(8, 16)", "GRU(8, 16)")
+        for device in ("opencl:0", "numpy")
+        if device in DEVICES and (device == "numpy" or text.startswith("LSTM"))
+    ],
+)
 def test_launches_do_not_grow_with_time(text: str, device: str) -> None:
     counts = []
     for steps in (32, 128):
@@ -220,8 +228,7 @@ def test_names_shapes_and_text(text: str) -> None:
     assert np.abs(fresh).max() <= 0.25 and np.abs(fresh).max() > 0.24 and bound > 0
 
 
-@pytest.mark.parametrize("single", [False, True], ids=["batch", "single"])
-@pytest.mark.parametrize("given", [False, True], ids=["zeros", "states"])
+@pytest.mark.parametrize(("given", "single"), [(False, True), (True, False)], ids=str)
 @pytest.mark.parametrize(
     "text", ["RNNCell(3, 4)", "RNNCell(3, 4, False, 'relu')", "LSTMCell(3, 4)", "GRUCell(3, 4)"]
 )
