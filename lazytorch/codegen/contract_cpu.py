@@ -15,6 +15,7 @@ from lazytorch.codegen.contract_stage import Stager
 from lazytorch.codegen.contract_tile import RegisterTileWriter
 from lazytorch.codegen.contract_tiling import Tiling
 from lazytorch.codegen.contract_transpose import transposed
+from lazytorch.codegen.contract_turn import TurnedResults
 from lazytorch.codegen.emitter import Emitter
 from lazytorch.ir import expression as ex
 from lazytorch.ir.index import Axis
@@ -48,6 +49,8 @@ class _Renderer:
         self.panels = tiling.panels
         self.turned_name = emitter.fresh("turned") if self._stores_along_rows() else ""
         self.stager = Stager(self.form, tiling, emitter, self.sum_type, self.value_type)
+        types = (self.sum_type, self.value_type)
+        self.turned = TurnedResults(self.form, tiling, emitter, self.stager, types)
 
     # The whole ----------------------------------------------------------------------------------
 
@@ -56,6 +59,8 @@ class _Renderer:
         counts = self._work_items()
         self._decompose(group, counts)
         many = self.blocks.count > 1
+        if tiling.turned:
+            self.turned.declare()
         if many or tiling.splits > 1:
             emitter.open()
             self._enter_block("blk")
@@ -67,6 +72,8 @@ class _Renderer:
             self._enter_block("0")
             self._block()
             emitter.close("{")
+        if tiling.turned:
+            self.turned.store(self.tile_name)
         total = 1
         for _, count in counts:
             total *= count
@@ -189,6 +196,10 @@ class _Renderer:
     def _finish(self, accumulators: list[tuple[int, int]]) -> None:
         tiling, emitter = self.tiling, self.emitter
         many = self.blocks.count > 1
+        if tiling.turned:
+            first = f"blk == {self._block_range()[0]}" if many else None
+            self.turned.keep(self.tile_name, first)
+            return
         size = self.panels.mr * tiling.nv * tiling.width
         at = self.tile_name
         if many:

@@ -16,6 +16,7 @@ from lazytorch.codegen.contract_form import Form, Window
 from lazytorch.codegen.contract_pixels import PixelTiling, choose_pixels, pixel_form
 from lazytorch.codegen.contract_schedule import choose_tiling, wish_for
 from lazytorch.codegen.contract_tiling import Blocks, Panels, Tiling
+from lazytorch.codegen.contract_turn import lies_along_rows
 from lazytorch.codegen.target import Target
 from lazytorch.ir import expression as ex
 from lazytorch.ir.expression import Expression
@@ -73,6 +74,7 @@ def _description(form: Form, axes: tuple[Axis, ...]) -> tuple[Any, ...]:
     return (
         tuple(tuple(axis.size for axis in role) for role in roles),
         form.accumulate.name,
+        lies_along_rows(form),
         _operand(form.scalar, places),
         _operand(form.vector, places),
     )

@@ -26,6 +26,7 @@ from lazytorch.codegen.contract_tiling import (
     round_up,
     transposing_axis,
 )
+from lazytorch.codegen.contract_turn import lies_along_rows
 from lazytorch.codegen.target import Target
 from lazytorch.ir.index import Axis
 from lazytorch.ir.kernel import extent
@@ -41,6 +42,8 @@ COLLISION = 1.5
 L1_SET_BYTES, L1_LINES = 4096, 10
 # Cycles to store a finished vector, and to start a work-item.
 STORE, START = 4.0, 3000.0
+# Cycles to store a vector whose lanes lie apart: each is a cache line, read and written.
+STORE_APART = 300.0
 # Cycles that one more launch takes.
 LAUNCH = 25000.0
 # Below this many multiply-adds a work-item costs more to start than it computes.
@@ -196,6 +199,7 @@ def _offer_panels(
     pitch, groups = _column_groups(form, wish.width)
     step = _row_step(form, tile.panels, boxed)
     stage = _stage_cycles(form, blocks, pitch, wish.width)
+    along_rows = bool(boxed) and form.row_count >= wish.width and lies_along_rows(form)
     for column_groups in _column_choices(groups, tile.nv, blocks, wish):
         for row_panels in _row_choices(tile, column_groups, step, blocks, wish):
             whole = Tiling(
@@ -206,11 +210,21 @@ def _offer_panels(
                 scalar_windows=boxed,
             )  # fmt: skip
             for tiling in dict.fromkeys((whole, _split(form, whole, wish))):
-                size = tiling.stage_elements + tiling.tile_elements
-                if boxed:
-                    size += Box(form, tiling).size
-                if size * wish.itemsize <= wish.local_bytes:
-                    choices.offer(_cycles(form, tiling, tile.cycles, stage, wish), tiling)
+                turned = tiling.changed(turned=along_rows and tiling.splits == 1)
+                fitting = next((t for t in (turned, tiling) if _fits(form, t, wish)), None)
+                if fitting is not None:
+                    apart = along_rows and not fitting.turned and fitting.splits == 1
+                    store = STORE_APART if apart else STORE
+                    cycles = _cycles(form, fitting, (tile.cycles, stage, store), wish)
+                    choices.offer(cycles, fitting)
+
+
+def _fits(form: Form, tiling: Tiling, wish: Wish) -> bool:
+    """Whether the local arrays of a tiling with panels have room."""
+    size = tiling.stage_elements + tiling.tile_elements
+    if tiling.scalar_windows:
+        size += Box(form, tiling).size
+    return size * wish.itemsize <= wish.local_bytes
 
 
 def _column_groups(form: Form, width: int) -> tuple[int, int]:
@@ -305,8 +319,12 @@ def _row_choices(
         pieces = max(pieces + 1, pieces * 3 // 2)
 
 
-def _cycles(form: Form, tiling: Tiling, step: float, stage: float, wish: Wish) -> float:
-    """An estimate of the time of the whole contraction on all cores."""
+def _cycles(form: Form, tiling: Tiling, each: tuple[float, float, float], wish: Wish) -> float:
+    """An estimate of the time of the whole contraction on all cores.
+
+    ``each`` are the cycles of one step of the sum, one staged vector and one stored vector.
+    """
+    step, stage, store = each
     summed = max(1, form.summed_count) / tiling.splits
     rows = tiling.row_panels * tiling.panels.mr
     tiles = tiling.column_groups // tiling.nv
@@ -314,7 +332,7 @@ def _cycles(form: Form, tiling: Tiling, step: float, stage: float, wish: Wish) -
         tiling.column_groups * stage + tiling.row_panels * tiles * step + rows * SCALAR_READ
     )
     passes = tiling.blocks.count / tiling.splits
-    item += rows * tiling.column_groups * STORE * (1 + 2 * (passes - 1)) + START
+    item += rows * tiling.column_groups * (store + STORE * 2 * (passes - 1)) + START
     if tiling.splits > 1:
         item += rows * tiling.column_groups * STORE * 2
     items = form.batch_count * tiling.column_tiles * tiling.row_tiles * tiling.splits

@@ -76,7 +76,8 @@ class Tiling:
 
     ``pitch`` is how far apart neighbours along the last-but-one column axis lie in the
     enumeration of columns: more than the size of the last axis where lanes are left unused.
-    ``in_place`` says that the vector operand is read where it lies, and nothing is staged.
+    ``in_place`` says that the vector operand is read where it lies, and nothing is staged;
+    ``turned`` that all sums of a work-item wait in local memory to be stored along the rows.
     """
 
     width: int
@@ -92,6 +93,7 @@ class Tiling:
     panels_outside: bool = False
     packed_panels: bool = False
     in_place: bool = False
+    turned: bool = False
     window_rows: int = 0
     line_pitch: int = 0
     vector_windows: tuple[Window, ...] = ()
@@ -180,10 +182,17 @@ class Tiling:
     @property
     def tile_elements(self) -> int:
         """Elements of the local array of finished, or unfinished, sums."""
+        if self.turned:
+            return self.turned_rows * self.lanes
         tile = self.panels.mr * self.nv * self.width
         if self.blocks.count > 1:
             tile *= self.row_panels * (self.column_groups // self.nv)
         return tile
+
+    @property
+    def turned_rows(self) -> int:
+        """Rows of a work-item, filled up to whole squares."""
+        return round_up(self.row_panels * self.panels.mr, self.width)
 
     def changed(self, **fields: object) -> Tiling:
         """The tiling with some fields replaced."""

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import lazytorch
 import lazytorch.nn.functional as F
 from tests.functional.checks import compare, random, strided
 
@@ -119,3 +120,22 @@ def test_many_channels_transposed(stride: int) -> None:
         lambda *t: TF.conv_transpose2d(*t, stride=stride, padding=1),
         random(2, 32, 5, 6), random(32, 33, 4, 4), random(33, seed=3), second=False,
     )  # fmt: skip
+
+
+@pytest.mark.parametrize(("channels", "size"), [((33, 19), 5), ((64, 48), 17)])
+def test_weight_gradient_with_an_update(channels: tuple[int, int], size: int) -> None:
+    """The update is part of the gradient's kernel, which stores along the weight's rows."""
+    x, w = random(3, channels[1], size, size + 1), random(*channels, 3, 3)
+
+    def updated(library: Any, functions: Any) -> Any:
+        weight = library.tensor(w).requires_grad_()
+        optimizer = library.optim.SGD([weight], lr=0.1, momentum=0.9)
+        for _ in range(2):
+            optimizer.zero_grad()
+            functions.conv2d(library.tensor(x), weight, padding=1).sin().sum().backward()
+            optimizer.step()
+        return weight.detach().numpy()
+
+    np.testing.assert_allclose(
+        updated(lazytorch, F), updated(torch, TF), rtol=1e-3, atol=2e-3 * size
+    )
