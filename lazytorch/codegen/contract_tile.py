@@ -6,6 +6,7 @@ operand is read from the staged part. Knows layouts; must not know what becomes 
 
 from __future__ import annotations
 
+from lazytorch.codegen.contract_fetch import FETCH, fetched_arrays, write_fetches
 from lazytorch.codegen.contract_form import Form
 from lazytorch.codegen.contract_pack import panel_pitch
 from lazytorch.codegen.contract_stage import Stager
@@ -17,14 +18,6 @@ from lazytorch.ir.index import Axis, Index
 UNROLLED = 4
 # More registers than this times the steps written out make drivers spill.
 MOST_UNROLLED = 24
-_FETCH = """#if defined(__has_builtin)
-#if __has_builtin(__builtin_prefetch)
-#define lt_fetch(place) __builtin_prefetch(place)
-#endif
-#endif
-#ifndef lt_fetch
-#define lt_fetch(place) prefetch(place, (size_t)1)
-#endif"""
 
 
 class RegisterTileWriter:
@@ -52,6 +45,7 @@ class RegisterTileWriter:
         self.panels = tiling.panels
         self.vector_space = "__global" if tiling.in_place else "__local"
         self.vector_offsets: list[int | str] = []
+        self.for_epilogue = fetched_arrays(form, tiling)
 
     def write(self) -> None:
         """Declare the operands' pointers and add the block's products to the accumulators."""
@@ -155,7 +149,28 @@ class RegisterTileWriter:
             self._multiply(offsets, f"left{depth}", f"right{depth}", scalar_tap, vector_tap)
         for depth, count, scalar_step, vector_step in reversed(opened):
             self.emitter.line(f"left{depth} += {scalar_step}; right{depth} += {vector_step};")
-            self.emitter.close(f"for (int k{depth} = 0; k{depth} < {count}; k{depth}++) {{")
+            if self.for_epilogue:
+                self._close_in_parts(f"k{depth}", count, 1)
+            else:
+                self.emitter.close(f"for (int k{depth} = 0; k{depth} < {count}; k{depth}++) {{")
+
+    def _close_in_parts(self, counter: str, count: str, group: int) -> None:
+        """Close the loop over the sum, ``group`` steps at a time, as one loop for each row of the
+        tile: before each the row's part of what the epilogue reads is asked for."""
+        emitter, rows = self.emitter, self.panels.mr
+        steps = emitter.scopes.pop()
+        emitter.line(f"int {counter} = 0;")
+        emitter.open()
+        emitter.open()
+        write_fetches(self.for_epilogue, self.form, self.tiling, emitter, "part")
+        emitter.close("{")
+        stop = f"{count} * (part + 1) / {rows}"
+        if group > 1:
+            stop = f"part + 1 < {rows} ? {stop} / {group} * {group} : {count}"
+        emitter.line(f"const int stop = {stop};")
+        emitter.scopes.append(steps)
+        emitter.close(f"for (; {counter} + {group} <= stop; {counter} += {group}) {{")
+        emitter.close(f"for (int part = 0; part < {rows}; part++) {{")
 
     def _unrolled(
         self, offsets: list[int], depth: int, count: str, scalar_step: int, vector_step: int
@@ -166,10 +181,11 @@ class RegisterTileWriter:
         line = 64 // self.form.accumulate.itemsize
         fetched = self._lines_ahead(offsets, scalar_step, line) if depth == 0 else []
         group = line if fetched else UNROLLED
-        emitter.line(f"int {counter} = 0;")
+        if not self.for_epilogue:
+            emitter.line(f"int {counter} = 0;")
         emitter.open()
         if fetched:
-            emitter.helpers.setdefault("lt_fetch", _FETCH)
+            emitter.helpers.setdefault("lt_fetch", FETCH)
             for offset in fetched:
                 emitter.line(f"lt_fetch({left} + (ahead + {offset}));")
             emitter.open()
@@ -178,7 +194,10 @@ class RegisterTileWriter:
         emitter.line(f"{left} += {UNROLLED * scalar_step}; {right} += {UNROLLED * vector_step};")
         if fetched:
             emitter.close(f"for (int u = 0; u < {group}; u += {UNROLLED}) {{")
-        emitter.close(f"for (; {counter} + {group} <= {count}; {counter} += {group}) {{")
+        if self.for_epilogue:
+            self._close_in_parts(counter, count, group)
+        else:
+            emitter.close(f"for (; {counter} + {group} <= {count}; {counter} += {group}) {{")
         emitter.open()
         self._multiply(offsets, left, right, 0, 0)
         emitter.line(f"{left} += {scalar_step}; {right} += {vector_step};")

@@ -5,6 +5,7 @@ Bodies are built by hand, lowered, rendered and launched; nothing of the schedul
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from typing import Any
 
@@ -265,6 +266,26 @@ def test_large(device: Device) -> None:
     matmul(device, CPU, 520, 380, 700)
     # Few outputs and long sums: split over work-items.
     matmul(device, CPU, 30, 40, 20000, transposed=(True, False), epilogue=True)
+
+
+@pytest.mark.parametrize("terms", [64, 131])
+def test_the_epilogue_is_fetched_for(
+    device: Device, terms: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The sum runs in as many parts as a tile has rows, whatever divides it."""
+    texts: list[str] = []
+    joined = program
+
+    def kept(sources: Any) -> str:
+        texts.append(joined(sources))
+        return texts[-1]
+
+    monkeypatch.setattr(sys.modules[__name__], "program", kept)
+    for transposed in BOTH[:2]:
+        matmul(device, CPU, 515, 391, terms, transposed=transposed, epilogue=True)
+    assert len(texts) == 2 and all("(start + part)" in text for text in texts)
+    matmul(device, CPU, 515, 391, terms)
+    assert "part" not in texts[-1]
 
 
 # Convolutions ---------------------------------------------------------------------------------
