@@ -33,7 +33,7 @@ class Scope:
     ``aligned`` promises that the vector axis begins at a multiple of ``width`` here.
     """
 
-    __slots__ = ("aligned", "axes", "lines", "values", "vector_axis", "width")
+    __slots__ = ("aligned", "axes", "first", "lines", "values", "vector_axis", "width")
 
     def __init__(
         self, vector_axis: Axis | None = None, width: int = 1, aligned: bool = False
@@ -44,6 +44,9 @@ class Scope:
         self.values: dict[object, tuple[str, int]] = {}
         self.vector_axis = vector_axis
         self.width = width
+        # Where the vector axis begins in the loop around this block, which goes through it vector
+        # by vector; None where vectors are taken in another way.
+        self.first: str | None = None
 
 
 class Emitter:
@@ -66,6 +69,8 @@ class Emitter:
         self.streamed: set[str] = set()
         # Lines that must stand at the top of the kernel function (local memory).
         self.declarations: list[str] = []
+        # C names of the random words of a draw that a loop over vectors has at hand.
+        self._words: dict[Expression, str] = {}
         self._counter = 0
 
     # Blocks -----------------------------------------------------------------------------------
@@ -582,17 +587,45 @@ class Emitter:
         return " & ".join(parts) or None
 
     def _random(self, expression: Expression, width: int) -> str:
+        seed, offset = (self.value(operand)[0] for operand in expression.operands)
+        if width in (8, 16) and self._in_blocks(expression.data):
+            return self._shared_words(expression, f"(ulong){seed}", f"(ulong){offset}", width)
         suffix = "" if width == 1 else str(width)
         name = f"lt_philox{suffix}"
         if name not in self.helpers:
             self.helpers[name] = ctypes.philox_source(width)
-        seed, offset = (self.value(operand)[0] for operand in expression.operands)
         if width == 1:
             index = f"(ulong)({self.index(expression.data)})"
         else:
             places = ", ".join(self.index(expression.data, lane) for lane in range(width))
             index = f"(ulong{width})({places})"
         return f"{name}((ulong){seed}, (ulong){offset}, {index})"
+
+    def _in_blocks(self, index: Index) -> bool:
+        """Whether the loop's first vector begins with a generator's block, of four words."""
+        scope = self.scopes[-1]
+        axis = scope.vector_axis
+        if axis is None or scope.first is None or not scope.aligned:
+            return False
+        others = [factor for atom, factor in index.terms if atom is not axis]
+        return index.coefficient(axis) == 1 and all(n % 4 == 0 for n in (index.constant, *others))
+
+    def _shared_words(self, expression: Expression, seed: str, offset: str, width: int) -> str:
+        """The next vector of the words that every second turn of the loop draws."""
+        helper = f"lt_philox_words{width}"
+        if helper not in self.helpers:
+            self.helpers[helper] = ctypes.philox_words_source(width)
+        scope = self.scopes[-1]
+        words = self._words.get(expression)
+        if words is None:
+            words = self._words[expression] = self.fresh("words")
+            self.scopes[0].lines.insert(0, f"uint {words}[{2 * width}];")
+        assert scope.vector_axis is not None
+        column = self._axis_name(scope.vector_axis)
+        turn = column if scope.first == "0" else f"({column} - {scope.first})"
+        block = f"{offset} + (ulong)({self.index(expression.data)} >> 2)"
+        self.line(f"if (({turn} & {width}) == 0) {helper}({seed}, {block}, {words});")
+        return f"vload{width}(0, {words} + ({turn} & {width}))"
 
 
 def bind_rows(emitter: Emitter, axes: tuple[Axis, ...], linear: str) -> None:

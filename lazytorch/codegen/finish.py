@@ -33,6 +33,7 @@ from lazytorch.ir.kernel import (
     Store,
     extent,
 )
+from lazytorch.ir.segments import segments
 from lazytorch.schedule.align import inner_nests, substitute_stage
 
 # Arithmetic from which a value that two stages of a row need is kept on chip, and the bytes of
@@ -84,6 +85,9 @@ def finish(
             wish = wished(body)
             # A block of columns would need a stash for each lane; it computes values again.
             columns = choose_style(body, target).kind == "columns"
+            if target.family == "cpu" and wish is None and body.is_map:
+                bodies.extend(_in_segments(body, target))
+                continue
             if target.family == "cpu" and not columns and (wish is None or wish.stash):
                 body = with_wish(add_stashes(body), wish)
         bodies.append(body)
@@ -118,6 +122,14 @@ def _by_work_group(bodies: list[Body], target: Target) -> list[list[Body]]:
             kind = f"contract {len(alike)}"
         alike.setdefault("vectors" if kind in ("inner", "columns") else kind, []).append(body)
     return list(alike.values())
+
+
+def _in_segments(body: RowBody, target: Target) -> list[Body]:
+    """The body cut at its edges where each piece is then done in vectors."""
+    parts = [collapse(part) for part in segments(body)]
+    if all(choose_style(part, target).kind == "columns" for part in parts):
+        return list(parts)
+    return [body]
 
 
 def _has_points(body: Body) -> bool:

@@ -183,7 +183,7 @@ def _vector_loops(
             continue
         emitter.open()
         for lane_block in range(count):
-            emitter.open(axis, width, aligned=True)
+            emitter.open(axis, width, aligned=True).first = "0"
             emitter.name_axis(axis, f"({name} + {lane_block * width})" if lane_block else name)
             _body(group, emitter, values, width, {n: held[lane_block] for n, held in names.items()})
             emitter.close("{")

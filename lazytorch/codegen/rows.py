@@ -360,7 +360,9 @@ def _column_loops(
     column = emitter.fresh("c")
     emitter.line(f"{emitter.index_type} {column} = {start};")
     for part in (width, *lanes.widths_below(axis.size, width)):
-        emitter.open(axis, part, aligned=True)
+        scope = emitter.open(axis, part, aligned=True)
+        if part == width:
+            scope.first = start
         emitter.name_axis(axis, column)
         reduce_loops.render_stages(body, emitter, values, None, part)
         emitter.close(f"for (; {column} + {part} <= {stop}; {column} += {part}) {{")

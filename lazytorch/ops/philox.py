@@ -15,33 +15,49 @@ from lazytorch.ir.definition import Shape
 MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
 KEY_STEPS = (0x9E3779B9, 0xBB67AE85)
 ROUNDS = 10
-_MASK = np.uint64(0xFFFFFFFF)
+# Blocks worked on at once on the host: what they need stays in the second-level cache.
+_PORTION = 8192
+_WORD = np.uint64(32)
 
 
 def philox_blocks(seed: int, counters: np.ndarray) -> np.ndarray:
     """The blocks at uint64 ``counters`` (n,): uint32 (n, 4)."""
-    x0 = counters & _MASK
-    x1 = counters >> np.uint64(32)
-    x2 = np.zeros_like(counters)
-    x3 = np.zeros_like(counters)
-    key0, key1 = seed & 0xFFFFFFFF, (seed >> 32) & 0xFFFFFFFF
+    made = np.empty((len(counters), 4), np.uint32)
+    for start in range(0, len(counters), _PORTION):
+        part = slice(start, start + _PORTION)
+        _fill(seed, counters[part], made[part])
+    return made
+
+
+def _fill(seed: int, counters: np.ndarray, made: np.ndarray) -> None:
+    # The lower halves of 64-bit words as 32-bit numbers, so that nothing need be masked: a product
+    # of two of them is taken in 64 bits.
+    words = np.zeros((4, len(counters)), np.uint32)
+    words[0] = counters.astype(np.uint32)
+    words[1] = (counters >> _WORD).astype(np.uint32)
+    products = np.empty((2, len(counters)), np.uint64)
+    factors = np.array(MULTIPLIERS, np.uint64)[:, None]
+    keys = np.array((seed & 0xFFFFFFFF, (seed >> 32) & 0xFFFFFFFF), np.uint32)
+    steps = np.array(KEY_STEPS, np.uint32)
+    upper = np.empty_like(products)
     for _ in range(ROUNDS):
-        first = x0 * np.uint64(MULTIPLIERS[0])
-        second = x2 * np.uint64(MULTIPLIERS[1])
-        x0, x1, x2, x3 = (
-            (second >> np.uint64(32)) ^ x1 ^ np.uint64(key0),
-            second & _MASK,
-            (first >> np.uint64(32)) ^ x3 ^ np.uint64(key1),
-            first & _MASK,
-        )
-        key0 = (key0 + KEY_STEPS[0]) & 0xFFFFFFFF
-        key1 = (key1 + KEY_STEPS[1]) & 0xFFFFFFFF
-    return np.stack([x0, x1, x2, x3], axis=-1).astype(np.uint32)
+        np.multiply(words[0::2], factors, out=products)
+        np.right_shift(products, _WORD, out=upper)
+        # Each product's upper half goes into the other half of the block.
+        words[0::2] = words[1::2]
+        words[0::2] ^= upper[::-1].astype(np.uint32)
+        words[0::2] ^= keys[:, None]
+        words[1::2] = products[::-1].astype(np.uint32)
+        keys += steps
+    made[...] = words.T
 
 
-def philox_bits(seed: int, offset: int, shape: Shape) -> np.ndarray:
-    """32 random bits for each element of ``shape``."""
+def philox_bits(seed: int, offset: int, shape: Shape, first: int = 0) -> np.ndarray:
+    """32 random bits for each element of ``shape``, from element number ``first`` on."""
     count = int(np.prod(shape, dtype=np.int64))
-    blocks = (count + 3) // 4
-    counters = np.arange(blocks, dtype=np.uint64) + np.uint64(offset)
-    return philox_blocks(seed, counters).reshape(-1)[:count].reshape(shape)
+    skipped = first % 4
+    blocks = (skipped + count + 3) // 4
+    begin = np.uint64((offset + first // 4) & ((1 << 64) - 1))
+    counters = np.arange(blocks, dtype=np.uint64) + begin
+    words = philox_blocks(seed, counters).reshape(-1)
+    return words[skipped : skipped + count].reshape(shape)

@@ -25,6 +25,7 @@ from lazytorch.ir.kernel import (
     ScatterBody,
     Stash,
 )
+from lazytorch.ir.segments import segments
 from lazytorch.ops.attention import Operands, attend, attend_backward
 from lazytorch.ops.contraction import as_matrix_product
 from lazytorch.ops.philox import philox_bits, philox_blocks
@@ -143,7 +144,7 @@ class Space:
     def _random(self, expression: Expression) -> np.ndarray:
         seed, offset = (int(self.value(operand)) for operand in expression.operands)
         if _is_row_major(expression.data, self.axes):
-            return philox_bits(seed, offset, self.shape)
+            return philox_bits(seed, offset, self.shape, expression.data.constant)
         index = self.index(expression.data)
         blocks, inverse = np.unique(index // 4, return_inverse=True)
         words = philox_blocks(seed, blocks.astype(np.uint64) + np.uint64(offset))
@@ -153,7 +154,7 @@ class Space:
 def _is_row_major(index: Index, axes: tuple[Axis, ...]) -> bool:
     strides = row_major_strides(tuple(axis.size for axis in axes))
     wanted = {axis: stride for axis, stride in zip(axes, strides) if axis.size > 1}
-    return index.constant == 0 and dict(index.terms) == wanted
+    return index.constant >= 0 and dict(index.terms) == wanted
 
 
 def _store(space: Space, target: int, index: Index, value: np.ndarray) -> None:
@@ -167,6 +168,11 @@ def _store(space: Space, target: int, index: Index, value: np.ndarray) -> None:
 
 
 def _run_rows(body: RowBody, arrays: Arrays, scalars: Mapping[int, Any]) -> None:
+    for part in segments(body):
+        _run_segment(part, arrays, scalars)
+
+
+def _run_segment(body: RowBody, arrays: Arrays, scalars: Mapping[int, Any]) -> None:
     row_space = Space(body.rows, arrays, scalars)
     spaces: dict[tuple[Axis, ...], Space] = {(): row_space}
     results: dict[int, np.ndarray] = {}
