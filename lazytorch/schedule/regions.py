@@ -128,6 +128,7 @@ def _store_shared(graph: Graph, stored: dict[int, str]) -> None:
     # The largest iteration space in which the value would be computed.
     space = [0] * len(graph)
     in_place: set[int] = set()
+    shared: list[int] = []
     for number in range(len(graph) - 1, -1, -1):
         op = graph.ops[number]
         if op.kind == "leaf":
@@ -139,6 +140,8 @@ def _store_shared(graph: Graph, stored: dict[int, str]) -> None:
             reason = _why_stored(graph, number, stored, readers[number], space[number])
             if reason:
                 stored[number] = reason
+                if space[number] < choices.EXPANSION * max(own, 1):
+                    shared.append(number)
         if number in stored:
             inlined_into, inlined_space = {number}, own
             if op.kind in ("reduce", "scan"):
@@ -151,6 +154,11 @@ def _store_shared(graph: Graph, stored: dict[int, str]) -> None:
             if len(readers[source]) < 8:
                 readers[source] |= inlined_into
             space[source] = max(space[source], inlined_space)
+    # What was dear when it was looked at may be next to a stored value now: 1 + tanh(x).
+    for number in shared:
+        cost, arrays = _inline_cost(graph, number, stored)
+        if cost <= 1 and arrays == 1:
+            del stored[number]
 
 
 def _why_stored(
