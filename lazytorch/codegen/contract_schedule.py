@@ -383,8 +383,9 @@ def _row_step(form: Form, panels: Panels, boxed: tuple[Window, ...]) -> int:
 
 def _box_blocks(form: Form) -> Blocks:
     longest = 320
-    inner: tuple[Axis, ...] = ()
     left = list(form.summed)
+    # Lines of the window are staged whole: a block never ends within one.
+    inner: tuple[Axis, ...] = (left.pop(),)
     while left and extent((left[-1], *inner)) <= longest:
         inner = (left.pop(), *inner)
     if not left:

@@ -113,6 +113,21 @@ def test_many_channels(
         )  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("data", "kernel"), [((4, 8, 512), (16, 8, 3)), ((1, 3, 9, 401), (8, 3, 3, 5))]
+)
+def test_lines_longer_than_a_block_of_the_sum(
+    data: tuple[int, ...], kernel: tuple[int, ...]
+) -> None:
+    """The weight's gradient sums along lines that a work-item stages whole."""
+    name = f"conv{len(data) - 2}d"
+    compare(
+        lambda *t: getattr(F, name)(*t, padding=1), lambda *t: getattr(TF, name)(*t, padding=1),
+        random(*data).astype(np.float32), random(*kernel).astype(np.float32),
+        tolerance=1e-3, second=False,
+    )  # fmt: skip
+
+
 @pytest.mark.parametrize("stride", [1, 2])
 def test_many_channels_transposed(stride: int) -> None:
     compare(
