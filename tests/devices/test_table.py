@@ -25,8 +25,9 @@ from tests.graphs import DEVICES, Builder, assert_close, expected
 
 Cases = dict[str, Node]
 TABLE: dict[str, Callable[[Builder, np.random.Generator], Cases]] = {}
-# Records without a computation of their own, and the elementwise ones with a test of their own.
-ELSEWHERE = {"buffer", "scalar", "copy"}
+# Records without a computation of their own, the elementwise ones with a test of their own, and
+# attention, which tests/functional/test_attention.py compares on every device.
+ELSEWHERE = {"buffer", "scalar", "copy", "attention"}
 
 
 def case(function: Callable[[Builder, np.random.Generator], Cases]):
