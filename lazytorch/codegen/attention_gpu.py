@@ -8,6 +8,8 @@ is left to gain here.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from lazytorch.codegen import ctypes
 from lazytorch.codegen.attention import ItemAttentionBody
 from lazytorch.codegen.emitter import Emitter, bind_rows
@@ -50,31 +52,27 @@ class _Renderer:
 
     # Pieces -------------------------------------------------------------------------------------
 
-    def _own(self, name: str, value: Expression, axis: Axis) -> None:
-        """The item's own row of an operand in a private array."""
+    def _each(self, axis: Axis, value: Expression, statement: Callable[[str], str]) -> None:
+        """The statement made of the value's C text, for each position ``c`` of the axis."""
         emitter = self.emitter
-        self.line(f"{self.type} {name}[{axis.size}];")
         emitter.open()
         emitter.name_axis(axis, "c")
-        emitter.line(f"{name}[c] = {emitter.value(value)[0]};")
+        emitter.line(statement(emitter.value(value)[0]))
         emitter.close(f"for (int c = 0; c < {axis.size}; c++) {{")
+
+    def _own(self, name: str, value: Expression, axis: Axis) -> None:
+        """The item's own row of an operand in a private array."""
+        self.line(f"{self.type} {name}[{axis.size}];")
+        self._each(axis, value, lambda x: f"{name}[c] = {x};")
 
     def _dot(self, name: str, own: str, value: Expression, axis: Axis) -> None:
         """``name``: the item's own row times the other side's row."""
-        emitter = self.emitter
         self.line(f"{self.type} {name} = 0;")
-        emitter.open()
-        emitter.name_axis(axis, "c")
-        emitter.line(f"{name} = fma({own}[c], {emitter.value(value)[0]}, {name});")
-        emitter.close(f"for (int c = 0; c < {axis.size}; c++) {{")
+        self._each(axis, value, lambda x: f"{name} = fma({own}[c], {x}, {name});")
 
     def _add(self, sums: str, by: str, value: Expression, axis: Axis) -> None:
         """``sums`` += ``by`` times the other side's row."""
-        emitter = self.emitter
-        emitter.open()
-        emitter.name_axis(axis, "c")
-        emitter.line(f"{sums}[c] = fma({by}, {emitter.value(value)[0]}, {sums}[c]);")
-        emitter.close(f"for (int c = 0; c < {axis.size}; c++) {{")
+        self._each(axis, value, lambda x: f"{sums}[c] = fma({by}, {x}, {sums}[c]);")
 
     def _sums(self, name: str, size: int) -> None:
         self.line(f"{self.type} {name}[{size}];")

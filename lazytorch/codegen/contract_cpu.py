@@ -8,20 +8,17 @@ barriers are needed. Knows forms, tilings and the emitter; must not choose tile 
 
 from __future__ import annotations
 
-from lazytorch.codegen import ctypes
 from lazytorch.codegen.contract_body import TiledContractBody
 from lazytorch.codegen.contract_form import Form
 from lazytorch.codegen.contract_stage import Stager
+from lazytorch.codegen.contract_sums import Sums
 from lazytorch.codegen.contract_tile import RegisterTileWriter
 from lazytorch.codegen.contract_tiling import Tiling
 from lazytorch.codegen.contract_transpose import transposed
 from lazytorch.codegen.contract_turn import TurnedResults
 from lazytorch.codegen.emitter import Emitter
-from lazytorch.ir import expression as ex
 from lazytorch.ir.index import Axis
 from lazytorch.ir.kernel import extent
-
-_UNSIGNED = {"int": "uint", "long": "ulong"}
 
 
 def render_cpu(body: TiledContractBody, emitter: Emitter, group: str) -> int:
@@ -38,9 +35,8 @@ class _Renderer:
         self.form: Form = body.form
         self.tiling = tiling
         self.emitter = emitter
-        self.value_type = ctypes.value_type(body.form.accumulate)
-        # Unsigned arithmetic wraps; signed overflow is undefined in C.
-        self.sum_type = _UNSIGNED.get(self.value_type, self.value_type)
+        self.sums = Sums(body.form, emitter)
+        self.sum_type = self.sums.type
         self.vector_type = f"{self.sum_type}{tiling.width}"
         self.stage_name = emitter.fresh("stage")
         self.box_name = emitter.fresh("box")
@@ -48,9 +44,8 @@ class _Renderer:
         self.blocks = tiling.blocks
         self.panels = tiling.panels
         self.turned_name = emitter.fresh("turned") if self._stores_along_rows() else ""
-        self.stager = Stager(self.form, tiling, emitter, self.sum_type, self.value_type)
-        types = (self.sum_type, self.value_type)
-        self.turned = TurnedResults(self.form, tiling, emitter, self.stager, types)
+        self.stager = Stager(self.form, tiling, emitter, self.sums)
+        self.turned = TurnedResults(self.form, tiling, emitter, self.stager, self.sums)
 
     # The whole ----------------------------------------------------------------------------------
 
@@ -99,9 +94,9 @@ class _Renderer:
             text = f"{group} / {step}" if step > 1 else group
             self.emitter.line(f"const int {name} = {f'({text}) % {count}' if count > 1 else '0'};")
             step *= count
-        self._name_flat("batch", self.form.batch)
+        self.emitter.name_flat("batch", self.form.batch)
         if self.tiling.vector_windows:
-            self._name_flat("other", self._other_columns())
+            self.emitter.name_flat("other", self._other_columns())
         if self.body.split is not None:
             self.emitter.name_axis(self.body.split, "split")
         lanes, panels = self.tiling.lanes, self.tiling.row_panels
@@ -112,18 +107,6 @@ class _Renderer:
             self.emitter.line("const int lane0 = 0;")
         else:
             self.emitter.line(f"const int lane0 = column_tile * {lanes};")
-
-    def _name_flat(self, flat: str, axes: tuple[Axis, ...]) -> None:
-        """Name the axes whose positions ``flat`` enumerates, the last one fastest."""
-        step = 1
-        for number, axis in enumerate(reversed(axes)):
-            text = f"{flat} / {step}" if step > 1 else flat
-            if number < len(axes) - 1:
-                text = f"({text}) % {axis.size}"
-            name = self.emitter.fresh("at")
-            self.emitter.line(f"const int {name} = {text};")
-            self.emitter.name_axis(axis, name)
-            step *= axis.size
 
     def _block_range(self) -> tuple[str, str]:
         splits, count = self.tiling.splits, self.blocks.count
@@ -136,7 +119,7 @@ class _Renderer:
         emitter.line(f"const int chunk0 = {block} % {blocks.chunks} * {blocks.chunk};")
         if blocks.outer:
             emitter.line(f"const int outer_block = {block} / {blocks.chunks};")
-            self._name_flat("outer_block", blocks.outer)
+            self.emitter.name_flat("outer_block", blocks.outer)
         size = blocks.axis.size if blocks.axis is not None else 1
         if size % blocks.chunk == 0:
             emitter.line(f"const int chunk = {blocks.chunk};")
@@ -169,7 +152,7 @@ class _Renderer:
         emitter, tiling, panels = self.emitter, self.tiling, self.panels
         if panels.outer:
             emitter.line(f"const int outer_panel = panel / {panels.along};")
-            self._name_flat("outer_panel", panels.outer)
+            self.emitter.name_flat("outer_panel", panels.outer)
         if panels.axis is None:
             emitter.line("const int start = 0, skipped = 0;")
         else:
@@ -239,7 +222,7 @@ class _Renderer:
             emitter.name_axis(panels.axis, "chunk_row")
         if panels.inner:
             emitter.line(f"const int inner_row = i % {inner};")
-            self._name_flat("inner_row", panels.inner)
+            self.emitter.name_flat("inner_row", panels.inner)
         emitter.open()
         self._epilogue_lanes()
         emitter.close(f"for (int v = 0; v < {tiling.nv}; v++) {{")
@@ -262,7 +245,6 @@ class _Renderer:
         emitter, tiling, panels = self.emitter, self.tiling, self.panels
         assert panels.axis is not None
         mr = panels.mr
-        result = ex.result(self.form.number, self.form.accumulate)
         self._turn_tile()
         emitter.open()
         emitter.line(f"const int q = lane0 + v0 * {tiling.width} + l;")
@@ -275,16 +257,12 @@ class _Renderer:
             emitter.name_axis(panels.axis, f"(start + {at})")
             place = f"{self.turned_name} + l * {mr} + {at}"
             text = f"vload{width}(0, {place})" if width > 1 else f"({place})[0]"
-            vector = ctypes.vector(self.value_type, width)
-            emitter.line(f"const {vector} total = {self._as_value(text, width)};")
-            self._stores(result, "total", width)
+            self.sums.store(text, width, self.form.epilogue)
             emitter.close("{")
         emitter.close(f"if (skipped == 0 && start + {mr} <= {panels.axis.size}) {{")
         emitter.open()
         emitter.name_axis(panels.axis, "(start + i)")
-        text = self._as_value(f"{self.turned_name}[l * {mr} + i]", 1)
-        emitter.line(f"const {self.value_type} total = {text};")
-        self._stores(result, "total", 1)
+        self.sums.store(f"{self.turned_name}[l * {mr} + i]", 1, self.form.epilogue)
         end = f"min({mr}, {panels.axis.size} - start)"
         emitter.close(f"else for (int i = skipped; i < {end}; i++) {{")
         emitter.close(f"if ({self.stager.lanes_exist(1)}) {{")
@@ -318,11 +296,9 @@ class _Renderer:
         width = tiling.width
         emitter.line(f"const int q = lane0 + (v0 + v) * {width};")
         place = f"t + (i * {tiling.nv} + v) * {width}"
-        result = ex.result(form.number, form.accumulate)
         if not form.columns:
             emitter.open()
-            emitter.line(f"const {self.value_type} total = {self._as_value(f'({place})[0]', 1)};")
-            self._stores(result, "total", 1)
+            self.sums.store(f"({place})[0]", 1, form.epilogue)
             emitter.close("if (q == 0) {")
             return
         self.stager.declare_lanes("q")
@@ -367,25 +343,12 @@ class _Renderer:
         at = f"{place}{more}" + (f" + {start}" if start else "")
         if width > 1:
             emitter.open(form.columns[-1], width)
-            loaded = self._as_value(f"vload{width}(0, {at})", width)
+            loaded = f"vload{width}(0, {at})"
         else:
             emitter.open()
-            loaded = self._as_value(f"({at})[0]", 1)
+            loaded = f"({at})[0]"
         self.stager.bind_lanes(start)
-        emitter.line(f"const {ctypes.vector(self.value_type, width)} total = {loaded};")
-        self._stores(ex.result(form.number, form.accumulate), "total", width)
-
-    def _as_value(self, text: str, width: int) -> str:
-        if self.sum_type == self.value_type:
-            return text
-        return f"as_{ctypes.vector(self.value_type, width)}({text})"
-
-    def _stores(self, result: ex.Expression, name: str, width: int) -> None:
-        emitter = self.emitter
-        emitter.define(result, name, width)
-        for store in self.form.epilogue:
-            dtype = store.value.dtype
-            emitter.store(emitter.names(store.target), store.index, store.value, dtype, width)
+        self.sums.store(loaded, width, form.epilogue)
 
     # Local memory -------------------------------------------------------------------------------
 

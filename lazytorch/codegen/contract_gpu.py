@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from lazytorch.codegen import ctypes
 from lazytorch.codegen.contract_form import Form, has_unit_stride
+from lazytorch.codegen.contract_sums import Sums
 from lazytorch.codegen.emitter import Emitter
 from lazytorch.codegen.group_tiling import GroupTiling
 from lazytorch.ir import expression as ex
@@ -20,7 +21,6 @@ from lazytorch.ir.expression import Expression
 from lazytorch.ir.index import Axis
 from lazytorch.ir.kernel import Store
 
-_UNSIGNED = {"int": "uint", "long": "ulong"}
 # Tiles of rows that share a band: groups that run together then share columns in L2.
 BAND = 8
 
@@ -91,9 +91,8 @@ class GroupRenderer:
         self.form = body.form
         self.tiling = body.tiling
         self.emitter = emitter
-        self.value_type = ctypes.value_type(body.form.accumulate)
-        # Unsigned arithmetic wraps; signed overflow is undefined in C.
-        self.sum_type = _UNSIGNED.get(self.value_type, self.value_type)
+        self.sums = Sums(body.form, emitter)
+        self.sum_type = self.sums.type
         self.row_vector = self.tiling.vector_of(self.tiling.row_each)
         self.column_vector = self.tiling.vector_of(self.tiling.column_each)
         form, tiling = self.form, self.tiling
@@ -153,7 +152,7 @@ class GroupRenderer:
         emitter.line(f"const int row0 = (first_row + tile % {band} % band) * {tiling.row_edge};")
         emitter.line(f"const int part = {group} / {tiles} % {tiling.splits};")
         emitter.line(f"const int batch = {group} / {tiles * tiling.splits};")
-        self._name_flat("batch", form.batch)
+        self.emitter.name_flat("batch", form.batch)
         if self.body.split is not None:
             emitter.name_axis(self.body.split, "part")
         total = form.summed_count
@@ -162,18 +161,6 @@ class GroupRenderer:
         last = f"min({total}, part * {share} + {share})" if tiling.splits > 1 else str(total)
         emitter.line(f"const int first = {first}, last = {last};")
         return form.batch_count * tiling.splits * tiles
-
-    def _name_flat(self, flat: str, axes: tuple[Axis, ...]) -> None:
-        """Name the axes whose positions ``flat`` enumerates, the last one fastest."""
-        step = 1
-        for number, axis in enumerate(reversed(axes)):
-            text = f"{flat} / {step}" if step > 1 else flat
-            if number < len(axes) - 1:
-                text = f"({text}) % {axis.size}"
-            name = self.emitter.fresh("at")
-            self.emitter.line(f"const int {name} = {text};")
-            self.emitter.name_axis(axis, name)
-            step *= axis.size
 
     # The loop over the sum ----------------------------------------------------------------------
 
@@ -236,10 +223,10 @@ class GroupRenderer:
         k, f = self._position(operand)
         emitter.line(f"const int free = {operand.start} + {f}, summed = next + {k};")
         emitter.open()
-        self._name_flat("free", operand.axes)
-        self._name_flat("summed", form.summed)
+        self.emitter.name_flat("free", operand.axes)
+        self.emitter.name_flat("summed", form.summed)
         text = emitter.wide(operand.value, operand.vector)
-        emitter.line(f"{target} = {self._as_sum(text, operand.vector)};")
+        emitter.line(f"{target} = {self.sums.of_value(text, operand.vector)};")
         exists = f"free < {operand.size} && summed < last"
         if operand.pieces % self.tiling.local and not operand.direct:
             exists = f"piece < {operand.pieces} && {exists}"
@@ -342,25 +329,13 @@ class GroupRenderer:
         emitter.line(f"const int row = row0 + i / {v} * {tiling.rows * v} + y * {v} + i % {v};")
         at = f"j / {held} * {tiling.columns * held} + x * {held} + j % {held}"
         emitter.line(f"const int column = column0 + {at};")
-        self._name_flat("row", form.rows)
+        self.emitter.name_flat("row", form.rows)
         self._store(f"vload{width}(e, sums)" if width > 1 else "sums[e]", width)
         emitter.close(f"for (int e = 0; e < {tiling.row_each * each}; e++) {{")
 
     def _store(self, text: str, width: int) -> None:
         emitter, form = self.emitter, self.form
         emitter.open(form.columns[-1] if width > 1 else None, width)
-        self._name_flat("column", form.columns)
-        kind = ctypes.vector(self.value_type, width)
-        if self.sum_type != self.value_type:
-            text = f"as_{kind}({text})"
-        emitter.line(f"const {kind} total = {text};")
-        emitter.define(ex.result(form.number, form.accumulate), "total", width)
-        for store in form.epilogue:
-            target = emitter.names(store.target)
-            emitter.store(target, store.index, store.value, store.value.dtype, width)
+        self.emitter.name_flat("column", form.columns)
+        self.sums.store(text, width, form.epilogue)
         emitter.close(f"if (row < {form.row_count} && column < {form.column_count}) {{")
-
-    def _as_sum(self, text: str, width: int) -> str:
-        if self.sum_type == self.value_type:
-            return text
-        return f"as_{self._vector(width)}({text})"

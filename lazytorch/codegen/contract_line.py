@@ -5,8 +5,8 @@ Where no guard differs along the line it is copied in vectors, elsewhere element
 
 from __future__ import annotations
 
-from lazytorch.codegen import ctypes
 from lazytorch.codegen.contract_box import interior
+from lazytorch.codegen.contract_sums import Sums
 from lazytorch.codegen.emitter import Emitter
 from lazytorch.ir import index as ix
 from lazytorch.ir.expression import Expression
@@ -14,19 +14,12 @@ from lazytorch.ir.index import Axis
 
 
 class LineStager:
-    """Writes the statements that copy lines; sums are in ``sum_type``, values in ``value_type``."""
+    """Writes the statements that copy lines, in vectors of ``width`` where that can be."""
 
-    def __init__(self, emitter: Emitter, width: int, sum_type: str, value_type: str) -> None:
+    def __init__(self, emitter: Emitter, width: int, sums: Sums) -> None:
         self.emitter = emitter
         self.width = width
-        self.sum_type = sum_type
-        self.value_type = value_type
-
-    def as_sum(self, text: str, width: int) -> str:
-        """The value's bits in the type of the sums."""
-        if self.sum_type == self.value_type:
-            return text
-        return f"as_{ctypes.vector(self.sum_type, width)}({text})"
+        self.sums = sums
 
     def stage(
         self, operand: Expression, axis: Axis, to: str, stride: int = 1, phase: int = 0
@@ -54,7 +47,7 @@ class LineStager:
         emitter.open(part, width)
         emitter.line(f"const int w = min(v, {high - width});")
         emitter.name_axis(part, "w" if part is axis else f"(w - {low})")
-        text = self.as_sum(emitter.wide(rest, width), width)
+        text = self.sums.of_value(emitter.wide(rest, width), width)
         emitter.line(f"vstore{width}({text}, 0, {to} + w);")
         emitter.close(f"for (int v = {low}; v < {high}; v += {width}) {{")
         self._scalars(operand, axis, high, count, to)
@@ -68,6 +61,6 @@ class LineStager:
     def _store_at(self, operand: Expression, axis: Axis, at: str, to: str) -> None:
         self.emitter.open()
         self.emitter.name_axis(axis, at)
-        text = self.as_sum(self.emitter.value(operand)[0], 1)
+        text = self.sums.of_value(self.emitter.value(operand)[0], 1)
         self.emitter.line(f"({to})[{at}] = {text};")
         self.emitter.close("{")

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lazytorch.codegen import ctypes
 from lazytorch.codegen.contract_form import Form, has_unit_stride
 from lazytorch.codegen.contract_line import LineStager
 from lazytorch.codegen.contract_pixels import (
@@ -19,9 +18,9 @@ from lazytorch.codegen.contract_pixels import (
     panel_axis,
     through_places,
 )
+from lazytorch.codegen.contract_sums import Sums
 from lazytorch.codegen.contract_transpose import transposed
 from lazytorch.codegen.emitter import Emitter
-from lazytorch.ir import expression as ex
 from lazytorch.ir.expression import Expression
 from lazytorch.ir.index import Axis
 from lazytorch.ir.kernel import Store, extent
@@ -46,20 +45,16 @@ def render_pixels(body: PixelContractBody, emitter: Emitter, group: str) -> int:
     return _Renderer(body, emitter).render(group)
 
 
-_UNSIGNED = {"int": "uint", "long": "ulong"}
-
-
 class _Renderer:
     def __init__(self, body: PixelContractBody, emitter: Emitter) -> None:
         self.form = body.form
         self.tiling = body.tiling
         self.emitter = emitter
-        self.value_type = ctypes.value_type(body.form.accumulate)
-        # Unsigned arithmetic wraps; signed overflow is undefined in C.
-        self.sum_type = _UNSIGNED.get(self.value_type, self.value_type)
+        self.sums = Sums(body.form, emitter)
+        self.sum_type = self.sums.type
         self.vector_type = f"{self.sum_type}{self.tiling.width}"
         self.names = {name: emitter.fresh(name) for name in self.tiling.local_elements}
-        self.lines = LineStager(emitter, self.tiling.width, self.sum_type, self.value_type)
+        self.lines = LineStager(emitter, self.tiling.width, self.sums)
 
     # The whole ----------------------------------------------------------------------------------
 
@@ -73,7 +68,7 @@ class _Renderer:
         emitter.line(f"const int column_tile = {group} % {columns};")
         emitter.line(f"const int share = {group} / {columns} % {shares};")
         emitter.line(f"const int batch = {group} / {columns * shares};")
-        self._name_flat("batch", form.batch)
+        self.emitter.name_flat("batch", form.batch)
         emitter.line(f"const int lane0 = column_tile * {tiling.column_groups * tiling.width};")
         if tiling.blocks == 1:
             self._enter_block("0")
@@ -96,18 +91,6 @@ class _Renderer:
             f"row_tile < (share + 1) * {total} / {shares}; row_tile++) {{"
         )
         return form.batch_count * columns * shares
-
-    def _name_flat(self, flat: str, axes: tuple[Axis, ...]) -> None:
-        """Name the axes whose positions ``flat`` enumerates, the last one fastest."""
-        step = 1
-        for number, axis in enumerate(reversed(axes)):
-            text = f"{flat} / {step}" if step > 1 else flat
-            if number < len(axes) - 1:
-                text = f"({text}) % {axis.size}"
-            name = self.emitter.fresh("at")
-            self.emitter.line(f"const int {name} = {text};")
-            self.emitter.name_axis(axis, name)
-            step *= axis.size
 
     def _enter_block(self, block: str) -> None:
         tiling, line = self.tiling, self.emitter.line
@@ -148,7 +131,7 @@ class _Renderer:
             emitter.open(form.columns[0], width)
             emitter.name_axis(form.columns[0], "q0")
             heads, at = self._open_summed()
-            text = self.lines.as_sum(emitter.wide(form.vector, width), width)
+            text = self.sums.of_value(emitter.wide(form.vector, width), width)
             emitter.line(f"vstore{width}({text}, 0, d + {at});")
             self._close(heads)
             emitter.close(f"if (q0 + {width} <= {form.column_count}) {{")
@@ -158,7 +141,7 @@ class _Renderer:
         emitter.open()
         self._name_columns()
         heads, at = self._open_summed()
-        text = self.lines.as_sum(emitter.value(form.vector)[0], 1)
+        text = self.sums.of_value(emitter.value(form.vector)[0], 1)
         emitter.line(f"d[{at} + l] = {text};")
         self._close(heads)
         emitter.close(f"if ({self._exists()}) {{")
@@ -173,10 +156,10 @@ class _Renderer:
         """Name the column axes of lane ``q``."""
         tiling = self.tiling
         if tiling.phases:
-            self._name_flat(f"(q / {tiling.phase_lanes})", tiling.phases)
-            self._name_flat(f"(q % {tiling.phase_lanes})", tiling.channels)
+            self.emitter.name_flat(f"(q / {tiling.phase_lanes})", tiling.phases)
+            self.emitter.name_flat(f"(q % {tiling.phase_lanes})", tiling.channels)
         else:
-            self._name_flat("q", tiling.channels)
+            self.emitter.name_flat("q", tiling.channels)
 
     def _exists(self) -> str:
         """The condition that lane ``q`` stands for an output channel."""
@@ -214,7 +197,7 @@ class _Renderer:
             emitter.name_axis(tiling.channel, "(chunk0 + k)")
         emitter.open()
         heads.append("for (int image = 0; image < images; image++) {")
-        self._name_flat("(image0 + image)", tiling.images)
+        self.emitter.name_flat("(image0 + image)", tiling.images)
         place = f"{self.names['box']} + k * {tiling.plane} + image * {tiling.image_elements}"
         for number, position in enumerate(positions[:-1]):
             emitter.open()
@@ -241,7 +224,7 @@ class _Renderer:
         emitter.open()
         heads.append("for (int image = 0; image < images; image++) {")
         emitter.open()
-        self._name_flat("(image0 + image)", tiling.images)
+        self.emitter.name_flat("(image0 + image)", tiling.images)
         at = f"image * {tiling.image_elements}"
         for number, place in enumerate(tiling.places[: tiling.depth + 1]):
             first, end = ("wanted0", "end0") if number == 0 else ("0", str(place.axis.size))
@@ -307,7 +290,7 @@ class _Renderer:
         if tiling.phases:
             at = f"((lane0 + v0 * {tiling.width}) / {tiling.phase_lanes})"
             emitter.open()
-            self._name_flat(at, tiling.phases)
+            self.emitter.name_flat(at, tiling.phases)
         heads = []
         left, flat = "left", "0"
         for number, axis in enumerate(tiling.taps):
@@ -417,11 +400,5 @@ class _Renderer:
             emitter.open()
             text = f"u[{at}]"
         emitter.name_axis(row, at)
-        if self.sum_type != self.value_type:
-            text = f"as_{ctypes.vector(self.value_type, width)}({text})"
-        emitter.line(f"const {ctypes.vector(self.value_type, width)} total = {text};")
-        emitter.define(ex.result(self.form.number, self.form.accumulate), "total", width)
-        for store in stores:
-            name = emitter.names(store.target)
-            emitter.store(name, store.index, store.value, store.value.dtype, width)
+        self.sums.store(text, width, stores)
         emitter.close("{")

@@ -11,6 +11,7 @@ from __future__ import annotations
 from lazytorch.codegen.contract_box import Box, interior
 from lazytorch.codegen.contract_form import Form, Window, has_unit_stride, through_window
 from lazytorch.codegen.contract_line import LineStager
+from lazytorch.codegen.contract_sums import Sums
 from lazytorch.codegen.contract_tiling import Tiling, transposing_axis
 from lazytorch.codegen.contract_transpose import transposed
 from lazytorch.codegen.emitter import Emitter
@@ -22,16 +23,14 @@ from lazytorch.ir.kernel import extent
 class Stager:
     """Writes the staging loops of one contraction and knows the layout they leave behind."""
 
-    def __init__(
-        self, form: Form, tiling: Tiling, emitter: Emitter, sum_type: str, value_type: str
-    ) -> None:
+    def __init__(self, form: Form, tiling: Tiling, emitter: Emitter, sums: Sums) -> None:
         self.form = form
         self.tiling = tiling
         self.emitter = emitter
-        self.sum_type = sum_type
-        self.value_type = value_type
+        self.sums = sums
+        self.sum_type = sums.type
         self.blocks = tiling.blocks
-        self.lines = LineStager(emitter, tiling.width, sum_type, value_type)
+        self.lines = LineStager(emitter, tiling.width, sums)
         self.box = Box(form, tiling) if tiling.scalar_windows else None
 
     # Layout -------------------------------------------------------------------------------------
@@ -207,7 +206,7 @@ class Stager:
         self.bind_lanes()
         if part is not column:
             emitter.name_axis(part, f"(lane - {low})")
-        text = self.lines.as_sum(emitter.wide(rest, width), width)
+        text = self.sums.of_value(emitter.wide(rest, width), width)
         emitter.line(f"vstore{width}({text}, 0, d);")
         emitter.close(f"if ({fits}) {{")
         emitter.open()
@@ -240,7 +239,7 @@ class Stager:
         emitter.line(f"{self.sum_type} x = 0;")
         emitter.open()
         self.bind_lanes()
-        emitter.line(f"x = {self.lines.as_sum(emitter.value(self.form.vector)[0], 1)};")
+        emitter.line(f"x = {self.sums.of_value(emitter.value(self.form.vector)[0], 1)};")
         emitter.close(f"if ({self.lanes_exist(1)}) {{")
         emitter.line(f"{target} = x;")
 
@@ -264,7 +263,7 @@ class Stager:
             emitter.open(along, width)
             emitter.name_axis(along, f"({base} + k)")
             self.bind_lanes(lane)
-            text = self.lines.as_sum(emitter.wide(self.form.vector, width), width)
+            text = self.sums.of_value(emitter.wide(self.form.vector, width), width)
             emitter.line(f"r{lane} = {text};")
             emitter.close("{")
         for text in transposed([f"r{i}" for i in range(width)], self.sum_type, emitter.fresh):

@@ -10,13 +10,12 @@ Knows forms, tilings and the emitter; must not choose sizes.
 
 from __future__ import annotations
 
-from lazytorch.codegen import ctypes
 from lazytorch.codegen.contract_form import Form
 from lazytorch.codegen.contract_stage import Stager
+from lazytorch.codegen.contract_sums import Sums
 from lazytorch.codegen.contract_tiling import Tiling
 from lazytorch.codegen.contract_transpose import transposed
 from lazytorch.codegen.emitter import Emitter
-from lazytorch.ir import expression as ex
 from lazytorch.ir import index as ix
 from lazytorch.ir.index import Axis
 from lazytorch.ir.kernel import Store, extent
@@ -51,13 +50,14 @@ class TurnedResults:
     """Keeps a work-item's sums in the local array ``name`` and stores them at the end."""
 
     def __init__(
-        self, form: Form, tiling: Tiling, emitter: Emitter, stager: Stager, types: tuple[str, str]
+        self, form: Form, tiling: Tiling, emitter: Emitter, stager: Stager, sums: Sums
     ) -> None:
         self.form = form
         self.tiling = tiling
         self.emitter = emitter
         self.stager = stager
-        self.sum_type, self.value_type = types
+        self.sums = sums
+        self.sum_type = sums.type
 
     def _row_of(self, panel: str) -> str:
         """C text of the flat number of a panel's first row, had it not been moved back."""
@@ -139,10 +139,4 @@ class TurnedResults:
         else:
             emitter.open()
         emitter.name_axis(row, "(item_row0 + r)")
-        if self.sum_type != self.value_type:
-            text = f"as_{ctypes.vector(self.value_type, width)}({text})"
-        emitter.line(f"const {ctypes.vector(self.value_type, width)} total = {text};")
-        emitter.define(ex.result(self.form.number, self.form.accumulate), "total", width)
-        for store in stores:
-            target = emitter.names(store.target)
-            emitter.store(target, store.index, store.value, store.value.dtype, width)
+        self.sums.store(text, width, stores)

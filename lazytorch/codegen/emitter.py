@@ -12,7 +12,8 @@ scalars until an operation needs both.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from lazytorch import dtypes
 from lazytorch.codegen import ctypes, lanes
@@ -75,9 +76,7 @@ class Emitter:
 
     # Blocks -----------------------------------------------------------------------------------
 
-    def open(
-        self, vector_axis: Axis | None = None, width: int = 1, aligned: bool = False
-    ) -> Scope:
+    def open(self, vector_axis: Axis | None = None, width: int = 1, aligned: bool = False) -> Scope:
         """Begin a block; lines go into it until :meth:`close`."""
         scope = Scope(vector_axis, width, aligned)
         self.scopes.append(scope)
@@ -99,6 +98,31 @@ class Emitter:
     def name_axis(self, axis: Axis, name: str) -> None:
         """Say that ``axis`` is the C variable (or constant text) ``name`` in this block."""
         self.scopes[-1].axes[axis] = name
+
+    def name_flat(self, flat: str, axes: tuple[Axis, ...]) -> None:
+        """Name the axes whose positions ``flat`` enumerates, the last one fastest."""
+        step = 1
+        for number, axis in enumerate(reversed(axes)):
+            text = f"{flat} / {step}" if step > 1 else flat
+            if number < len(axes) - 1:
+                text = f"({text}) % {axis.size}"
+            name = self.fresh("at")
+            self.line(f"const int {name} = {text};")
+            self.name_axis(axis, name)
+            step *= axis.size
+
+    @contextmanager
+    def loops(self, axes: tuple[Axis, ...]) -> Iterator[None]:
+        """Loops over whole axes, the first one outermost, around what is written meanwhile."""
+        heads = []
+        for axis in axes:
+            name = self.fresh("k")
+            self.open()
+            self.name_axis(axis, name)
+            heads.append(f"for (int {name} = 0; {name} < {axis.size}; {name}++) {{")
+        yield
+        for head in reversed(heads):
+            self.close(head)
 
     def define(self, key: object, name: str, width: int = 1) -> None:
         """Say that ``key`` (a RESULT or STASHED expression) is held in the C variable."""

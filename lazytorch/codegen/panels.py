@@ -60,169 +60,151 @@ def panel_limit(body: RowBody, width: int) -> int:
 
 def render_panel(body: RowBody, emitter: Emitter, values: dict[int, DType], panel: Panel) -> None:
     """Write the stages of one panel in the open block."""
-    arrays: dict[int, tuple[Reduce, str]] = {}
+    renderer = _Renderer(emitter, values, panel)
     for group in group_stages(body.stages):
+        renderer.render(group)
+
+
+class _Renderer:
+    """Writes groups of stages one after the other; keeps the arrays of their results."""
+
+    def __init__(self, emitter: Emitter, values: dict[int, DType], panel: Panel) -> None:
+        self.emitter = emitter
+        self.values = values
+        self.panel = panel
+        # Each reduction so far by its number, and the private array with its running results.
+        self.arrays: dict[int, tuple[Reduce, str]] = {}
+        # Those of them that are finished.
+        self.known: dict[int, tuple[Reduce, str]] = {}
+
+    def render(self, group: list[Stage]) -> None:
+        """Write the stages, which share their loops."""
+        self.known = dict(self.arrays)
         reductions = [stage for stage in group if isinstance(stage, Reduce)]
         for stage in reductions:
-            name = emitter.fresh("held")
-            emitter.line(f"{ctypes.value_type(stage.value.dtype)} {name}[{panel.size}];")
-            arrays[stage.number] = (stage, name)
-        known = {n: held for n, held in arrays.items() if held[0] not in reductions}
+            name = self.emitter.fresh("held")
+            typed = ctypes.value_type(stage.value.dtype)
+            self.emitter.line(f"{typed} {name}[{self.panel.size}];")
+            self.arrays[stage.number] = (stage, name)
         if not group[0].axes:
-            _once(group, emitter, values, panel, known, arrays)
-            continue
+            self._across(lambda width, place: self._once(group, width, place))
+            return
         for stage in reductions:
-            _clear(stage, arrays[stage.number][1], emitter, panel)
-        _nest(group, emitter, values, panel, known, arrays)
+            self._clear(stage)
+        self._nest(group)
         for stage in reductions:
-            _round(stage, arrays[stage.number][1], emitter, panel)
+            self._round(stage)
 
+    def _across(self, statement: Callable[[int, str], None]) -> None:
+        """``statement`` for the panel's vectors of columns, then for what is left one by one; it
+        is told the width and the column's place in the private arrays."""
+        emitter, panel, width = self.emitter, self.panel, self.panel.width
+        column = emitter.fresh("c")
+        emitter.line(f"{emitter.index_type} {column} = {panel.start};")
+        place = column if panel.start == "0" else f"({column} - {panel.start})"
+        for part in (width, *lanes.widths_below(panel.axis.size, width)):
+            emitter.open(panel.axis, part, aligned=True)
+            emitter.name_axis(panel.axis, column)
+            self._define(part, place)
+            statement(part, place)
+            emitter.close(f"for (; {column} + {part} <= {panel.stop}; {column} += {part}) {{")
+        if lanes.has_singles(panel.axis.size, width):
+            emitter.open()
+            emitter.name_axis(panel.axis, column)
+            self._define(1, place)
+            statement(1, place)
+            emitter.close(f"for (; {column} < {panel.stop}; {column}++) {{")
 
-def _across(emitter: Emitter, panel: Panel, statement: Callable[[int, str], None]) -> None:
-    """``statement`` for the panel's vectors of columns, then for what is left one by one; it is
-    told the width and the column's place in the private arrays."""
-    column = emitter.fresh("c")
-    emitter.line(f"{emitter.index_type} {column} = {panel.start};")
-    place = column if panel.start == "0" else f"({column} - {panel.start})"
-    width = panel.width
-    for part in (width, *lanes.widths_below(panel.axis.size, width)):
-        emitter.open(panel.axis, part, aligned=True)
-        emitter.name_axis(panel.axis, column)
-        statement(part, place)
-        emitter.close(f"for (; {column} + {part} <= {panel.stop}; {column} += {part}) {{")
-    if lanes.has_singles(panel.axis.size, width):
-        emitter.open()
-        emitter.name_axis(panel.axis, column)
-        statement(1, place)
-        emitter.close(f"for (; {column} < {panel.stop}; {column}++) {{")
+    def _read(self, number: int, width: int, place: str) -> str:
+        name = self.arrays[number][1]
+        return f"{name}[{place}]" if width == 1 else f"vload{width}(0, {name} + {place})"
 
+    def _write(self, number: int, width: int, place: str, text: str) -> None:
+        name = self.arrays[number][1]
+        if width == 1:
+            self.emitter.line(f"{name}[{place}] = {text};")
+        else:
+            self.emitter.line(f"vstore{width}({text}, 0, {name} + {place});")
 
-def _read(name: str, place: str, width: int) -> str:
-    return f"{name}[{place}]" if width == 1 else f"vload{width}(0, {name} + {place})"
+    def _define(self, width: int, place: str) -> None:
+        """Results of earlier stages, read from their arrays at the head of a block."""
+        emitter = self.emitter
+        for number, (stage, _) in self.known.items():
+            dtype = stage.value.dtype
+            result = emitter.fresh("result")
+            typed = ctypes.vector(ctypes.value_type(dtype), width)
+            emitter.line(f"const {typed} {result} = {self._read(number, width, place)};")
+            emitter.define(ex.result(number, dtype), result, width)
 
-
-def _write(emitter: Emitter, name: str, place: str, text: str, width: int) -> None:
-    if width == 1:
-        emitter.line(f"{name}[{place}] = {text};")
-    else:
-        emitter.line(f"vstore{width}({text}, 0, {name} + {place});")
-
-
-def _define(known: dict[int, tuple[Reduce, str]], emitter: Emitter, place: str, width: int) -> None:
-    """Results of earlier stages, read from their arrays at the head of a block."""
-    for number, (stage, name) in known.items():
+    def _clear(self, stage: Reduce) -> None:
         dtype = stage.value.dtype
-        result = emitter.fresh("result")
-        typed = ctypes.vector(ctypes.value_type(dtype), width)
-        emitter.line(f"const {typed} {result} = {_read(name, place, width)};")
-        emitter.define(ex.result(number, dtype), result, width)
+        assert stage.op.identity is not None
+        start = f"({ctypes.value_type(dtype)}){ctypes.literal(stage.op.identity(dtype), dtype)}"
+        self._set_all(stage, start)
 
+    def _round(self, stage: Reduce) -> None:
+        """Sums of 16-bit floats run in float32; the result has the narrow type's precision."""
+        held = f"{self.arrays[stage.number][1]}[i]"
+        text = self.emitter.rounded(held, stage.value.dtype, 1)
+        if text != held:
+            self._set_all(stage, text)
 
-def _clear(stage: Reduce, name: str, emitter: Emitter, panel: Panel) -> None:
-    dtype = stage.value.dtype
-    assert stage.op.identity is not None
-    start = ctypes.literal(stage.op.identity(dtype), dtype)
-    type_name = ctypes.value_type(dtype)
-    emitter.line(f"for (int i = 0; i < {panel.size}; i++) {name}[i] = ({type_name}){start};")
+    def _set_all(self, stage: Reduce, text: str) -> None:
+        name = self.arrays[stage.number][1]
+        self.emitter.line(f"for (int i = 0; i < {self.panel.size}; i++) {name}[i] = {text};")
 
-
-def _round(stage: Reduce, name: str, emitter: Emitter, panel: Panel) -> None:
-    """Sums of 16-bit floats run in float32; the result has the narrow type's precision."""
-    text = emitter.rounded(f"{name}[i]", stage.value.dtype, 1)
-    if text != f"{name}[i]":
-        emitter.line(f"for (int i = 0; i < {panel.size}; i++) {name}[i] = {text};")
-
-
-def _once(
-    group: list[Stage],
-    emitter: Emitter,
-    values: dict[int, DType],
-    panel: Panel,
-    known: dict[int, tuple[Reduce, str]],
-    arrays: dict[int, tuple[Reduce, str]],
-) -> None:
-    """Stages without inner axes: once a column."""
-
-    def statement(width: int, place: str) -> None:
-        _define(known, emitter, place, width)
+    def _once(self, group: list[Stage], width: int, place: str) -> None:
+        """Stages without inner axes: once a column."""
         for stage in group:
-            row_level(stage, emitter, values, width)
+            row_level(stage, self.emitter, self.values, width)
             if isinstance(stage, Reduce):
-                text = emitter.wide(ex.result(stage.number, stage.value.dtype), width)
-                _write(emitter, arrays[stage.number][1], place, text, width)
+                text = self.emitter.wide(ex.result(stage.number, stage.value.dtype), width)
+                self._write(stage.number, width, place, text)
 
-    _across(emitter, panel, statement)
+    def _nest(self, group: list[Stage]) -> None:
+        """The loops over the inner axes, and the panel inside each step."""
+        emitter, axes = self.emitter, group[0].axes
+        with emitter.loops(axes[:-1]):
+            last, steps = axes[-1], self.panel.steps
+            step = emitter.fresh("k")
+            emitter.open()
+            emitter.line(f"int {step} = 0;")
+            counts = [steps, 1] if last.size >= steps else [1]
+            for count in counts:
+                if count == 1 and len(counts) > 1 and last.size % steps == 0:
+                    continue
 
+                def statement(width: int, place: str, count: int = count) -> None:
+                    self._steps(group, last, step, count, width, place)
 
-def _nest(
-    group: list[Stage],
-    emitter: Emitter,
-    values: dict[int, DType],
-    panel: Panel,
-    known: dict[int, tuple[Reduce, str]],
-    arrays: dict[int, tuple[Reduce, str]],
-) -> None:
-    """The loops over the inner axes, and the panel inside each step."""
-    axes = group[0].axes
-    heads = []
-    for axis in axes[:-1]:
-        name = emitter.fresh("k")
-        emitter.open()
-        emitter.name_axis(axis, name)
-        heads.append(f"for (int {name} = 0; {name} < {axis.size}; {name}++) {{")
-    last = axes[-1]
-    step = emitter.fresh("k")
-    emitter.open()
-    emitter.line(f"int {step} = 0;")
-    steps = panel.steps
-    counts = [steps, 1] if last.size >= steps else [1]
-    for count in counts:
-        if count == 1 and len(counts) > 1 and last.size % steps == 0:
-            continue
+                emitter.open()
+                self._across(statement)
+                head = f"for (; {step} + {count} <= {last.size}; {step} += {count}) {{"
+                emitter.close(head)
+            emitter.close("{")
 
-        def statement(width: int, place: str, count: int = count) -> None:
-            _define(known, emitter, place, width)
-            _steps(group, emitter, values, last, step, count, width, place, arrays)
-
-        emitter.open()
-        _across(emitter, panel, statement)
-        emitter.close(f"for (; {step} + {count} <= {last.size}; {step} += {count}) {{")
-    emitter.close("{")
-    for head in reversed(heads):
-        emitter.close(head)
-
-
-def _steps(
-    group: list[Stage],
-    emitter: Emitter,
-    values: dict[int, DType],
-    axis: Axis,
-    step: str,
-    count: int,
-    width: int,
-    place: str,
-    arrays: dict[int, tuple[Reduce, str]],
-) -> None:
-    """``count`` neighbouring steps at one block of columns."""
-    totals: dict[int, str] = {}
-    for stage in group:
-        if isinstance(stage, Reduce):
-            total = emitter.fresh("acc")
-            typed = ctypes.vector(ctypes.value_type(stage.value.dtype), width)
-            held = _read(arrays[stage.number][1], place, width)
-            emitter.line(f"{typed} {total} = {held};")
-            totals[stage.number] = total
-    for offset in range(count):
-        emitter.open()
-        emitter.name_axis(axis, f"({step} + {offset})" if offset else step)
+    def _steps(
+        self, group: list[Stage], axis: Axis, step: str, count: int, width: int, place: str
+    ) -> None:
+        """``count`` neighbouring steps at one block of columns."""
+        emitter = self.emitter
+        totals: dict[int, str] = {}
         for stage in group:
             if isinstance(stage, Reduce):
-                total = totals[stage.number]
-                text = emitter.wide(stage.value, width)
-                emitter.line(f"{total} = {combine(stage, emitter, total, text, width)};")
-            elif isinstance(stage, Store):
-                store_stage(stage, emitter, values, width)
-        emitter.close("{")
-    for stage in group:
-        if isinstance(stage, Reduce):
-            _write(emitter, arrays[stage.number][1], place, totals[stage.number], width)
+                total = emitter.fresh("acc")
+                typed = ctypes.vector(ctypes.value_type(stage.value.dtype), width)
+                emitter.line(f"{typed} {total} = {self._read(stage.number, width, place)};")
+                totals[stage.number] = total
+        for offset in range(count):
+            emitter.open()
+            emitter.name_axis(axis, f"({step} + {offset})" if offset else step)
+            for stage in group:
+                if isinstance(stage, Reduce):
+                    total = totals[stage.number]
+                    text = emitter.wide(stage.value, width)
+                    emitter.line(f"{total} = {combine(stage, emitter, total, text, width)};")
+                elif isinstance(stage, Store):
+                    store_stage(stage, emitter, self.values, width)
+            emitter.close("{")
+        for number, total in totals.items():
+            self._write(number, width, place, total)

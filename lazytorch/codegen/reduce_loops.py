@@ -135,34 +135,12 @@ def _nest(
     names: dict[int, list[str]],
 ) -> None:
     """The loops over the inner axes: serial ones outside, the vectorized one innermost."""
-    heads = []
-    for axis in axes[:-1]:
-        name = emitter.fresh("k")
-        emitter.open()
-        emitter.name_axis(axis, name)
-        heads.append(f"for (int {name} = 0; {name} < {axis.size}; {name}++) {{")
-    last = axes[-1]
     if width == 1:
-        _serial_loop(group, emitter, values, last, lanes, names)
+        with emitter.loops(axes):
+            _body(group, emitter, values, lanes, {n: held[0] for n, held in names.items()})
     else:
-        _vector_loops(group, emitter, values, last, width, accumulators, names)
-    for head in reversed(heads):
-        emitter.close(head)
-
-
-def _serial_loop(
-    group: list[Stage],
-    emitter: Emitter,
-    values: dict[int, DType],
-    axis: Axis,
-    lanes: int,
-    names: dict[int, list[str]],
-) -> None:
-    name = emitter.fresh("k")
-    emitter.open()
-    emitter.name_axis(axis, name)
-    _body(group, emitter, values, lanes, {number: held[0] for number, held in names.items()})
-    emitter.close(f"for (int {name} = 0; {name} < {axis.size}; {name}++) {{")
+        with emitter.loops(axes[:-1]):
+            _vector_loops(group, emitter, values, axes[-1], width, accumulators, names)
 
 
 def _vector_loops(

@@ -82,14 +82,11 @@ def _walk(
     emitter: Emitter, axis: Axis, statement: Callable[[int], None], columns: Columns | None
 ) -> None:
     """``statement`` at each position of an axis in order, for one row or for a block of them."""
-    step = emitter.fresh("k")
-    emitter.open()
-    emitter.name_axis(axis, step)
-    if columns is None:
-        statement(1)
-    else:
-        _in_columns(emitter, statement, columns)
-    emitter.close(f"for (int {step} = 0; {step} < {axis.size}; {step}++) {{")
+    with emitter.loops((axis,)):
+        if columns is None:
+            statement(1)
+        else:
+            _in_columns(emitter, statement, columns)
 
 
 def _in_columns(emitter: Emitter, statement: Callable[[int], None], columns: Columns) -> None:

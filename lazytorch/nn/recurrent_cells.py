@@ -128,12 +128,10 @@ class RNNCell(RNNCellBase):
         return self._run(f"rnn_{self.nonlinearity}", input, states)[0]  # type: ignore[no-any-return]
 
 
-class LSTMCell(RNNCellBase):
-    """One step of :class:`LSTM`: ``(h, c)`` from the input and ``(h, c)`` before.
+class _GatedCell(RNNCellBase):
+    """A cell without settings of its own; ``gates`` rows of weights for each element."""
 
-    >>> nn.LSTMCell(10, 20)(torch.ones(3, 10))[0].shape
-    torch.Size([3, 20])
-    """
+    gates: int
 
     def __init__(
         self,
@@ -143,7 +141,17 @@ class LSTMCell(RNNCellBase):
         device: Any = None,
         dtype: Any = None,
     ) -> None:
-        super().__init__(input_size, hidden_size, bias, 4, device, dtype)
+        super().__init__(input_size, hidden_size, bias, self.gates, device, dtype)
+
+
+class LSTMCell(_GatedCell):
+    """One step of :class:`LSTM`: ``(h, c)`` from the input and ``(h, c)`` before.
+
+    >>> nn.LSTMCell(10, 20)(torch.ones(3, 10))[0].shape
+    torch.Size([3, 20])
+    """
+
+    gates = 4
 
     def forward(
         self, input: Tensor, hx: tuple[Tensor, Tensor] | None = None
@@ -157,22 +165,14 @@ class LSTMCell(RNNCellBase):
         return hidden, cell
 
 
-class GRUCell(RNNCellBase):
+class GRUCell(_GatedCell):
     """One step of :class:`GRU`.
 
     >>> nn.GRUCell(10, 20)(torch.ones(3, 10)).shape
     torch.Size([3, 20])
     """
 
-    def __init__(
-        self,
-        input_size: int,
-        hidden_size: int,
-        bias: bool = True,
-        device: Any = None,
-        dtype: Any = None,
-    ) -> None:
-        super().__init__(input_size, hidden_size, bias, 3, device, dtype)
+    gates = 3
 
     def forward(self, input: Tensor, hx: Tensor | None = None) -> Tensor:
         _check_rank("GRUCell", hx)
