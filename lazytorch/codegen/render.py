@@ -66,7 +66,7 @@ def render(kernel: Kernel, target: Target, name: str, bounds: Bounds | None = No
     """The OpenCL C of a kernel, without the prelude and the helpers it lists."""
     written = kernel.writes()
     arrays = tuple(dict.fromkeys((*written, *kernel.reads())))
-    scalars = _scalars(kernel)
+    scalars = kernel.scalars()
     names = {number: f"a{position}" for position, number in enumerate(arrays)}
     names.update({number: f"scalar{position}" for position, number in enumerate(scalars)})
     helpers: dict[str, str] = {}
@@ -149,15 +149,6 @@ def _streamed(body: RowBody, values: dict[int, DType]) -> set[int]:
         for store in body.stores()
         if (store.index.high + 1) * values[store.target].itemsize >= choices.STREAM_BYTES
     }
-
-
-def _scalars(kernel: Kernel) -> tuple[int, ...]:
-    found: dict[int, None] = {}
-    for body in kernel.bodies:
-        for expression in ex.walk(body.expressions()):
-            if expression.kind == ex.ARGUMENT:
-                found[expression.data] = None
-    return tuple(found)
 
 
 def _index_type(body: Body) -> str:

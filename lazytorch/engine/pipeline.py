@@ -49,7 +49,7 @@ def schedule(numbering: Numbering, device: Device) -> Scheduled:
     ex.reset()
     graph = simplify(build_graph(numbering))
     stored = choose_stored(graph, config.get("FUSION"))
-    fuser = Fuser(graph, stored)
+    fuser = Fuser(graph, stored, device.capabilities.max_argument_bytes)
     steps = fuser.run(merge=config.get("FUSION"))
     checked = config.get("VERIFY")
     if checked:
@@ -132,7 +132,7 @@ def _lower(
             if graph_has_points(step):
                 launch = LaunchStep(
                     f"k{len(result)}_{estimate.label(step, graph)}", step, touched(step),
-                    _scalars(step), 1, 1, step.covers, step.notes, flops, nbytes,
+                    step.scalars(), 1, 1, step.covers, step.notes, flops, nbytes,
                 )  # fmt: skip
                 result.append(Lowered(launch, step, None))
             continue
@@ -157,17 +157,6 @@ def _lower(
 def graph_has_points(kernel: Kernel) -> bool:
     """Whether any body of a kernel has work to do."""
     return any(estimate.points(body) for body in kernel.bodies)
-
-
-def _scalars(kernel: Kernel) -> tuple[int, ...]:
-    return tuple(
-        dict.fromkeys(
-            expression.data
-            for body in kernel.bodies
-            for expression in ex.walk(body.expressions())
-            if expression.kind == ex.ARGUMENT
-        )
-    )
 
 
 def target_of(device: Device) -> Target:

@@ -18,7 +18,7 @@ from typing import Any, Union
 
 from lazytorch.dtypes import DType
 from lazytorch.ir.definition import OpDef
-from lazytorch.ir.expression import LOAD, Expression, loaded_values, walk
+from lazytorch.ir.expression import ARGUMENT, LOAD, Expression, loaded_values, walk
 from lazytorch.ir.index import Axis, Index, of_atom
 
 
@@ -274,6 +274,15 @@ class Kernel:
     def writes(self) -> tuple[int, ...]:
         """Numbers of the arrays that are stored."""
         return _unique(store.target for body in self.bodies for store in body.stores())
+
+    def scalars(self) -> tuple[int, ...]:
+        """Numbers of the scalar arguments, in order of appearance."""
+        return _unique(
+            expression.data
+            for body in self.bodies
+            for expression in walk(body.expressions())
+            if expression.kind == ARGUMENT
+        )
 
 
 def _unique(numbers: Iterable[int]) -> tuple[int, ...]:

@@ -15,7 +15,7 @@ MAX_OPERATIONS = 160
 MAX_LOADS = 24
 MAX_DEPTH = 48
 MAX_STORES = 12
-# Arrays and scalars of one launch, and bodies side by side in it.
+# Arrays of one launch, where the device takes as many, and bodies side by side in it.
 MAX_ARGUMENTS = 120
 MAX_BODIES = 48
 # Elements up to which independent elementwise bodies share a launch although they share no data.

@@ -35,6 +35,8 @@ from lazytorch.schedule.graph import Graph
 from lazytorch.schedule.regions import Puller
 
 HOST_KINDS = frozenset(("host", "sort", "copy"))
+# Of a pointer or of the largest scalar.
+ARGUMENT_BYTES = 8
 
 
 @dataclass(frozen=True)
@@ -66,10 +68,15 @@ class Group:
 
 
 class Fuser:
-    """Merges the nests of one graph; holds who reads and writes which value."""
+    """Merges the nests of one graph; holds who reads and writes which value.
 
-    def __init__(self, graph: Graph, stored: dict[int, str]) -> None:
+    ``argument_bytes`` is what the device takes as arguments of one launch; at least 1024 in the
+    full profile of OpenCL.
+    """
+
+    def __init__(self, graph: Graph, stored: dict[int, str], argument_bytes: int = 1024) -> None:
         self.graph = graph
+        self.argument_bytes = argument_bytes
         self.stored = stored
         self.outputs = set(graph.outputs)
         self.groups: dict[int, Group] = {}
@@ -283,9 +290,36 @@ class Fuser:
         for key in order:
             (late if self._may_wait(key) else early).append(key)
         steps: list[Step] = [self._step([key]) for key in early]
-        for batch in _batches([(key, self.groups[key]) for key in late]):
+        for batch in self._batches(late):
             steps.append(self._step(batch))
         return steps
+
+    def _batches(self, late: list[int]) -> list[list[int]]:
+        """Nests that share a launch, within the caps on bodies and arguments."""
+        batches: list[list[int]] = []
+        arrays: set[int] = set()
+        scalars: set[int] = set()
+        for key in late:
+            group = self.groups[key]
+            assert group.body is not None
+            own = group.reads | group.writes
+            own_scalars = {
+                value.data
+                for value in ex.walk(group.body.expressions())
+                if value.kind == ex.ARGUMENT
+            }
+            count = len(arrays | own)
+            full = (
+                count > choices.MAX_ARGUMENTS
+                or ARGUMENT_BYTES * (count + len(scalars | own_scalars)) > self.argument_bytes
+            )
+            if not batches or full or len(batches[-1]) >= choices.MAX_BODIES:
+                batches.append([])
+                arrays, scalars = set(), set()
+            batches[-1].append(key)
+            arrays |= own
+            scalars |= own_scalars
+        return batches
 
     def _may_wait(self, key: int) -> bool:
         """Small elementwise nests that nothing else in the graph reads run last, together.
@@ -325,22 +359,6 @@ class Fuser:
 def _refused(group: Group) -> Iterable[str]:
     for producer, (_, reason) in group.refusals.items():
         yield f"not joined with the kernel of value {producer}: {reason}"
-
-
-def _batches(late: list[tuple[int, Group]]) -> list[list[int]]:
-    """Bodies that share a launch, within the caps on bodies and arguments."""
-    batches: list[list[int]] = []
-    arguments: set[int] = set()
-    for key, group in late:
-        wanted = arguments | group.reads | group.writes
-        full = len(wanted) > choices.MAX_ARGUMENTS
-        if batches and not full and len(batches[-1]) < choices.MAX_BODIES:
-            batches[-1].append(key)
-            arguments = wanted
-        else:
-            batches.append([key])
-            arguments = group.reads | group.writes
-    return batches
 
 
 def reads_of(body: Body) -> set[int]:

@@ -10,6 +10,10 @@ from lazytorch.ir.kernel import ContractBody, Kernel
 from lazytorch.ir.node import Node
 from lazytorch.ops import elementwise as op
 from lazytorch.ops import leaves, movement, reduction
+from lazytorch.schedule.fuse import Fuser
+from lazytorch.schedule.graph import build_graph, number_graph
+from lazytorch.schedule.regions import choose_stored
+from lazytorch.schedule.simplify import simplify
 from tests.graphs import DEVICES, Builder
 
 COUNTED = [name for name in DEVICES if name in ("opencl:0", "numpy")]
@@ -172,3 +176,19 @@ def test_a_scalar_is_no_part_of_the_plan(build: Builder) -> None:
         missed.append(engine.stats()["plans_missed"] - before)
     assert results == [0.25, 0.125, 3.5]
     assert missed[1:] == [0, 0]
+
+
+@pytest.mark.parametrize(
+    ("most", "wanted"), [(1024, [120]), (256, [30] * 4), (100, [12] * 10), (8, [3] * 40)]
+)
+def test_launches_keep_within_what_a_device_takes(most: int, wanted: list[int]) -> None:
+    """An array read, one written and a scalar: three arguments a nest, of 8 bytes."""
+    build = Builder("numpy")
+    arrays = [build.leaf(np.ones(size, "f4")) for size in range(5, 45)]
+    roots = [build.apply(op.MUL, x, build.scalar(1.5 + n)) for n, x in enumerate(arrays)]
+    graph = simplify(build_graph(number_graph(roots)))
+    counts = []
+    for step in Fuser(graph, choose_stored(graph, True), most).run():
+        assert isinstance(step, Kernel)
+        counts.append(len({*step.reads(), *step.writes(), *step.scalars()}))
+    assert counts == wanted
