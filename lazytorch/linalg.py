@@ -37,15 +37,20 @@ def norm(
 ) -> Tensor:  # fmt: skip
     """The norm of vectors or matrices, by the number of dimensions given."""
     if ord is None:
-        return vector_norm(A, 2, dim, keepdim, dtype=dtype)
-    if isinstance(dim, int) or (dim is None and len(shape_of(A)) == 1):
-        return vector_norm(A, ord, dim, keepdim, dtype=dtype)
-    if dim is None and len(shape_of(A)) != 2:
+        result = vector_norm(A, 2, dim, keepdim, dtype=dtype)
+    elif isinstance(dim, int) or (dim is None and len(shape_of(A)) == 1):
+        result = vector_norm(A, ord, dim, keepdim, dtype=dtype)
+    elif dim is None and len(shape_of(A)) != 2:
         raise RuntimeError(
             "linalg.norm: If dim is not specified but ord is, the input must be 1D or 2D. Got "
             f"{len(shape_of(A))}D."
         )
-    return matrix_norm(A, ord, dim or (0, 1), keepdim, dtype=dtype)
+    else:
+        result = matrix_norm(A, ord, dim or (0, 1), keepdim, dtype=dtype)
+    if out is None:
+        return result
+    functions.copy_out(out, result)
+    return out  # type: ignore[no-any-return]
 
 
 def vecdot(x: Tensor, y: Tensor, *, dim: int = -1) -> Tensor:

@@ -207,7 +207,7 @@ def _as_list(value: Any) -> list[Any]:
     return [value] if isinstance(value, Tensor) else list(value)
 
 
-def _initial_gradients(outputs: list[Tensor], given: list[Any], create_graph: bool) -> list[Any]:
+def _initial_gradients(outputs: list[Tensor], given: list[Any]) -> list[Any]:
     if not given:
         given = [None] * len(outputs)
     if len(given) != len(outputs):
@@ -257,7 +257,7 @@ def backward(
     ``create_graph`` makes gradients that can be differentiated again.
     """
     outputs = _as_list(tensors)
-    gradients = _initial_gradients(outputs, _as_list(grad_tensors), create_graph)
+    gradients = _initial_gradients(outputs, _as_list(grad_tensors))
     roots = [edge_of(out) for out in outputs]
     if inputs is not None:
         targets = _as_list(inputs)
@@ -326,7 +326,7 @@ def grad(
     if not sought:
         raise ValueError("grad requires non-empty inputs.")
     _check_inputs(sought)
-    gradients = _initial_gradients(made, _as_list(grad_outputs), create_graph)
+    gradients = _initial_gradients(made, _as_list(grad_outputs))
     roots = [edge_of(out) for out in made]
     wanted = _Wanted(sought, [entry for entry, _ in roots])
     keep = create_graph if retain_graph is None else retain_graph

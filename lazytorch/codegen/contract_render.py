@@ -8,11 +8,9 @@ from lazytorch.codegen.contract_gpu import GroupContractBody, render_gpu
 from lazytorch.codegen.contract_pack import PanelPackBody, render_pack
 from lazytorch.codegen.contract_pixels_cpu import PixelContractBody, render_pixels
 from lazytorch.codegen.emitter import Emitter
-from lazytorch.codegen.target import Target
-from lazytorch.dtypes import DType
 
 
-def local_size(body: object, target: Target) -> int:
+def local_size(body: object) -> int:
     """Work-items in a work-group of the body."""
     if isinstance(body, GroupContractBody):
         return body.tiling.local
@@ -20,14 +18,7 @@ def local_size(body: object, target: Target) -> int:
     return 1
 
 
-def render_contract(
-    body: object,
-    emitter: Emitter,
-    values: dict[int, DType],
-    target: Target,
-    local: int,
-    group: str,
-) -> int:
+def render_contract(body: object, emitter: Emitter, group: str) -> int:
     """Write the body's statements; the number of work-groups it takes."""
     if isinstance(body, GroupContractBody):
         return render_gpu(body, emitter, group)

@@ -125,7 +125,7 @@ def _local_size(body: Body, target: Target) -> int:
         return 1
     if isinstance(body, ItemAttentionBody):
         return attention_gpu.ITEMS
-    return contract_render.local_size(body, target)
+    return contract_render.local_size(body)
 
 
 def _render_body(
@@ -139,7 +139,7 @@ def _render_body(
         return render_attention_cpu(body, emitter, group)
     if isinstance(body, ItemAttentionBody):
         return attention_gpu.render_attention_gpu(body, emitter, group)
-    return contract_render.render_contract(body, emitter, values, target, local, group)
+    return contract_render.render_contract(body, emitter, group)
 
 
 def _streamed(body: RowBody, values: dict[int, DType]) -> set[int]:

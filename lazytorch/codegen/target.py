@@ -20,6 +20,4 @@ class Target:
     l2_bytes: int = 1 << 20
     max_work_group_size: int = 1024
     local_memory: int = 32 << 10
-    fp16: bool = False
-    fp64: bool = True
     subgroups: bool = False

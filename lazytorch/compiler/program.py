@@ -56,7 +56,6 @@ class Program:
         self.result = result
         self.verified = False
         self._origins = [None] * len(captured.replay.plan.outputs)
-        self._replaced = {id(leaf) for leaf, _ in gradients}
         read = {id(source[1]) for source in captured.leaves if source[0] == "grad"}
         #: leaves whose old gradient may be let go before memory for the new one is taken
         self._dropped = [leaf for leaf, _ in gradients if id(leaf) not in read]

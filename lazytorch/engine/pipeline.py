@@ -20,7 +20,7 @@ from lazytorch.engine import tuning
 from lazytorch.engine.binding import replay_of
 from lazytorch.engine.bounds import BoundsReport, Lowered, check_bounds, touched
 from lazytorch.engine.sites import format_site
-from lazytorch.errors import BuildError
+from lazytorch.errors import BuildError, UnsupportedDtypeError
 from lazytorch.ir import expression as ex
 from lazytorch.ir.kernel import Kernel
 from lazytorch.runtime.device import Device
@@ -48,6 +48,7 @@ def schedule(numbering: Numbering, device: Device) -> Scheduled:
     """A plan for a numbered graph; nothing is built or launched."""
     ex.reset()
     graph = simplify(build_graph(numbering))
+    _check_dtypes(graph, device)
     stored = choose_stored(graph, config.get("FUSION"))
     fuser = Fuser(graph, stored, device.capabilities.max_argument_bytes)
     steps = fuser.run(merge=config.get("FUSION"))
@@ -93,6 +94,29 @@ def schedule(numbering: Numbering, device: Device) -> Scheduled:
         bounds=None if report is None else report.codes,
     )
     return Scheduled(graph, stored, steps, plan)
+
+
+def _check_dtypes(graph: Graph, device: Device) -> None:
+    """Refuse what the driver lacks, or has and computes wrongly."""
+    facts = device.capabilities
+    lacking = {
+        dtype: feature
+        for dtype, feature, has in (
+            (dtypes.float64, "fp64", facts.fp64),
+            (dtypes.int64, "int64", facts.int64),
+        )
+        if not has
+    }
+    for number, dtype in enumerate(graph.dtypes):
+        if dtype in lacking:
+            feature = lacking[dtype]
+            why = "computes it wrongly" if feature in facts.masked else "lacks it"
+            raise UnsupportedDtypeError(
+                f"{graph.ops[number].name} of shape {list(graph.shapes[number])} at "
+                f"{format_site(graph.nodes[number].site)} is {dtype}, but the driver of "
+                f"{facts.name} {why} ({feature}). Cast to a smaller type, or use another device "
+                "(python -m lazytorch devices)"
+            )
 
 
 def _access(lowered: Lowered) -> Access:
@@ -171,8 +195,6 @@ def target_of(device: Device) -> Target:
         l2_bytes=facts.l2_bytes or Target.l2_bytes,
         max_work_group_size=facts.max_work_group_size,
         local_memory=facts.local_memory,
-        fp16=facts.fp16,
-        fp64=facts.fp64,
         # Programs for processors are written in OpenCL C 1.2, which has none.
         subgroups=facts.subgroups and facts.family == "gpu",
     )

@@ -227,7 +227,7 @@ def _gradient(
     for time, before in reversed(list(_times(of))):
         if "grad_output" in given:
             dh = dh + given["grad_output"][time]
-        hidden, cell = _state_before(of, states, before, given)
+        hidden, cell = _state_before(states, before, given)
         if of.projected:
             parts["output"][time] = dh
         direct, dc_before, outer, inner = _step_gradient(
@@ -250,7 +250,7 @@ def _gradient(
 
 
 def _state_before(
-    of: Recurrence, states: dict[str, np.ndarray], before: int | None, given: dict[str, np.ndarray]
+    states: dict[str, np.ndarray], before: int | None, given: dict[str, np.ndarray]
 ) -> tuple[np.ndarray, np.ndarray]:
     zero = np.zeros((), states["output"].dtype)
     if before is None:

@@ -37,23 +37,14 @@ def read_capabilities(cl: Any, candidate: Candidate, masked: tuple[str, ...]) ->
         native_vector_width_float=max(1, int(device.native_vector_width_float)),
         base_alignment_bytes=max(int(device.mem_base_addr_align) // 8, 64),
         zero_copy=zero_copy,
-        correctly_rounded_divide=_divides_exactly(cl, device) and "divide" not in masked,
         int64="int64" not in masked,
         subgroups="subgroups" not in masked
         and bool(extensions & {"cl_khr_subgroups", "cl_intel_subgroups"}),
-        local_memory_is_real=device.local_mem_type == cl.device_local_mem_type.LOCAL,
         l1_bytes=l1_bytes,
         # The driver's answer may be any level's; it is taken where nothing better is known.
         l2_bytes=l2_bytes or int(device.global_mem_cache_size or 0),
         masked=masked,
     )
-
-
-def _divides_exactly(cl: Any, device: Any) -> bool:
-    """The driver's promise; Intel's CPU runtime does not promise it but does it, as the
-    ``divide`` canary finds."""
-    promised = device.single_fp_config & cl.device_fp_config.CORRECTLY_ROUNDED_DIVIDE_SQRT
-    return bool(promised) or device.platform.name.startswith("Intel")
 
 
 def default_options(cl: Any, device: Any, capabilities: Capabilities) -> list[str]:

@@ -25,9 +25,8 @@ class Capabilities:
 
     ``family`` ("cpu" or "gpu") is the kind of schedule its kernels want. ``zero_copy`` says that
     a kernel and NumPy can use the same memory. ``max_argument_bytes`` bounds the arguments of one
-    kernel (a buffer counts as a pointer). ``correctly_rounded_divide`` says that float32
-    division and square root round as IEEE 754 asks; where it is false they may be off by an ulp
-    or two. ``masked`` names what the driver advertises and the probe found wrong.
+    kernel (a buffer counts as a pointer).
+    ``masked`` names what the driver advertises and the probe found wrong.
     """
 
     name: str
@@ -45,10 +44,8 @@ class Capabilities:
     native_vector_width_float: int
     base_alignment_bytes: int
     zero_copy: bool
-    correctly_rounded_divide: bool = True
     int64: bool = True
     subgroups: bool = False
-    local_memory_is_real: bool = False
     l1_bytes: int = 0
     l2_bytes: int = 0
     masked: tuple[str, ...] = ()

@@ -178,7 +178,7 @@ def number_graph(roots: Sequence[Node], pieces: bool = True) -> Numbering:
         return Numbering((), [], [], [], [], [], [], {}, copies)
     # Counting references comes next: the walk must not hold any of its own.
     node = source = sources = None  # type: ignore[assignment]
-    outputs = _kept(roots, order, numbers, known, uses)
+    outputs = _kept(roots, order, numbers, uses)
     # Leaves nobody outside refers to any more may give their memory to an output.
     donated = _private_leaves(leaf_nodes, uses) if choices.DONATE else ()
     if donated:
@@ -236,7 +236,6 @@ def _kept(
     roots: Sequence[Node],
     order: list[Node],
     numbers: list[int],
-    known: dict[int, int],
     uses: dict[int, int],
 ) -> dict[int, list[Node]]:
     """Which values get a buffer of their own: roots, and live values dear to recompute."""

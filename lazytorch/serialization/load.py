@@ -147,7 +147,6 @@ class _Storages:
         self._archive = archive
         self._place = _placement(map_location)
         self._bases: dict[tuple[str, DType], tuple[Tensor, int]] = {}
-        self._raw: dict[str, bytes] = {}
 
     def tensor(
         self,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gc
 import sys
 from collections.abc import Sequence
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 
 from lazytorch import dtypes, engine
-from lazytorch.errors import BuildError, OutOfMemoryError
+from lazytorch.errors import BuildError, OutOfMemoryError, UnsupportedDtypeError
 from lazytorch.ir.node import Node
 from lazytorch.ops import contraction, elementwise, leaves, movement, reduction
 from lazytorch.runtime import available_devices, get_device
@@ -180,6 +181,23 @@ def test_a_kernel_that_does_not_build_names_operation_and_source(
     with pytest.raises(BuildError, match=r"tan of shape \[77\]") as caught:
         engine.realize([op(elementwise.TAN, x)])
     assert caught.value.source_path and "no_such_function" in caught.value.log
+
+
+@pytest.mark.parametrize(
+    ("feature", "dtype", "why"),
+    [("fp64", "f8", "lacks it"), ("int64", "i8", "computes it wrongly")],
+)
+def test_what_a_driver_cannot_compute_is_refused(
+    device: str, feature: str, dtype: str, why: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    masked = () if why == "lacks it" else (feature,)
+    lesser = dataclasses.replace(get_device(device).capabilities, masked=masked, **{feature: False})
+    monkeypatch.setattr(get_device(device), "capabilities", lesser)
+    x = leaf(np.ones((3, 1, 7), dtype), device)
+    with pytest.raises(UnsupportedDtypeError, match=rf"shape \[3, 1, 7\].* {why} \({feature}\)"):
+        engine.realize([op(elementwise.NEG, x)])
+    narrow = leaf(np.ones((3, 1, 7), "f4"), device)
+    assert (engine.to_array(op(elementwise.NEG, narrow)) == -1).all()
 
 
 @pytest.mark.skipif(len(DEVICES) < 2, reason="checks are generated into OpenCL C")

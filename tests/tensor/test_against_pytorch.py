@@ -259,3 +259,9 @@ def test_creation(text: str) -> None:
     got = eval(f"t.{text}", {"t": lazytorch})
     assert (tuple(got.shape), str(got.dtype)) == (tuple(expected.shape), str(expected.dtype))
     np.testing.assert_allclose(got.numpy(), expected.numpy(), rtol=1e-6)
+
+
+def test_a_norm_is_put_where_it_is_wanted() -> None:
+    out = lazytorch.zeros(())
+    assert lazytorch.linalg.norm(lazytorch.tensor([[3.0], [4.0]]), out=out) is out
+    assert out.item() == 5
