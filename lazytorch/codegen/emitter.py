@@ -68,6 +68,8 @@ class Emitter:
         self.limits: dict[str, tuple[int, int]] = {}
         # C names of arrays so large that their stores had better pass by the caches.
         self.streamed: set[str] = set()
+        # Whether one did: a fence must follow it.
+        self.has_streamed = False
         # Lines that must stand at the top of the kernel function (local memory).
         self.declarations: list[str] = []
         # C names of the random words of a draw that a loop over vectors has at hand.
@@ -488,6 +490,7 @@ class Emitter:
             helper = f"lt_stream_{ctypes.value_type(dtype)}{width}"
             if helper not in self.helpers:
                 self.helpers[helper] = ctypes.stream_source(ctypes.value_type(dtype), width)
+            self.has_streamed = True
             self.line(f"{helper}({text}, {name} + {index});")
         else:
             self.line(f"vstore{width}({text}, 0, {name} + {index});")

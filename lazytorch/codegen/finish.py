@@ -13,7 +13,7 @@ from dataclasses import replace
 from lazytorch.codegen import contract, recurrent
 from lazytorch.codegen.attention import lower_attention
 from lazytorch.codegen.choice import Chooser, by_rule, wished, with_wish
-from lazytorch.codegen.rows import choose_style
+from lazytorch.codegen.rows import choose_style, local_size
 from lazytorch.codegen.target import Target
 from lazytorch.dtypes import DType
 from lazytorch.ir import expression as ex
@@ -117,7 +117,9 @@ def _by_work_group(bodies: list[Body], target: Target) -> list[list[Body]]:
         kind = "elements"
         if isinstance(body, RowBody):
             kind = choose_style(body, target).kind
-        elif not isinstance(body, (ScanBody, ScatterBody)):
+        elif isinstance(body, (ScanBody, ScatterBody)):
+            kind = "vectors" if local_size(body, target) == 1 else "elements"
+        else:
             # Each fills local memory as if it were alone.
             kind = f"contract {len(alike)}"
         alike.setdefault("vectors" if kind in ("inner", "columns") else kind, []).append(body)

@@ -89,7 +89,7 @@ def render(kernel: Kernel, target: Target, name: str, bounds: Bounds | None = No
         group = "group" if start == 0 else f"(group - {start})"
         groups = _render_body(body, emitter, kernel.values, target, local, group)
         block = emitter.text()
-        if emitter.streamed:
+        if emitter.has_streamed:
             block = [*block, "mem_fence(CLK_GLOBAL_MEM_FENCE);"]
         declarations.extend(emitter.declarations)
         if len(kernel.bodies) > 1:

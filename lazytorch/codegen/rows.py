@@ -36,6 +36,8 @@ CHUNK_MAXIMUM = 16384
 PANEL_WORK = 16
 # Elements from which even a few columns are spread over all cores.
 SPREAD_WORK = 1 << 15
+# Loads at positions that are data, lane by lane, in explicit vectors; of more the code is long.
+MAX_GATHERS = 4
 # Work-items a core should get, so that cores finish together.
 SHARES = 8
 
@@ -91,14 +93,15 @@ def _score(body: RowBody, axis: Axis | None, target: Target) -> float:
     """The share of memory accesses that explicit vectors along the axis do in one piece; those
     that are put together from several pieces count half, and each as often as it is made in a row.
 
-    Negative when the axis is too short, or some access would have to be taken apart lane by lane
-    with divisions.
+    Loads at positions that are data count nothing. Negative when the axis is too short, or some
+    access would have to be taken apart lane by lane with divisions.
     """
     width = lanes.axis_width(axis, target.vector_width)
     if axis is None or width == 1:
         return -1.0
     score = 0.0
     count = 0
+    gathers = 0
     inner = {other for stage in body.stages for other in stage.axes}
     accesses = [store.index for store in body.stores()]
     for expression in ex.walk(body.expressions()):
@@ -111,11 +114,14 @@ def _score(body: RowBody, axis: Axis | None, target: Target) -> float:
         if lanes.guard_offsets(guard, axis, width, aligned=True) is None:
             return -1.0
     for index in accesses:
+        times = prod(other.size for other in index.axes() if other in inner)
         offsets = lanes.lane_offsets(index, axis, width, aligned=True)
         if offsets is None:
-            return -1.0
-        if any(offsets):
-            times = prod(other.size for other in index.axes() if other in inner)
+            gathers += 1
+            if gathers > MAX_GATHERS or not lanes.gathers(index, axis, width):
+                return -1.0
+            count += times
+        elif any(offsets):
             count += times
             near = len(lanes.pieces(offsets)) <= lanes.MAX_PIECES
             score += times * (1.0 if offsets == tuple(range(width)) else 0.5 if near else 0.0)
@@ -134,7 +140,7 @@ def local_size(body: RowBody | ScanBody | ScatterBody, target: Target) -> int:
             return min(wish.local, target.max_work_group_size)
         if style.kind == "groups":
             return min(128, target.max_work_group_size)
-    if isinstance(body, ScatterBody) and _scatter_axis(body, target) is not None:
+    if isinstance(body, ScatterBody) and not gpu:
         return 1
     if isinstance(body, ScanBody) and scans.scan_style(body, target) is not None:
         return 1
@@ -154,10 +160,8 @@ def render_rows(
 ) -> int:
     """Write the body's statements; the number of work-groups it wants."""
     if not isinstance(body, RowBody):
-        axis = _scatter_axis(body, target) if isinstance(body, ScatterBody) else None
-        if axis is not None and local == 1:
-            assert isinstance(body, ScatterBody)
-            return _scatter_columns(body, emitter, values, target, group, axis)
+        if isinstance(body, ScatterBody) and target.family == "cpu" and local == 1:
+            return _scatter(body, emitter, values, target, group)
         scan = scans.scan_style(body, target) if isinstance(body, ScanBody) else None
         if scan is not None and local == 1:
             assert isinstance(body, ScanBody)
@@ -202,33 +206,36 @@ def _elements(
     return -(-count // local)
 
 
-def _scatter_axis(body: ScatterBody, target: Target) -> Axis | None:
-    return None if target.family == "gpu" else sequential.scatter_axis(body, target.vector_width)
-
-
-def _scatter_columns(
-    body: ScatterBody,
-    emitter: Emitter,
-    values: dict[int, DType],
-    target: Target,
-    group: str,
-    axis: Axis,
+def _scatter(
+    body: ScatterBody, emitter: Emitter, values: dict[int, DType], target: Target, group: str
 ) -> int:
-    """A work-item takes some of the columns, which lie side by side, through all positions."""
+    """A work-item takes some of the columns, which lie side by side, through all positions; where
+    none do, some of the rows."""
     width = target.vector_width
+    axis = sequential.scatter_axis(body, width)
+    emitter.open()
+    row = emitter.fresh("row")
+    if axis is None:
+        count = extent(body.rows)
+        block = _rows_per_item(count, body.base_axis.size + body.axis.size, target)
+        lies = body.base_index.coefficient(body.base_axis) == 1 and body.base_axis.size >= width
+        bind_rows(emitter, body.rows, row)
+        sequential.render_scatter(body, emitter, values, width=width if lies else 1)
+        emitter.close(_block_loop(row, group, block, count, emitter.index_type))
+        return -(-count // block)
     outer = body.rows[:-1]
     rows = extent(outer)
     wanted = max(1, target.compute_units * 2 // rows)
     chunk = -(-axis.size // (wanted * width)) * width
     chunks = -(-axis.size // chunk)
-    emitter.open()
     type_name = emitter.index_type
-    row, start, stop = (emitter.fresh(stem) for stem in ("row", "from", "to"))
+    start, stop = (emitter.fresh(stem) for stem in ("from", "to"))
     emitter.line(f"const {type_name} {row} = {group} / {chunks};")
     emitter.line(f"const {type_name} {start} = ({type_name})({group} % {chunks}) * {chunk};")
     emitter.line(f"const {type_name} {stop} = min(({type_name}){axis.size}, {start} + {chunk});")
     bind_rows(emitter, outer, row)
-    columns = sequential.Columns(axis, width, start, stop)
+    share = sequential.share_positions(body, axis)
+    columns = sequential.Columns(axis, width, start, stop, share)
     sequential.render_scatter(body, emitter, values, columns)
     emitter.close("{")
     return rows * chunks

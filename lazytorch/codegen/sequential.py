@@ -35,30 +35,42 @@ def render_scan(body: ScanBody, emitter: Emitter, values: dict[int, DType]) -> N
 
 @dataclass(frozen=True)
 class Columns:
-    """Rows of a scatter that lie side by side in the target and share their positions: those
-    of ``axis`` from ``start`` to ``stop`` (C texts) are treated ``width`` at a time."""
+    """Rows of a scatter that lie side by side in the target: those of ``axis`` from ``start`` to
+    ``stop`` (C texts). They are copied ``width`` at a time, and combined so where they ``share``
+    their positions; else one after the other."""
 
     axis: Axis
     width: int
     start: str
     stop: str
+    share: bool
 
 
 def scatter_axis(body: ScatterBody, width: int) -> Axis | None:
-    """The row axis along which a scatter can be done in vectors, if there is one."""
+    """The row axis whose rows lie side by side in the target, if there is one."""
     axis = body.rows[-1] if body.rows else None
-    if axis is None or axis.size < width:
-        return None
-    # An index that needs a position of its own in each row is not linear in the axis.
-    if body.base_index.coefficient(axis) != 1 or body.target_index.coefficient(axis) != 1:
+    if axis is None or axis.size < width or body.base_index.coefficient(axis) != 1:
         return None
     return axis
 
 
+def share_positions(body: ScatterBody, axis: Axis) -> bool:
+    """Whether all rows along ``axis`` write to the same positions; an index that needs a position
+    of its own in each row is not linear in the axis."""
+    return body.target_index.coefficient(axis) == 1
+
+
 def render_scatter(
-    body: ScatterBody, emitter: Emitter, values: dict[int, DType], columns: Columns | None = None
+    body: ScatterBody,
+    emitter: Emitter,
+    values: dict[int, DType],
+    columns: Columns | None = None,
+    width: int = 1,
 ) -> None:
-    """Copy the base along its axis, then combine the values into it one after the other."""
+    """Copy the base along its axis, then combine the values into it one after the other.
+
+    Without ``columns`` one row is treated, whose base is copied ``width`` elements at a time.
+    """
     name = emitter.names(body.target)
     dtype = values[body.target]
 
@@ -73,32 +85,32 @@ def render_scatter(
             text = emitter.operation(body.combine, [held, text], dtype, dtype, width)
         emitter.store_text(name, body.target_index, text, dtype, width)
 
+    if columns is None:
+        if body.base is not None:
+            _in_columns(emitter, copy, Columns(body.base_axis, width, "0", "", False), width)
+        _walk(emitter, body.axis, lambda: combine(1))
+        return
     if body.base is not None:
-        _walk(emitter, body.base_axis, copy, columns)
-    _walk(emitter, body.axis, combine, columns)
+        _walk(emitter, body.base_axis, lambda: _in_columns(emitter, copy, columns, columns.width))
+    part = columns.width if columns.share else 1
+    _walk(emitter, body.axis, lambda: _in_columns(emitter, combine, columns, part))
 
 
-def _walk(
-    emitter: Emitter, axis: Axis, statement: Callable[[int], None], columns: Columns | None
-) -> None:
-    """``statement`` at each position of an axis in order, for one row or for a block of them."""
+def _walk(emitter: Emitter, axis: Axis, statement: Callable[[], None]) -> None:
+    """``statement`` at each position of an axis in order."""
     with emitter.loops((axis,)):
-        if columns is None:
-            statement(1)
-        else:
-            _in_columns(emitter, statement, columns)
+        statement()
 
 
-def _in_columns(emitter: Emitter, statement: Callable[[int], None], columns: Columns) -> None:
+def _in_columns(
+    emitter: Emitter, statement: Callable[[int], None], columns: Columns, width: int
+) -> None:
+    """``statement`` for the columns, ``width`` at a time, then for what is left one by one."""
     column = emitter.fresh("c")
-    axis, width, stop = columns.axis, columns.width, columns.stop
+    axis, stop = columns.axis, columns.stop or str(columns.axis.size)
     emitter.line(f"{emitter.index_type} {column} = {columns.start};")
-    emitter.open(axis, width)
-    emitter.name_axis(axis, column)
-    statement(width)
-    emitter.close(f"for (; {column} + {width} <= {stop}; {column} += {width}) {{")
-    if axis.size % width:
-        emitter.open()
+    for part in (width, 1) if width > 1 and axis.size % width else (width,):
+        emitter.open(axis if part > 1 else None, part)
         emitter.name_axis(axis, column)
-        statement(1)
-        emitter.close(f"for (; {column} < {stop}; {column}++) {{")
+        statement(part)
+        emitter.close(f"for (; {column} + {part} <= {stop}; {column} += {part}) {{")

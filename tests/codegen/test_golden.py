@@ -85,6 +85,13 @@ def embedding_and_its_gradient(build: Builder) -> list[Node]:
     return [picked, gradient]
 
 
+def positions(build: Builder) -> list[Node]:
+    """A gather lane by lane, and what is scattered along the contiguous axis."""
+    x, places = array(build, 30, 50), build.leaf(np.zeros((30, 50), "i8"))
+    picked = build.apply(indexing.GATHER, x, places, attrs=(1,))
+    return [picked, build.apply(indexing.SCATTER, x, places, x, attrs=(1, "add"))]
+
+
 def dropout_and_half(build: Builder) -> list[Node]:
     seed, offset = build.scalar(1, dtypes.int64), build.scalar(0, dtypes.int64)
     bits = build.apply(leaves.RANDOM, seed, offset, attrs=((64, 100),))
@@ -125,7 +132,7 @@ def attention_and_its_gradient(build: Builder) -> list[Node]:
 
 GRAPHS: tuple[Callable[[Builder], list[Node]], ...] = (
     gelu, softmax, layer_norm, column_sum, large_sum, linear_relu, convolution, moves,
-    embedding_and_its_gradient, dropout_and_half, lstm, attention_and_its_gradient,
+    embedding_and_its_gradient, positions, dropout_and_half, lstm, attention_and_its_gradient,
 )  # fmt: skip
 
 
