@@ -26,6 +26,7 @@ from lazytorch.ir.node import Node
 from lazytorch.ops import leaves
 from lazytorch.runtime import Device, counters, get_device, resolve
 from lazytorch.schedule.graph import Numbering, number_graph, self_contained
+from lazytorch.schedule.recall import Memory
 
 if TYPE_CHECKING:
     from lazytorch.engine.pipeline import Scheduled
@@ -36,6 +37,7 @@ _plans: OrderedDict[Any, Replay] = OrderedDict()
 _state: dict[int, weakref.ref[Any]] = {}
 # Hashes of graphs whose beginnings were computed apart.
 _begun: set[int] = set()
+_memory = Memory()
 
 
 def _pipeline() -> Any:
@@ -265,7 +267,7 @@ def _numbered(nodes: Sequence[Node]) -> Numbering | None:
         wanted = [node for node in nodes if node.buffer is None]
         if not wanted:
             return None
-        numbering = number_graph(wanted)
+        numbering = _memory.number(wanted)
         if not numbering.copies:
             return numbering if numbering.order else None
         for node in numbering.copies:
@@ -375,3 +377,4 @@ def clear_plans() -> None:
     """Forget finished plans (those on disk and compiled programs stay)."""
     _plans.clear()
     _begun.clear()
+    _memory.forget()

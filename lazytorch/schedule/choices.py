@@ -42,3 +42,10 @@ BEGINNING_ROWS = 64
 STREAM_BYTES = 16 << 20
 # Temporaries up to which memory is also planned with the largest first (quadratic time).
 LARGEST_FIRST_BLOCKS = 1000
+# Depth and roots of a graph from which recognizing it is quicker than numbering it; how many
+# signatures of graphs are remembered, how many graphs of each, and how many in vain before those of
+# a signature are no longer remembered.
+RECALLED_DEPTH = 6
+RECALLED_SIGNATURES = 256
+RECALLED_ALIKE = 4
+RECALL_ATTEMPTS = 16

@@ -15,10 +15,10 @@ from typing import Any
 
 from lazytorch.dtypes import DType
 from lazytorch.ir.definition import OpDef
-from lazytorch.ir.index import row_major_strides
 from lazytorch.ir.node import Node
-from lazytorch.ops import leaves, movement
+from lazytorch.ops import leaves
 from lazytorch.schedule import choices
+from lazytorch.schedule.pieces import PIECES, settle_pieces
 
 
 @dataclass
@@ -72,16 +72,29 @@ class Graph:
         return len(self.ops) - 1
 
 
+class GraphKey(tuple[Any, ...]):
+    """The key of a graph: a tuple that is hashed once, for it is long and asked for often."""
+
+    _hash: int | None = None
+
+    def __hash__(self) -> int:
+        if self._hash is None:
+            self._hash = super().__hash__()
+        return self._hash
+
+
 @dataclass
 class Numbering:
     """The result of the walk: the exact ``key``, and what binds a plan to this graph.
 
     ``order`` lists the pending nodes, ``numbers`` their value numbers in the same order.
     ``leaf_nodes`` and ``scalar_nodes`` hold the values to bind. ``outputs`` pairs each value
-    number that must be kept with the nodes that want it.
+    number that must be kept with the nodes that want it. ``alive`` and ``leaves_alive`` tell to
+    which nodes of ``order`` and ``leaf_nodes`` somebody outside the graph refers, ``private`` to
+    which leaves and their memory nobody does: on this the key depends besides the graph itself.
     """
 
-    key: tuple[Any, ...]
+    key: GraphKey
     order: list[Node]
     numbers: list[int]
     leaf_nodes: list[Node]
@@ -90,9 +103,11 @@ class Numbering:
     scalar_numbers: list[int]
     outputs: dict[int, list[Node]]
     copies: list[Node] = field(default_factory=list)
+    alive: list[bool] = field(default_factory=list)
+    leaves_alive: list[bool] = field(default_factory=list)
+    private: tuple[int, ...] = ()
 
 
-_PIECES = frozenset((movement.SLICE, movement.AS_STRIDED))
 _BUFFER_ROW = "leaf"
 _SCALAR_ROW = "scalar"
 
@@ -116,6 +131,7 @@ def number_graph(roots: Sequence[Node], pieces: bool = True) -> Numbering:
     scalar_numbers: list[int] = []
     scalar_op = leaves.SCALAR
     copies: list[Node] = []
+    refused: set[int] = set()
     stack: list[Node] = list(roots)[::-1]
     while stack:
         node = stack[-1]
@@ -123,11 +139,9 @@ def number_graph(roots: Sequence[Node], pieces: bool = True) -> Numbering:
         if key in known:
             stack.pop()
             continue
-        if pieces and node.buffer is None and node.op in _PIECES:
+        if pieces and node.buffer is None and node.op in PIECES:
             # A batch cut from ready data: where it was cut must not be part of the key.
-            part = _piece(node)
-            if part is not None:
-                node.fulfil(part)
+            settle_pieces(node, refused)
         if node.buffer is not None:
             stack.pop()
             if node.op is scalar_op:
@@ -175,68 +189,30 @@ def number_graph(roots: Sequence[Node], pieces: bool = True) -> Numbering:
         order.append(node)
         numbers.append(number)
     if copies:
-        return Numbering((), [], [], [], [], [], [], {}, copies)
+        return Numbering(GraphKey(), [], [], [], [], [], [], {}, copies)
     # Counting references comes next: the walk must not hold any of its own.
     node = source = sources = None  # type: ignore[assignment]
-    outputs = _kept(roots, order, numbers, uses)
+    alive = _alive(order, uses)
+    outputs = _kept(roots, order, numbers, alive)
     # Leaves nobody outside refers to any more may give their memory to an output.
-    donated = _private_leaves(leaf_nodes, uses) if choices.DONATE else ()
+    leaves_alive = _alive(leaf_nodes, uses)
+    private = _private_leaves(leaf_nodes, leaves_alive)
+    donated = private if choices.DONATE else ()
     if donated:
-        needed = _needed_later(order, uses, outputs)
+        needed = _needed_later(order, alive, outputs)
         donated = tuple(place for place in donated if id(leaf_nodes[place]) not in needed)
-    plan_key = (tuple(rows), tuple(outputs), donated)
+    plan_key = GraphKey((tuple(rows), tuple(outputs), donated))
     return Numbering(
-        plan_key, order, numbers, leaf_nodes, leaf_numbers, scalar_nodes, scalar_numbers, outputs
-    )
-
-
-def _piece(node: Node) -> Any:
-    """The part of a ready source's buffer that the node is, when it is one contiguous piece."""
-    (source,) = node.src
-    if source.buffer is None or source.op is leaves.SCALAR:
-        return None
-    if node.op is movement.SLICE:
-        starts, sizes, steps = node.attrs
-        offset = _slice_offset(starts, sizes, steps, source.shape)
-    else:
-        shape, strides, offset = node.attrs
-        wanted = row_major_strides(shape)
-        if any(n != 1 and s != w for n, s, w in zip(shape, strides, wanted)):
-            return None
-    nbytes = node.nbytes
-    if offset is None or not nbytes:
-        return None
-    return source.buffer.piece(offset * node.dtype.itemsize, nbytes)
-
-
-def _slice_offset(
-    starts: tuple[int, ...],
-    sizes: tuple[int, ...],
-    steps: tuple[int, ...],
-    shape: tuple[int, ...],
-) -> int | None:
-    """Where a slice begins, if it is contiguous: single positions, then a run, then whole axes."""
-    inside = False
-    offset = 0
-    for start, size, step, extent, stride in zip(
-        starts, sizes, steps, shape, row_major_strides(shape)
-    ):
-        offset += start * stride
-        if inside:
-            if start or size != extent or step != 1:
-                return None
-        elif size != 1:
-            inside = True
-            if step != 1:
-                return None
-    return offset
+        plan_key, order, numbers, leaf_nodes, leaf_numbers, scalar_nodes, scalar_numbers, outputs,
+        [], alive, leaves_alive, private,
+    )  # fmt: skip
 
 
 def _kept(
     roots: Sequence[Node],
     order: list[Node],
     numbers: list[int],
-    uses: dict[int, int],
+    alive: list[bool],
 ) -> dict[int, list[Node]]:
     """Which values get a buffer of their own: roots, and live values dear to recompute."""
     wanted = {id(root) for root in roots}
@@ -257,8 +233,7 @@ def _kept(
                     cost = None if cost is None or below is None else cost + below
         keep = key in wanted
         if not keep and (cost is None or cost > choices.RECOMPUTE_COST):
-            # Two references are this loop's own (``order`` and ``node``), one the call's.
-            keep = sys.getrefcount(node) - _OWN_REFERENCES > uses.get(key, 0)
+            keep = alive[position]
         if keep and node.op.kind != "leaf":
             depth[key] = 0
         else:
@@ -281,28 +256,35 @@ def _count_own_references() -> int:
 _OWN_REFERENCES = _count_own_references()
 
 
-def _private_leaves(leaf_nodes: list[Node], uses: dict[int, int]) -> tuple[int, ...]:
+def _alive(nodes: list[Node], uses: dict[int, int]) -> list[bool]:
+    """To which of the nodes somebody outside the graph refers."""
+    alive = []
+    for _, node in enumerate(nodes):
+        alive.append(sys.getrefcount(node) - _OWN_REFERENCES > uses.get(id(node), 0))
+    return alive
+
+
+def _private_leaves(leaf_nodes: list[Node], alive: list[bool]) -> tuple[int, ...]:
     """Positions of leaves to which, as to their buffers, only this graph refers."""
-    private = []
-    for position, node in enumerate(leaf_nodes):
-        if sys.getrefcount(node) - _OWN_REFERENCES <= uses.get(id(node), 0):
-            # The node's slot and the call's argument: nobody else holds the buffer.
-            if sys.getrefcount(node.buffer) <= 2 and node.buffer.owned:
-                private.append(position)
-    return tuple(private)
+    return tuple(
+        position
+        for position, node in enumerate(leaf_nodes)
+        if not alive[position] and holds_alone(node)
+    )
 
 
-def _needed_later(
-    order: list[Node], uses: dict[int, int], outputs: dict[int, list[Node]]
-) -> set[int]:
+def holds_alone(node: Node) -> bool:
+    """Whether a ready node is the only one who refers to its buffer, which may be written."""
+    # Two references: the node's slot and the call's argument.
+    return bool(sys.getrefcount(node.buffer) <= 2 and node.buffer.owned)
+
+
+def _needed_later(order: list[Node], alive: list[bool], outputs: dict[int, list[Node]]) -> set[int]:
     """Identities of what values without a buffer of their own will be computed from again.
 
     Somebody outside the graph refers to such a value (a cheap one saved for a gradient), so the
     leaves below it must keep their content.
     """
-    alive = []
-    for _, node in enumerate(order):
-        alive.append(sys.getrefcount(node) - _OWN_REFERENCES > uses.get(id(node), 0))
     stored = {id(node) for group in outputs.values() for node in group}
     needed: set[int] = set()
     for position in range(len(order) - 1, -1, -1):
