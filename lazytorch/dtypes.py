@@ -15,7 +15,8 @@ import numpy as np
 class DType:
     """The type of a tensor's elements.
 
-    ``kind`` is 'b' (bool), 'u' or 'i' (integers), 'f' (floating point). ``compute`` is the type
+    ``kind`` is 'b' (bool), 'u' or 'i' (integers), 'f' (floating point), 'c'
+    (complex: two floating-point numbers side by side). ``compute`` is the type
     in which kernels do arithmetic: float16 and bfloat16 are computed in float32 and rounded
     after each operation, as PyTorch does on a CPU.
     """
@@ -36,11 +37,26 @@ class DType:
 
     @property
     def is_complex(self) -> bool:
-        return False
+        return self.kind == "c"
 
     @property
     def is_signed(self) -> bool:
-        return self.kind in "if"
+        return self.kind in "ifc"
+
+    @property
+    def real(self) -> DType:
+        """The type of the real and the imaginary part; a real type itself."""
+        return _PARTS.get(self, self)
+
+    def to_real(self) -> DType:
+        """The real type of the same precision."""
+        return self.real
+
+    def to_complex(self) -> DType:
+        """The complex type of the same precision."""
+        if self.kind == "c":
+            return self
+        return complex128 if self is float64 else complex64
 
     @property
     def compute(self) -> DType:
@@ -66,10 +82,13 @@ float64 = DType("float64", "f", np.float64, "double", 9)
 uint32 = DType("uint32", "u", np.uint32, "uint", 4)
 uint64 = DType("uint64", "u", np.uint64, "ulong", 5)
 uint16 = DType("uint16", "u", np.uint16, "ushort", 3)
+complex64 = DType("complex64", "c", np.complex64, "float2", 10)
+complex128 = DType("complex128", "c", np.complex128, "double2", 11)
+_PARTS = {complex64: float32, complex128: float64}
 
 ALL = (
     bool_, uint8, int8, int16, int32, int64, float16, bfloat16, float32, float64,
-    uint16, uint32, uint64,
+    uint16, uint32, uint64, complex64, complex128,
 )  # fmt: skip
 _BY_NAME = {dtype.name: dtype for dtype in ALL}
 _BY_NUMPY = {dtype.numpy: dtype for dtype in ALL}
@@ -104,6 +123,8 @@ def promote(first: DType, second: DType) -> DType:
     """
     if first is second:
         return first
+    if first.kind == "c" or second.kind == "c":
+        return complex128 if {first, second} & {float64, complex128} else complex64
     if first.kind == "f" or second.kind == "f":
         if first.kind != "f":
             return second

@@ -176,7 +176,8 @@ def assert_close(
         rtol = max(rtol, 8e-3)
     elif kind is dtypes.float64:
         rtol, atol = rtol * 1e-8, atol * 1e-8
+    wide = np.complex128 if got.dtype.kind == "c" else np.float64
     with np.errstate(all="ignore"):
         np.testing.assert_allclose(
-            got.astype(np.float64), wanted.astype(np.float64), rtol=rtol, atol=atol, err_msg=name
+            got.astype(wide), wanted.astype(wide), rtol=rtol, atol=atol, err_msg=name
         )

@@ -225,7 +225,7 @@ def _initial_gradients(outputs: list[Tensor], given: list[Any]) -> list[Any]:
                     "grad can be implicitly created only for scalar outputs: this one has shape "
                     f"{list(shape_of(out))}; reduce it or pass a gradient of that shape"
                 )
-            if dtype_of(out).kind != "f":
+            if dtype_of(out).kind not in "fc":
                 raise RuntimeError(
                     "grad can be implicitly created only for real scalar outputs but got "
                     f"{dtype_of(out)!r}"

@@ -183,7 +183,7 @@ def _write(entry: FunctionBackward, edges: tuple[Any, ...], outputs: tuple[Any, 
 
 def dtype_is_floating(tensor: Tensor) -> bool:
     """Whether a gradient can exist."""
-    return node_of(tensor).dtype.kind == "f"
+    return node_of(tensor).dtype.kind in "fc"
 
 
 def once_differentiable(function: Any) -> Any:

@@ -94,10 +94,15 @@ class Rule:
     (False, True)
     """
 
-    __slots__ = ("_calls", "_plans", "allowed", "cls", "name", "single")
+    __slots__ = ("_calls", "_plans", "allowed", "cls", "joins_parts", "name", "single")
 
-    def __init__(self, name: str, gradient: Gradient | None) -> None:
+    def __init__(
+        self, name: str, gradient: Gradient | None, *, joins_parts: bool = False
+    ) -> None:
         self.name = name
+        # Rules state the derivative of a holomorphic function; where a result is complex, the
+        # tape conjugates around them. A rule that takes real and imaginary parts does without.
+        self.joins_parts = joins_parts
         self.single = callable(gradient)
         functions = (gradient,) if callable(gradient) else gradient or ()
         self._calls = tuple(

@@ -156,6 +156,13 @@ class AccumulateGrad(GradientFunction):
         return ()
 
 
+def _conjugated(gradient: Any) -> Any:
+    """The conjugate of a gradient, or of each in a list; what is no complex tensor stays."""
+    if isinstance(gradient, list):
+        return [_conjugated(one) for one in gradient]
+    return functions.conj(gradient) if isinstance(gradient, Tensor) else gradient
+
+
 class OperationBackward(GradientFunction):
     """An entry whose gradient is a :class:`Rule`; each rule has a subclass of its own name."""
 
@@ -189,6 +196,9 @@ class OperationBackward(GradientFunction):
             gradient = gradients[0]
             if gradient is None:
                 return (None,) * len(self.edges)
+        turned = self.dtypes_out[0].kind == "c" and not self.rule.joins_parts
+        if turned:
+            gradient = _conjugated(gradient)
         values = [
             gradient, functions, None, self.attrs, self.shapes, self.extra, needs,
         ]  # fmt: skip
@@ -198,7 +208,8 @@ class OperationBackward(GradientFunction):
             values += [None] * len(self.edges)
         else:
             values += self._saved_sources(saved)
-        return self.rule.gradients(values, needs)
+        found = self.rule.gradients(values, needs)
+        return tuple(_conjugated(list(found))) if turned else found
 
     def _saved_out(self) -> Tensor:
         storage = self.out_storage

@@ -32,7 +32,7 @@ def storage_type(dtype: DType) -> str:
 
 def mask_type(dtype: DType) -> str:
     """The signed integer type as wide as computed values, which vector selects want."""
-    return _MASK[dtype.compute.itemsize]
+    return _MASK[dtype.compute.real.itemsize]
 
 
 def vector(type_name: str, width: int) -> str:
@@ -45,6 +45,17 @@ def conversion(type_name: str, width: int) -> str:
     return f"({type_name})" if width == 1 else f"convert_{type_name}{width}"
 
 
+def complex_conversion(text: str, source: DType, target: DType) -> str:
+    """A number converted to a complex type, or a complex one to another or to bool; never a
+    vector, because bodies with complex numbers have none."""
+    if target.kind == "b":
+        return f"(uchar)any({text} != ({source.c_name})(0))"
+    if source.kind == "c":
+        return f"convert_{target.c_name}({text})"
+    part = target.real
+    return f"({target.c_name})({conversion(part.c_name, 1)}({text}), {literal(0, part)})"
+
+
 def broadcast(text: str, type_name: str, width: int) -> str:
     """A scalar repeated in every lane."""
     return text if width == 1 else f"({type_name}{width})({text})"
@@ -53,6 +64,9 @@ def broadcast(text: str, type_name: str, width: int) -> str:
 def literal(value: Any, dtype: DType) -> str:
     """A number as C text of the dtype's compute type."""
     compute = dtype.compute
+    if compute.kind == "c":
+        parts = (literal(part, compute.real) for part in (value.real, value.imag))
+        return f"(({compute.c_name})({', '.join(parts)}))"
     if compute.kind == "f":
         number = float(value)
         if math.isnan(number):
@@ -84,7 +98,7 @@ def placeholders(dtype: DType, width: int) -> dict[str, str]:
         "t": name,
         "w": "" if width == 1 else str(width),
         "m": mask_type(dtype),
-        "f": "" if dtype.compute is dtypes.float64 else "f",
+        "f": "" if dtype.compute.real is dtypes.float64 else "f",
         "cast": conversion(name, width),
         "unsigned": conversion(unsigned, width),
     }
@@ -117,6 +131,17 @@ def _bodies(name: str, type_name: str, width: int) -> str | None:
     zero = "(T)(0)"
     either = "||" if width == 1 else "|"
     both = "&&" if width == 1 else "&"
+    if name == "complex_product":
+        return "return (T)(a.x * b.x - a.y * b.y, a.x * b.y + a.y * b.x);"
+    if name == "complex_quotient":
+        # Smith's way: dividing by the larger part first neither overflows nor underflows early.
+        return (
+            "if (fabs(b.x) >= fabs(b.y)) { if (b.x == 0 && b.y == 0) return a / fabs(b.x);"
+            f" const {type_name[:-1]} r = b.y / b.x, d = b.x + b.y * r;"
+            " return (T)((a.x + a.y * r) / d, (a.y - a.x * r) / d); }"
+            f" const {type_name[:-1]} r = b.x / b.y, d = b.x * r + b.y;"
+            " return (T)((a.x * r + a.y) / d, (a.y * r - a.x) / d);"
+        )
     if name == "maximum":
         return f"return {_choose(f'(a > b) {either} (a != a)', 'a', 'b', width)};"
     if name == "minimum":

@@ -549,6 +549,10 @@ class Emitter:
         (operand,) = expression.operands
         text = self.wide(operand, width)
         source, target = operand.dtype, expression.dtype
+        if source.kind == "c" and target.kind in "fiu":
+            text, source = f"({text}).x", source.real
+        if "c" in (source.kind, target.kind):
+            return ctypes.complex_conversion(text, source, target)
         if target.kind == "b":
             return self.operation(
                 elementwise.NE, [text, f"({ctypes.value_type(source)})0"], source, target, width

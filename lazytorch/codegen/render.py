@@ -8,7 +8,7 @@ work-groups. This page knows the layout of the launch; how a body's own loops lo
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from lazytorch.codegen import attention_gpu, contract_render, ctypes, recurrent_render, rows
 from lazytorch.codegen.attention import ItemAttentionBody, TiledAttentionBody
@@ -118,7 +118,7 @@ def program(sources: list[Source]) -> str:
 
 def _local_size(body: Body, target: Target) -> int:
     if isinstance(body, (RowBody, ScanBody, ScatterBody)):
-        return rows.local_size(body, target)
+        return rows.local_size(body, _lanes_for(body, target))
     if isinstance(body, TiledRecurrentBody):
         return recurrent_render.local_size(body)
     if isinstance(body, TiledAttentionBody):
@@ -132,7 +132,7 @@ def _render_body(
     body: Body, emitter: Emitter, values: dict[int, DType], target: Target, local: int, group: str
 ) -> int:
     if isinstance(body, (RowBody, ScanBody, ScatterBody)):
-        return rows.render_rows(body, emitter, values, target, local, group)
+        return rows.render_rows(body, emitter, values, _lanes_for(body, target), local, group)
     if isinstance(body, TiledRecurrentBody):
         return recurrent_render.render_recurrent(body, emitter, local, group)
     if isinstance(body, TiledAttentionBody):
@@ -140,6 +140,13 @@ def _render_body(
     if isinstance(body, ItemAttentionBody):
         return attention_gpu.render_attention_gpu(body, emitter, group)
     return contract_render.render_contract(body, emitter, group)
+
+
+def _lanes_for(body: Body, target: Target) -> Target:
+    """The target without vectors for bodies of complex numbers, which are vectors themselves."""
+    if any(expression.dtype.kind == "c" for expression in ex.walk(body.expressions())):
+        return replace(target, vector_width=1)
+    return target
 
 
 def _streamed(body: RowBody, values: dict[int, DType]) -> set[int]:

@@ -51,7 +51,7 @@ def _set_requires_grad(self: Tensor, wanted: bool) -> None:
             "computed variable in a subgraph that doesn't require differentiation use "
             "var_no_grad = var.detach()."
         )
-    if wanted and dtype_of(self).kind != "f":
+    if wanted and dtype_of(self).kind not in "fc":
         raise RuntimeError("only Tensors of floating point and complex dtype can require gradients")
     self._requires_grad = bool(wanted)
 

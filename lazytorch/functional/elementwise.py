@@ -186,12 +186,16 @@ functions.exponent_below = exponent_below
 @public(inplace=True)
 def pow(input: Any, exponent: Any) -> Tensor:
     """``input`` to the power of ``exponent``; integers to negative powers are refused."""
+    if isinstance(exponent, complex) and isinstance(input, Tensor):
+        return functions.complex_power(input, exponent)
     if isinstance(exponent, (int, float)) and isinstance(input, Tensor):
         return _power_by_number(input, exponent)
     if isinstance(input, (int, float)) and isinstance(exponent, Tensor):
         if result_type(input, exponent) is dtypes.bool_:
             return cast(_power(to_long(input), exponent), dtypes.bool_)
     (first, second), dtype = combined((input, exponent))
+    if dtype.kind == "c":
+        return functions.complex_power(first, second)
     if dtype is dtypes.bool_:
         raise NotImplementedError("\"pow\" not implemented for 'Bool': convert with .long() first")
     return apply(ops.POW, (first, second), (), _POWER_RULE)
@@ -206,6 +210,8 @@ def to_long(value: Any) -> int:
 
 
 def _power_by_number(input: Tensor, exponent: Any) -> Tensor:
+    if dtype_of(input).kind == "c":
+        return functions.complex_power(input, exponent)
     if dtype_of(input).kind != "f":
         if not isinstance(exponent, float) and exponent < 0:
             raise RuntimeError("Integers to negative integer powers are not allowed.")
@@ -597,6 +603,8 @@ def isnan(input: Tensor) -> Tensor:
 @public()
 def isinf(input: Tensor) -> Tensor:
     """Where ``input`` is plus or minus infinity."""
+    if dtype_of(input).kind == "c":
+        return logical_or(*(isinf(part) for part in functions.complex_parts(detached(input))))
     if dtype_of(input).kind != "f":
         return functions.zeros_like(input, dtype=dtypes.bool_)
     return plain_eq(_magnitude(detached(input)), math.inf)
@@ -605,6 +613,8 @@ def isinf(input: Tensor) -> Tensor:
 @public()
 def isfinite(input: Tensor) -> Tensor:
     """Where ``input`` is a finite number."""
+    if dtype_of(input).kind == "c":
+        return logical_and(*(isfinite(part) for part in functions.complex_parts(detached(input))))
     if dtype_of(input).kind != "f":
         return functions.ones_like(input, dtype=dtypes.bool_)
     return plain_lt(_magnitude(detached(input)), math.inf)
@@ -648,6 +658,10 @@ def sign(input: Tensor) -> Tensor:
     dtype = dtype_of(input)
     if dtype is dtypes.bool_:
         return functions.clone(input)
+    if dtype.kind == "c":
+        raise RuntimeError(
+            "Unlike NumPy, torch.sign doesn't return the sign of a complex tensor: use torch.sgn()"
+        )
     with no_grad():
         above = cast(plain_gt(input, 0), dtype)
         if dtype.kind == "u":
@@ -656,10 +670,10 @@ def sign(input: Tensor) -> Tensor:
     return attach(out, _sign_rule, (input,))
 
 
-@public()
+@public(inplace=True)
 def sgn(input: Tensor) -> Tensor:
-    """``sign`` of real tensors."""
-    return sign(input)
+    """``sign`` of real tensors, ``input / abs(input)`` of complex ones (0 at 0)."""
+    return functions.complex_sign(input) if dtype_of(input).kind == "c" else sign(input)
 
 
 @public()
@@ -748,7 +762,7 @@ def positive(input: Tensor) -> Tensor:
 
 
 def _floating(input: Tensor) -> Tensor:
-    return input if dtype_of(input).kind == "f" else cast(input, get_default_dtype())
+    return input if dtype_of(input).kind in "fc" else cast(input, get_default_dtype())
 
 
 _exp = unary(ops.EXP, None, True)

@@ -16,7 +16,7 @@ from lazytorch.autograd.grad_mode import no_grad
 from lazytorch.autograd.rules import Rule
 from lazytorch.autograd.tape import attach, label
 from lazytorch.functional.elementwise import plain_add, plain_mul
-from lazytorch.ops import contraction, movement
+from lazytorch.ops import contraction, elementwise, movement
 from lazytorch.ops.shapes import broadcast, normalize_axis
 from lazytorch.tensor.apply import common_device
 from lazytorch.tensor.attach import functions, public
@@ -42,6 +42,40 @@ _FORMS_KEPT = 4096
 
 def _labelled_node(first: Tensor, second: Tensor, labels: tuple[Labels, Labels, Labels]) -> Any:
     a, b = node_of(first), node_of(second)
+    if a.dtype.kind == "c" and b.dtype is a.dtype:
+        return _complex_contraction(a, b, labels)
+    return _contracted(a, b, labels)
+
+
+def _complex_contraction(a: Any, b: Any, labels: tuple[Labels, Labels, Labels]) -> Any:
+    """Four contractions of the parts: kernels of products know real numbers only."""
+    part = a.dtype.real
+
+    def take(op: Any, node: Any) -> Any:
+        return record(op, (node,), (), node.shape, part, node.device)
+
+    def combine(op: Any, first: Any, second: Any, dtype: Any) -> Any:
+        return record(op, (first, second), (), first.shape, dtype, first.device)
+
+    real, imaginary = elementwise.REAL, elementwise.IMAGINARY
+    a_real, a_imaginary = take(real, a), take(imaginary, a)
+    b_real, b_imaginary = take(real, b), take(imaginary, b)
+    above = combine(
+        elementwise.SUB,
+        _contracted(a_real, b_real, labels),
+        _contracted(a_imaginary, b_imaginary, labels),
+        part,
+    )
+    beside = combine(
+        elementwise.ADD,
+        _contracted(a_real, b_imaginary, labels),
+        _contracted(a_imaginary, b_real, labels),
+        part,
+    )
+    return combine(elementwise.COMPLEX, above, beside, a.dtype)
+
+
+def _contracted(a: Any, b: Any, labels: tuple[Labels, Labels, Labels]) -> Any:
     key = (a.shape, b.shape, a.dtype, b.dtype, labels)
     form = _forms.get(key)
     if form is None:
@@ -231,7 +265,7 @@ def mv(input: Tensor, vec: Tensor) -> Tensor:
     return matmul(input, vec)
 
 
-@public(aliases=("vdot",))
+@public()
 def dot(input: Tensor, tensor: Tensor) -> Tensor:
     """The sum of products of two vectors."""
     if len(shape_of(input)) != 1 or len(shape_of(tensor)) != 1:

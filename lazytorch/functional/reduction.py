@@ -115,7 +115,7 @@ def mean(
     """The arithmetic mean over dimensions of a floating-point tensor."""
     values = input if dtype is None else cast(input, dtype)
     kind = dtype_of(values)
-    if kind.kind != "f":
+    if kind.kind not in "fc":
         raise RuntimeError(
             "mean(): could not infer output dtype. Input dtype must be either a floating point "
             f"or complex dtype. Got: {scalar_name(kind)}. Convert with .float() first."
@@ -236,7 +236,7 @@ def _moment_arguments(
 ) -> tuple[tuple[int, ...], float]:
     if isinstance(dim, bool):
         dim, unbiased = None, dim
-    if dtype_of(input).kind != "f":
+    if dtype_of(input).kind not in "fc":
         raise RuntimeError(f"{name} only support floating point and complex dtypes")
     if unbiased is not None and correction is None:
         correction = int(unbiased)
@@ -261,6 +261,12 @@ def var(
 ) -> Tensor:  # fmt: skip
     """The variance over dimensions; divides by ``n - correction`` (1 if not given)."""
     axes, divisor = _moment_arguments(input, dim, unbiased, correction, "var")
+    if dtype_of(input).kind == "c":
+        first, second = functions.complex_parts(input)
+        return functions.add(
+            var(first, dim, unbiased, keepdim, correction=correction),
+            var(second, dim, unbiased, keepdim, correction=correction),
+        )
     out = _variance(input, axes, keepdim, divisor)
     attrs = (shape_of(input), axes, keepdim, divisor or float("nan"))
     return attach(out, _variance_rule, (input,), attrs)
@@ -273,6 +279,9 @@ def std(
 ) -> Tensor:  # fmt: skip
     """The standard deviation over dimensions; divides by ``n - correction`` (1 if not given)."""
     axes, divisor = _moment_arguments(input, dim, unbiased, correction, "std")
+    if dtype_of(input).kind == "c":
+        variance = var(input, dim, unbiased, keepdim, correction=correction)
+        return label(functions.sqrt(variance), "StdBackward0")
     out = functions.sqrt(_variance(input, axes, keepdim, divisor))
     attrs = (shape_of(input), axes, keepdim, divisor or float("nan"))
     return attach(out, _deviation_rule, (input,), attrs)
@@ -342,6 +351,8 @@ def vector_norm(
 ) -> Tensor:  # fmt: skip
     """The norm of the elements over dimensions: any order, infinities and 0 included."""
     values = input if dtype is None else cast(input, dtype)
+    if dtype_of(values).kind == "c":
+        values = functions.abs(values)
     if dtype_of(values).kind != "f":
         raise RuntimeError(
             "linalg.vector_norm: Expected a floating point or complex tensor as input. Got "

@@ -82,7 +82,7 @@ def _map(
     floating_result: bool = False,
     c_vector: dict[str, str] | None = None,
 ) -> OpDef:
-    texts = {"*": c} if isinstance(c, str) else c
+    texts = {"*": c} if isinstance(c, str) else {k: v for ks, v in c.items() for k in ks}
     return register(
         OpDef(
             name=name,
@@ -111,28 +111,33 @@ ADD = _map(
     "add",
     2,
     np.add,
-    {"f": "({0} + {1})", "i": _wrapping("+"), "u": _wrapping("+"), "b": "({0} | {1})"},
+    {"fc": "({0} + {1})", "i": _wrapping("+"), "u": _wrapping("+"), "b": "({0} | {1})"},
     (lambda g: g, lambda g: g),
 )
 SUB = _map(
     "sub",
     2,
     np.subtract,
-    {"f": "({0} - {1})", "i": _wrapping("-"), "u": _wrapping("-")},
+    {"fc": "({0} - {1})", "i": _wrapping("-"), "u": _wrapping("-")},
     (lambda g: g, lambda g: -g),
 )
 MUL = _map(
     "mul",
     2,
     np.multiply,
-    {"f": "({0} * {1})", "i": _wrapping("*"), "u": _wrapping("*"), "b": "({0} & {1})"},
+    {
+        "f": "({0} * {1})",
+        "c": "lt_complex_product({0}, {1})",
+        "iu": _wrapping("*"),
+        "b": "({0} & {1})",
+    },
     (lambda g, y: g * y, lambda g, x: g * x),
 )
 DIV = _map(
     "div",
     2,
     np.true_divide,
-    {"f": "({0} / {1})"},
+    {"f": "({0} / {1})", "c": "lt_complex_quotient({0}, {1})"},
     (lambda g, y: g / y, lambda g, x, y: -g * ((x / y) / y)),
     cost=4,
     floating_result=True,
@@ -141,7 +146,7 @@ NEG = _map(
     "neg",
     1,
     np.negative,
-    {"f": "(-{0})", "i": "{cast}(-{unsigned}({0}))", "u": "{cast}(-{0})"},
+    {"fc": "(-{0})", "i": "{cast}(-{unsigned}({0}))", "u": "{cast}(-{0})"},
     (lambda g: -g,),
 )
 ABS = _map(
@@ -270,13 +275,13 @@ MINIMUM = _map(
 
 # Comparison and logic -------------------------------------------------------------------------
 
-EQ = _map("eq", 2, np.equal, "({0} == {1})", predicate=True)
-NE = _map("ne", 2, np.not_equal, "({0} != {1})", predicate=True)
+EQ = _map("eq", 2, np.equal, {"*": "({0} == {1})", "c": "all({0} == {1})"}, predicate=True)
+NE = _map("ne", 2, np.not_equal, {"*": "({0} != {1})", "c": "any({0} != {1})"}, predicate=True)
 LT = _map("lt", 2, np.less, "({0} < {1})", predicate=True)
 LE = _map("le", 2, np.less_equal, "({0} <= {1})", predicate=True)
 GT = _map("gt", 2, np.greater, "({0} > {1})", predicate=True)
 GE = _map("ge", 2, np.greater_equal, "({0} >= {1})", predicate=True)
-IS_NAN = _map("isnan", 1, np.isnan, "({0} != {0})", predicate=True)
+IS_NAN = _map("isnan", 1, np.isnan, {"*": "({0} != {0})", "c": "any({0} != {0})"}, predicate=True)
 
 
 def _bits(name: str, function: Callable[..., Any], symbol: str) -> OpDef:
@@ -434,6 +439,8 @@ def cast_array(array: np.ndarray, dtype: DType) -> np.ndarray:
     with np.errstate(all="ignore"):
         if dtype.kind == "b":
             return array != 0
+        if array.dtype.kind == "c" and dtype.kind != "c":
+            array = array.real
         if array.dtype.kind not in "iub" and dtype.kind in "iu":
             # Through int64, as the truncating conversion of x86 does for narrow types.
             return np.trunc(array.astype(np.float64)).astype(np.int64).astype(dtype.numpy)
@@ -457,5 +464,62 @@ BITCAST = register(
         arity=1,
         infer=_infer_cast,
         numpy=lambda attrs, array: array.view(attrs[0].numpy),
+    )
+)
+
+
+# Complex numbers --------------------------------------------------------------------------------
+# Arithmetic that is not above is made of operations on the two parts, by functional.complex.
+
+
+def _infer_part(
+    shapes: Sequence[Shape], types: Sequence[DType], attrs: tuple[Any, ...]
+) -> tuple[Shape, DType]:
+    return shapes[0], types[0].real
+
+
+def _infer_complex(
+    shapes: Sequence[Shape], types: Sequence[DType], attrs: tuple[Any, ...]
+) -> tuple[Shape, DType]:
+    return broadcast(shapes), types[0].to_complex()
+
+
+def _join(real: np.ndarray, imaginary: np.ndarray) -> np.ndarray:
+    joined = np.empty(np.broadcast_shapes(real.shape, imaginary.shape), f"c{2 * real.itemsize}")
+    joined.real = real
+    joined.imag = imaginary
+    return joined
+
+
+REAL = register(
+    OpDef(
+        name="real",
+        kind="map",
+        arity=1,
+        infer=_infer_part,
+        numpy=lambda attrs, array: array.real.copy(),
+        c={"f": "({0}).x"},
+        gradient=(lambda g, f: f.complex(g, f.zeros_like(g)),),
+    )
+)
+IMAGINARY = register(
+    OpDef(
+        name="imag",
+        kind="map",
+        arity=1,
+        infer=_infer_part,
+        numpy=lambda attrs, array: array.imag.copy(),
+        c={"f": "({0}).y"},
+        gradient=(lambda g, f: f.complex(f.zeros_like(g), g),),
+    )
+)
+COMPLEX = register(
+    OpDef(
+        name="complex",
+        kind="map",
+        arity=2,
+        infer=_infer_complex,
+        numpy=lambda attrs, real, imaginary: _join(real, imaginary),
+        c={"c": "(({t})({0}, {1}))"},
     )
 )

@@ -206,6 +206,8 @@ class Fuser:
             return "wall: the host takes part"
         if not isinstance(second, RowBody):
             return "its operands are read many times, so they are stored"
+        if not isinstance(first, RowBody) and _has_complex(second):
+            return "complex numbers do not come in the vectors of a product"
         if isinstance(first, ContractBody):
             merged = merge_epilogue(first, second, producer.writes & consumer.reads)
         elif isinstance(first, AttentionBody):
@@ -388,6 +390,10 @@ def _keep_results(body: AttentionBody, needed: set[int]) -> AttentionBody:
         if kept:
             results.append(replace(result, epilogue=kept))
     return replace(body, results=tuple(results))
+
+
+def _has_complex(body: Body) -> bool:
+    return any(e.dtype.kind == "c" for e in ex.walk(body.expressions()))
 
 
 def _over_caps(body: Body) -> str | None:

@@ -38,6 +38,8 @@ def choose_stored(graph: Graph, fusion: bool) -> dict[int, str]:
         elif number in graph.reasons:
             stored[number] = graph.reasons[number]
         _store_what_must_be_read_in_memory(graph, number, stored)
+    if any(dtype.kind == "c" for dtype in graph.dtypes):
+        _store_what_complex_numbers_feed(graph, stored)
     if fusion:
         for joined in joined_results(graph, stored):
             stored.setdefault(joined.target, "the parts of an attention's result lie in it")
@@ -73,6 +75,20 @@ def _store_what_must_be_read_in_memory(graph: Graph, number: int, stored: dict[i
                 source = graph.sources[source][0]
             if graph.ops[source] is not leaves.BUFFER:
                 stored.setdefault(source, "windows of a convolution read it many times")
+
+
+def _store_what_complex_numbers_feed(graph: Graph, stored: dict[int, str]) -> None:
+    """Products read their operands in vectors, which complex numbers do not come in."""
+    mixed: set[int] = set()
+    for number, op in enumerate(graph.ops):
+        sources = graph.sources[number]
+        if op.kind in ("contract", "attention", "recurrent"):
+            for source in mixed.intersection(sources):
+                stored.setdefault(source, "a product takes no complex numbers apart")
+            continue
+        inherits = op.kind in INLINE_KINDS and number not in stored
+        if graph.dtypes[number].kind == "c" or (inherits and mixed.intersection(sources)):
+            mixed.add(number)
 
 
 def _cap_regions(graph: Graph, stored: dict[int, str]) -> None:

@@ -73,7 +73,7 @@ def cast(tensor: Tensor, dtype: DType) -> Tensor:
     if node.dtype is dtype:
         return tensor
     converted = cast_node(node, dtype)
-    if dtype.kind != "f":
+    if dtype.kind not in "fc":
         return fresh(converted, tensor._device)
     return attach(fresh(converted, tensor._device), CAST_RULE, (tensor,))
 
@@ -102,7 +102,7 @@ def combined(operands: Sequence[Any], floating: bool = False) -> tuple[list[Tens
     ``floating`` turns integer results into the default floating-point dtype.
     """
     dtype = result_type(*operands)
-    if floating and dtype.kind != "f":
+    if floating and dtype.kind not in "fc":
         dtype = get_default_dtype()
     place = operand_device(operands)
     return [to_operand(operand, dtype, place) for operand in operands], dtype
@@ -131,7 +131,7 @@ def operand_device(operands: Sequence[Any]) -> device:
 def to_operand(operand: Any, dtype: DType, place: device) -> Tensor:
     """A tensor or number as a tensor of ``dtype`` on ``place``."""
     if not isinstance(operand, Tensor):
-        if not isinstance(operand, (bool, int, float)):
+        if not isinstance(operand, (bool, int, float, complex)):
             number_dtype(operand)
             operand = operand.item()
         return fresh(scalar_node(operand, dtype, place.runtime), place)
@@ -143,6 +143,22 @@ def to_operand(operand: Any, dtype: DType, place: device) -> Tensor:
 
 # The functions elementwise operations are called through --------------------------------------
 
+# What stands for a map on complex numbers; ``functional.complex`` fills it.
+complex_forms: dict[OpDef, Callable[..., Tensor]] = {}
+# Maps whose own text and rule serve complex numbers too.
+_COMPLEX_MAPS = (
+    elementwise.ADD, elementwise.SUB, elementwise.NEG, elementwise.EQ, elementwise.NE,
+    elementwise.IS_NAN,
+)  # fmt: skip
+
+
+def complex_form(op: OpDef) -> Callable[..., Tensor]:
+    """The function that stands for a map on complex numbers."""
+    found = complex_forms.get(op)
+    if found is None:
+        raise NotImplementedError(f"\"{op.name}\" not implemented for 'ComplexFloat'")
+    return found
+
 
 def unary(op: OpDef, rule: Rule | None, floating: bool) -> Callable[[Tensor], Tensor]:
     """``f(input)`` for a one-operand map; ``floating`` computes integers as floats."""
@@ -153,7 +169,9 @@ def unary(op: OpDef, rule: Rule | None, floating: bool) -> Callable[[Tensor], Te
         node = a._node
         if node is None or a._view is not None:
             node = current_node(a)
-        if floating and node.dtype.kind != "f":
+        if node.dtype.kind == "c" and op not in _COMPLEX_MAPS:
+            return complex_form(op)(a)
+        if floating and node.dtype.kind not in "fc":
             return operate(cast(a, get_default_dtype()))
         made = Node(
             op, (node,), (), node.shape, dtypes.bool_ if predicate else node.dtype, node.device,
@@ -212,7 +230,9 @@ def binary(
             other = second = scalar_node(b, dtype, first.device)
             shape = first.shape
             wanted = a._requires_grad
-        if dtype.kind != "f" and (floating or (refused is not None and dtype is boolean)):
+        if dtype.kind != "f" and (
+            floating or dtype.kind == "c" or (refused is not None and dtype is boolean)
+        ):
             return general(a, b)
         made = Node(
             op, (first, second), (), shape, boolean if predicate else dtype, first.device,
@@ -280,7 +300,9 @@ def _general_binary(
     def operate(a: Any, b: Any) -> Tensor:
         if refused is not None and (_is_bool(a) or _is_bool(b)):
             raise RuntimeError(refused)
-        (first, second), _ = combined((a, b), floating)
+        (first, second), dtype = combined((a, b), floating)
+        if dtype.kind == "c" and op not in _COMPLEX_MAPS:
+            return complex_form(op)(first, second)
         return apply(op, (first, second), (), rule)
 
     return operate
@@ -314,11 +336,36 @@ def make_view(
         multiple = multiple or view.multiple
     tensor = fresh(None, parent._device)
     tensor._storage = storage
-    tensor._view = View(base, shape, strides, offset, storage.version)
+    dtype = None if view is None else view.dtype
+    tensor._view = View(base, shape, strides, offset, storage.version, dtype)
     tensor._view.multiple = multiple
     if storage.host is None:
         node = node_of(parent)
         tensor._node = record(op, (node,), attrs, shape, node.dtype, node.device)
     if parent._requires_grad and mode.enabled:
         attach(tensor, rule, (parent,), attrs)
+    return tensor
+
+
+def reinterpret_view(
+    parent: Tensor,
+    dtype: DType,
+    shape: Shape,
+    strides: tuple[int, ...],
+    offset: int,
+    rule: Rule,
+) -> Tensor:
+    """A view that reads its parent's memory as elements of another dtype."""
+    storage = storage_of(parent)
+    view = parent._view
+    own = storage.node.dtype
+    tensor = fresh(None, parent._device)
+    tensor._storage = storage
+    base = view.base if view is not None and view.base is not None else parent
+    # A version that no storage has: the value is taken when it is first wanted.
+    tensor._view = View(base, shape, strides, offset, -1, None if dtype is own else dtype)
+    tensor._view.history = storage.version
+    tensor._view.multiple = None if mode.enabled else "no_grad"
+    if parent._requires_grad and mode.enabled:
+        attach(tensor, rule, (parent,))
     return tensor

@@ -31,7 +31,7 @@ from lazytorch.tensor.tensor import Tensor, fresh
 def wants_grad(tensor: Tensor, requires_grad: bool) -> Tensor:
     """The tensor as a leaf that requires a gradient, if asked."""
     if requires_grad:
-        if dtype_of(tensor).kind != "f":
+        if dtype_of(tensor).kind not in "fc":
             raise RuntimeError(
                 "Only Tensors of floating point and complex dtype can require gradients"
             )
@@ -55,7 +55,7 @@ def _array_of(data: Any, dtype: DType | None) -> np.ndarray:
             ) from None
     else:
         array = np.asarray(data)
-    if array.dtype.kind in "OUSMmVc" and array.dtype not in (dtypes.bfloat16.numpy,):
+    if array.dtype.kind in "OUSMmV" and array.dtype not in (dtypes.bfloat16.numpy,):
         kind = type(data).__name__
         raise TypeError(
             f"can't make a tensor from {kind} (elements of NumPy dtype {array.dtype}): expected "
@@ -67,6 +67,8 @@ def _array_of(data: Any, dtype: DType | None) -> np.ndarray:
         return np.asarray(data, dtypes.from_numpy(array.dtype).numpy)
     if array.dtype.kind == "f":
         return array.astype(get_default_dtype().numpy)
+    if array.dtype.kind == "c":
+        return array.astype(get_default_dtype().to_complex().numpy)
     if array.dtype.kind in "iu":
         return array.astype(np.int64)
     if array.size == 0:

@@ -104,6 +104,21 @@ class _Format:
         return shown.rjust(self.width)
 
 
+class _ComplexFormat:
+    """The common formats of the two parts of a tensor's numbers."""
+
+    def __init__(self, values: np.ndarray) -> None:
+        self._real = _Format(values.real)
+        self._imaginary = _Format(values.imag)
+        self.width = self._real.width + self._imaginary.width + 1
+
+    def text(self, value: complex) -> str:
+        """One number: the real part padded to the common width, the imaginary one to the left."""
+        imaginary = self._imaginary.text(value.imag).lstrip()
+        sign = "" if imaginary[0] == "-" else "+"
+        return f"{self._real.text(value.real)}{sign}{imaginary}j"
+
+
 def _edges(array: np.ndarray) -> np.ndarray:
     """What is shown of a large array, for choosing the format."""
     edge = _options.edgeitems
@@ -114,7 +129,7 @@ def _edges(array: np.ndarray) -> np.ndarray:
     return array
 
 
-def _vector(array: np.ndarray, indent: int, shorten: bool, form: _Format) -> str:
+def _vector(array: np.ndarray, indent: int, shorten: bool, form: _Format | _ComplexFormat) -> str:
     per_line = max(1, (_options.linewidth - indent) // (form.width + 2))
     edge = _options.edgeitems
     values = array.tolist()
@@ -128,7 +143,7 @@ def _vector(array: np.ndarray, indent: int, shorten: bool, form: _Format) -> str
     return "[" + (",\n" + " " * (indent + 1)).join(", ".join(line) for line in lines) + "]"
 
 
-def _nested(array: np.ndarray, indent: int, shorten: bool, form: _Format) -> str:
+def _nested(array: np.ndarray, indent: int, shorten: bool, form: _Format | _ComplexFormat) -> str:
     if array.ndim == 0:
         return form.text(array.item())
     if array.ndim == 1:
@@ -159,7 +174,9 @@ def _suffixes(tensor: Tensor, empty: bool) -> list[str]:
             found.append(f"size={shape}")
         if dtype is not get_default_dtype():
             found.append(f"dtype={dtype!r}")
-    elif dtype not in (get_default_dtype(), dtypes.int64, dtypes.bool_):
+    elif dtype not in (
+        get_default_dtype(), get_default_dtype().to_complex(), dtypes.int64, dtypes.bool_
+    ):  # fmt: skip
         found.append(f"dtype={dtype!r}")
     entry = tensor.grad_fn  # type: ignore[attr-defined]
     if entry is not None:
@@ -182,7 +199,8 @@ def tensor_text(tensor: Tensor) -> str:
         if array.dtype.kind == "f" or array.dtype == dtypes.bfloat16.numpy:
             array = array.astype(np.float64)
         shorten = array.size > _options.threshold
-        form = _Format((_edges(array) if shorten else array).reshape(-1))
+        told = (_edges(array) if shorten else array).reshape(-1)
+        form = _ComplexFormat(told) if array.dtype.kind == "c" else _Format(told)
         body = _nested(array, indent, shorten, form)
     text = prefix + body
     line = len(text) - text.rfind("\n") + 1

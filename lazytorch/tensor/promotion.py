@@ -1,8 +1,8 @@
 """Which dtype an operation computes in: PyTorch's rules for tensors, 0-d tensors and numbers.
 
 Operands fall into three ranks: tensors with dimensions, 0-d tensors, Python numbers. A lower
-rank changes the result only when its category (bool < integer < floating point) is higher than
-that of every higher rank.
+rank changes the result only when its category (bool < integer < floating point < complex) is
+higher than that of every higher rank.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from lazytorch.dtypes import DType
 from lazytorch.tensor.storage import dtype_of, shape_of
 from lazytorch.tensor.tensor import Tensor
 
-_CATEGORY = {"b": 0, "u": 1, "i": 1, "f": 2}
+_CATEGORY = {"b": 0, "u": 1, "i": 1, "f": 2, "c": 3}
 
 
 class _Defaults(threading.local):
@@ -53,6 +53,8 @@ def number_dtype(value: Any) -> DType:
         return dtypes.int64
     if isinstance(value, float):
         return _defaults.dtype
+    if isinstance(value, complex):
+        return _defaults.dtype.to_complex()
     if hasattr(value, "dtype") and getattr(value, "shape", None) == ():
         return number_dtype(value.item())
     raise TypeError(f"expected a number or a Tensor, but got {type(value).__name__}")
@@ -84,7 +86,9 @@ def _combine_ranks(ranks: list[DType | None]) -> DType:
         if dtype is None:
             continue
         if result is None or _CATEGORY[dtype.kind] > _CATEGORY[result.kind]:
-            result = dtype
+            # A complex number beside float64 keeps float64's precision.
+            floating = result is not None and result.kind == "f"
+            result = result.to_complex() if floating and result is not None else dtype
     if result is None:
         raise ValueError("result_type expects at least one operand")
     return result
@@ -104,6 +108,7 @@ _NAMES = {
     "bool": "Bool", "uint8": "Byte", "int8": "Char", "int16": "Short", "int32": "Int",
     "int64": "Long", "float16": "Half", "bfloat16": "BFloat16", "float32": "Float",
     "float64": "Double", "uint16": "UInt16", "uint32": "UInt32", "uint64": "UInt64",
+    "complex64": "ComplexFloat", "complex128": "ComplexDouble",
 }  # fmt: skip
 
 

@@ -14,7 +14,7 @@ from lazytorch import config, dtypes, engine
 from lazytorch.dtypes import DType
 from lazytorch.ir.definition import OpDef, Shape
 from lazytorch.ir.node import Node
-from lazytorch.ops import leaves
+from lazytorch.ops import elementwise, leaves
 from lazytorch.tensor.site import user_site
 
 _constants: dict[tuple[Any, DType, str], Node] = {}
@@ -63,13 +63,17 @@ def scalar_node(value: Any, dtype: DType, device: str) -> Node:
     Numbers in ``leaves.BAKED`` become constants, all others scalar arguments, which never enter
     the key of a plan. Minus zero equals zero but must not become it, so it is never baked.
     """
-    if value in leaves.BAKED and (value != 0 or math.copysign(1.0, value) > 0):
+    if value in leaves.BAKED and (value != 0 or math.copysign(1.0, value.real) > 0):
         key = (value, dtype, device)
         node = _constants.get(key)
         if node is None:
             node = Node(leaves.CONSTANT, (), (_python_number(value, dtype),), (), dtype, device)
             _constants[key] = node
         return node
+    if dtype.kind == "c":
+        # Kernels take real arguments only.
+        parts = (scalar_node(part, dtype.real, device) for part in (value.real, value.imag))
+        return record(elementwise.COMPLEX, tuple(parts), (), (), dtype, device)
     return Node(leaves.SCALAR, (), (), (), dtype, device, None, _python_number(value, dtype))
 
 
@@ -108,6 +112,8 @@ def _python_number(value: Any, dtype: DType) -> Any:
     kind = dtype.kind
     if kind == "f":
         return float(value)
+    if kind == "c":
+        return complex(value)
     if kind == "b":
         return bool(value)
     if isinstance(value, float) and not math.isfinite(value):

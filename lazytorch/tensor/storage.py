@@ -18,9 +18,10 @@ from typing import Any
 import numpy as np
 
 from lazytorch import engine
+from lazytorch.dtypes import DType
 from lazytorch.ir.index import row_major_strides
 from lazytorch.ir.node import Node
-from lazytorch.ops import indexing, movement
+from lazytorch.ops import elementwise, indexing, movement
 from lazytorch.ops.shapes import count
 from lazytorch.tensor.recorder import array_of, own_value, record
 
@@ -57,10 +58,11 @@ class View:
     aliases cut off from the tape. ``version`` tells which version of the storage the cached
     node shows, ``history`` for which one the tensor's ``_grad_fn`` holds. ``multiple`` is
     'no_grad' for a view made while the tape was off, or names the operation that made several
-    views at once: such views refuse writes on the tape.
+    views at once: such views refuse writes on the tape. ``dtype`` is set where the view reads
+    the memory as elements of another type; shape, strides and offset then count those.
     """
 
-    __slots__ = ("base", "history", "multiple", "offset", "shape", "strides", "version")
+    __slots__ = ("base", "dtype", "history", "multiple", "offset", "shape", "strides", "version")
 
     def __init__(
         self,
@@ -69,8 +71,10 @@ class View:
         strides: tuple[int, ...],
         offset: int,
         version: int,
+        dtype: DType | None = None,
     ) -> None:
         self.base = base
+        self.dtype = dtype
         self.shape = shape
         self.strides = strides
         self.offset = offset
@@ -109,7 +113,8 @@ def current_node(tensor: Any) -> Node:
     if view is None:
         return storage.node
     if tensor._node is None or view.version != storage.version:
-        tensor._node = take(storage.node, view.shape, view.strides, view.offset)
+        base = storage.node if view.dtype is None else reinterpreted(storage.node, view.dtype)
+        tensor._node = take(base, view.shape, view.strides, view.offset)
         view.version = storage.version
         if view.base is not None and view.base._requires_grad and view.multiple is None:
             tensor._requires_grad = True
@@ -128,7 +133,12 @@ def shape_of(tensor: Any) -> tuple[int, ...]:
 def dtype_of(tensor: Any) -> Any:
     """The dtype, without computing or refreshing anything."""
     node = tensor._node
-    return (tensor._storage.node if node is None else node).dtype
+    if node is None:
+        view = tensor._view
+        if view is not None and view.dtype is not None:
+            return view.dtype
+        return tensor._storage.node.dtype
+    return node.dtype
 
 
 def strides_of(tensor: Any) -> tuple[int, ...]:
@@ -192,6 +202,42 @@ def _put_in_order(base: Node, value: Node, positions: np.ndarray) -> Node:
     return record(movement.RESHAPE, (written,), (base.shape,), base.shape, base.dtype, device)
 
 
+def _reshaped(node: Node, shape: tuple[int, ...]) -> Node:
+    if node.shape == shape:
+        return node
+    return record(movement.RESHAPE, (node,), (shape,), shape, node.dtype, node.device)
+
+
+def reinterpreted(base: Node, dtype: DType) -> Node:
+    """The memory of ``base``, in order, as a vector of elements of another dtype.
+
+    Between a complex type and the type of its parts (which lie side by side, the real one
+    first), or between types of one size; ``RuntimeError`` for others.
+    """
+    size = count(base.shape)
+    line = _reshaped(base, (size,))
+    if base.dtype is dtype:
+        return line
+    device = base.device
+    if base.dtype.kind == "c" and base.dtype.real is dtype:
+        parts = tuple(
+            _reshaped(record(op, (line,), (), (size,), dtype, device), (size, 1))
+            for op in (elementwise.REAL, elementwise.IMAGINARY)
+        )
+        pairs = record(movement.CONCATENATE, parts, (1,), (size, 2), dtype, device)
+        return _reshaped(pairs, (2 * size,))
+    if dtype.kind == "c" and dtype.real is base.dtype:
+        half = (size // 2,)
+        places = tuple(
+            record(movement.AS_STRIDED, (line,), (half, (2,), first), half, base.dtype, device)
+            for first in (0, 1)
+        )
+        return record(elementwise.COMPLEX, places, (), half, dtype, device)
+    if dtype.itemsize == base.dtype.itemsize and "c" not in (dtype.kind, base.dtype.kind):
+        return record(elementwise.BITCAST, (line,), (dtype,), (size,), dtype, device)
+    raise RuntimeError(f"memory of {base.dtype!r} cannot be seen as {dtype!r}")
+
+
 def write(tensor: Any, value: Node) -> None:
     """Make ``value`` (of the tensor's shape, dtype and device) the tensor's content.
 
@@ -214,7 +260,13 @@ def write(tensor: Any, value: Node) -> None:
         storage.node = own_value(value)
         storage.version += 1
     else:
-        storage.node = put(storage.node, value, view.shape, view.strides, view.offset)
+        base = storage.node
+        if view.dtype is None:
+            storage.node = put(base, value, view.shape, view.strides, view.offset)
+        else:
+            changed = reinterpreted(base, view.dtype)
+            changed = put(changed, value, view.shape, view.strides, view.offset)
+            storage.node = _reshaped(reinterpreted(changed, base.dtype), base.shape)
         storage.version += 1
         tensor._node = value
         view.version = storage.version
@@ -316,6 +368,8 @@ def host_view(tensor: Any) -> np.ndarray:
 
 
 def _strided(array: np.ndarray, view: View) -> np.ndarray:
+    if view.dtype is not None:
+        array = array.reshape(-1).view(view.dtype.numpy)
     if 0 in view.shape:
         return np.empty(view.shape, array.dtype)
     flat = array.reshape(-1)[view.offset :]

@@ -148,12 +148,12 @@ class Tensor:
         return dtype_of(self).kind == "f"
 
     def is_complex(self) -> bool:
-        """Always false: there are no complex dtypes."""
-        return False
+        """Whether the dtype is complex."""
+        return dtype_of(self).kind == "c"
 
     def is_signed(self) -> bool:
         """Whether the dtype can hold negative numbers."""
-        return dtype_of(self).kind in "if"
+        return dtype_of(self).kind in "ifc"
 
     @property
     def is_cuda(self) -> bool:
@@ -264,9 +264,11 @@ def alias(tensor: Tensor, cls: type[Tensor] = Tensor) -> Tensor:
     view = tensor._view
     other._storage = storage
     other._node = tensor._node
-    other._view = (
-        None if view is None else View(None, view.shape, view.strides, view.offset, view.version)
-    )
+    if view is None:
+        other._view = None
+    else:
+        place = (view.shape, view.strides, view.offset)
+        other._view = View(None, *place, view.version, view.dtype)
     other._device = tensor._device
     other._requires_grad = False
     other._grad_fn = None

@@ -46,7 +46,7 @@ def test_a_record_is_complete(op: OpDef) -> None:
     assert registry.lookup(op.name) is op
     if op.kind == "map" and op.name not in ("cast", "bitcast"):
         assert op.c, "a map needs C text"
-        assert set(op.c) <= set("fiub*")
+        assert set(op.c) <= set("fiubc*")
         for category, text in {**op.c, **op.c_vector}.items():
             operands = {int(n) for n in re.findall(r"\{(\d)\}", text)}
             assert operands <= set(range(op.arity)), f"{category}: {text}"
