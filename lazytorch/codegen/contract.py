@@ -18,8 +18,9 @@ from lazytorch.codegen.contract_form import Form, affine, canonical, has_unit_st
 from lazytorch.codegen.contract_gpu import GroupContractBody
 from lazytorch.codegen.contract_memory import remembered_pixels, remembered_tiling
 from lazytorch.codegen.contract_pack import PanelPackBody, panel_pitch
-from lazytorch.codegen.contract_pixels import suits_pixels
+from lazytorch.codegen.contract_pixels import PixelTiling
 from lazytorch.codegen.contract_pixels_cpu import PixelContractBody
+from lazytorch.codegen.contract_pixels_pack import PixelPackBody, packed_elements, packed_kernel
 from lazytorch.codegen.contract_schedule import rows_collide
 from lazytorch.codegen.contract_tiling import Tiling
 from lazytorch.codegen.group_tiling import choose_group_tiling
@@ -76,8 +77,9 @@ def lower_contract(
     kernels: list[Kernel] = []
     wanted = schedule if isinstance(schedule, ContractSchedule) else None
     pixels = remembered_pixels(form, target) if wanted is None else None
-    if pixels is not None and suits_pixels(*pixels):
-        return [kernel(PixelContractBody(*pixels))]
+    if pixels is not None:
+        kernel_pack, main = _pixels(*pixels, temporary)
+        return [kernel(kernel_pack, "contract: packed kernel"), kernel(main)]
     tiling = remembered_tiling(form, target, wanted)
     how = _packing(form, tiling, wanted.pack if wanted is not None else "")
     if how != "place":
@@ -95,6 +97,16 @@ def lower_contract(
     kernels.append(kernel(TiledContractBody(partial, tiling, split)))
     kernels.append(kernel(final, PARTIAL))
     return kernels
+
+
+def _pixels(
+    form: Form, tiling: PixelTiling, temporary: Temporary
+) -> tuple[PixelPackBody, PixelContractBody]:
+    """What packs the kernel, and what convolves."""
+    number = temporary(form.accumulate, packed_elements(form, tiling))
+    packed = replace(form, vector=packed_kernel(form, tiling, number))
+    pack = PixelPackBody(form, tiling, number)
+    return pack, PixelContractBody(packed, tiling, pack.batch)
 
 
 def settled(body: ContractBody, target: Target) -> Form:

@@ -2,8 +2,9 @@
 
 The input's window is staged as it lies in memory, padding included, and every register tile
 broadcasts its pixels from there: any pixel at any kernel position is one load, so that no lane
-is wasted whatever the image's size and no vector straddles a cache line. The kernel is staged
-with output channels side by side. Finished tiles are turned around before they are stored.
+is wasted whatever the image's size and no vector straddles a cache line. The kernel is packed
+once, with output channels side by side, and every work-item reads it from there. Finished tiles
+are turned around before they are stored.
 
 Knows forms and sizes; must not know C.
 """
@@ -28,8 +29,14 @@ MOST_TAPS = 128
 # Channels written out one after the other. Kernel positions are not: neighbours share pixels,
 # which compilers would then keep in registers that are not there.
 UNROLLED = 4
-# Cycles to stage one element of the kernel lane by lane, and one vector of lanes.
-LANE, VECTOR = 2.0, 8.0
+# Channels that are summed at one kernel position before the next: the kernel is read in this
+# order, and so many planes of the input stay in the first-level cache for all positions.
+RUN = 16
+# Cycles to read a vector of the kernel from L2 and what it takes more from beyond, and a byte of
+# what a row tile wants of it from there.
+NEAR, FAR, FETCH = 0.5, 2.0, 1 / 64
+# Cycles to pack a vector of the kernel that lies as one, or lane by lane; to launch a kernel.
+VECTOR, LANES, LAUNCH = 4.0, 12.0, 15000.0
 # Cycles to begin a staged line, to copy one of its vectors, and to copy an element of its ends.
 LINE, COPY, END = 12.0, 4.0, 2.0
 # Cycles to turn a vector around and store it.
@@ -64,8 +71,9 @@ class PixelTiling:
     A register tile is ``lines`` neighbours along ``places[depth]`` and all of the places behind
     it, by ``nv`` vectors of output channels. A work-item has ``column_groups`` vectors and goes
     over every ``shares``-th part of the row tiles, each of ``per_tile`` images and ``height``
-    positions of the first place; ``chunk`` channels are summed at a time. ``phases`` are the
-    column axes that decide which kernel positions there are, ``channels`` the others.
+    positions of the first place; ``chunk`` channels are staged at a time, ``run`` of them summed
+    at one kernel position before the next. ``phases`` are the column axes that decide which
+    kernel positions there are, ``channels`` the others.
     """
 
     width: int
@@ -82,6 +90,7 @@ class PixelTiling:
     column_groups: int
     column_tiles: int
     shares: int
+    run: int = 1
     phases: tuple[Axis, ...] = ()
     channels: tuple[Axis, ...] = ()
 
@@ -159,9 +168,24 @@ class PixelTiling:
         return count
 
     @property
-    def group_elements(self) -> int:
-        """Staged elements of the kernel for one register tile."""
-        return self.chunk * self.tap_count * self.nv * self.width
+    def runs(self) -> int:
+        """Runs of channels."""
+        return 1 if self.channel is None else -(-self.channel.size // self.run)
+
+    @property
+    def run_elements(self) -> int:
+        """Elements of the packed kernel for one run of channels and one register tile."""
+        return self.run * self.tap_count * self.nv * self.width
+
+    @property
+    def tile_weights(self) -> int:
+        """Elements of the packed kernel for one register tile."""
+        return self.runs * self.run_elements
+
+    @property
+    def register_tiles(self) -> int:
+        """Register tiles side by side, of all work-items."""
+        return self.column_tiles * (self.column_groups // self.nv)
 
     @property
     def tile_elements(self) -> int:
@@ -176,7 +200,6 @@ class PixelTiling:
         """Elements of the local arrays."""
         groups = self.column_groups // self.nv
         sizes = {
-            "weights": groups * self.group_elements,
             "box": self.chunk * self.plane + self.width,
             "turned": self.nv * self.width * self.turned_pitch,
         }
@@ -204,7 +227,7 @@ def pixel_form(form: Form) -> tuple[Form, PixelTiling] | None:
         deciding = {axis for part in conditions(option.vector) for axis in part.index.axes()}
         return option, PixelTiling(
             0, 1, 1, 0, images, places, plain[0] if plain else None, taps, 1, 1,
-            places[0].axis.size, 1, 1, 1,
+            places[0].axis.size, 1, 1, 1, 1,
             tuple(axis for axis in option.columns if axis in deciding),
             tuple(axis for axis in option.columns if axis not in deciding),
         )  # fmt: skip
@@ -250,19 +273,6 @@ def panel_axis(tiling: PixelTiling, stores: tuple[Store, ...]) -> tuple[Axis, Ax
 
 
 # The choice -------------------------------------------------------------------------------------
-
-
-def suits_pixels(form: Form, tiling: PixelTiling) -> bool:
-    """Whether vectors along the output channels beat vectors along the image's lines.
-
-    Measured on ResNet's shapes: they do where the whole kernel is staged once, where phases
-    leave out kernel positions, and where lines are short and the kernel is read far apart.
-    """
-    if tiling.phases or tiling.blocks == 1:
-        return True
-    last = tiling.taps[-1]
-    near = any(load.data[1].coefficient(last) == 1 for load in ex.loads_of([form.vector]))
-    return not near and tiling.places[-1].axis.size < tiling.width
 
 
 def choose_pixels(form: Form, wish: Wish) -> tuple[Form, PixelTiling] | None:
@@ -329,44 +339,51 @@ def _sizes(empty: PixelTiling, wish: Wish, tile: tuple[int, int, int]) -> Iterat
 def _with_chunk(tiling: PixelTiling, wish: Wish) -> PixelTiling:
     """The tiling with as many channels a block as local memory holds, 0 if next to none."""
     size = tiling.channel.size if tiling.channel is not None else 1
+    run = -(-size // max(1, round(size / RUN)))
+    run = round_up(run, UNROLLED) if size > UNROLLED else size
     room = wish.local_bytes // wish.itemsize - tiling.width
     room -= tiling.nv * tiling.width * tiling.turned_pitch
-    each = tiling.column_groups * tiling.width * tiling.tap_count + tiling.plane
-    if size * each <= room:
-        return replace(tiling, chunk=size)
+    if size * tiling.plane <= room:
+        return replace(tiling, chunk=size, run=min(run, size))
     room -= tiling.column_groups // tiling.nv * tiling.panels * tiling.tile_elements
-    most = room // each
+    most = max(0, room) // tiling.plane // run * run
     if most * tiling.tap_count < 32:
         return replace(tiling, chunk=0)
-    return replace(tiling, chunk=-(-size // -(-size // most)))
+    chunk = round_up(-(-size // -(-size // most)), run)
+    return replace(tiling, chunk=chunk, run=run)
 
 
 def _cycles(form: Form, tiling: PixelTiling, wish: Wish, used: float) -> tuple[float, int]:
     """(an estimate of the time of the whole convolution on all cores, shares of the row tiles)."""
     mr, nv, width = tiling.mr, tiling.nv, tiling.width
     sums, loads = mr * nv / 2, (mr + nv) / 2
-    step = max(sums, loads, 4.0) + 0.25 * min(sums, loads)
+    step = max(sums, loads, 4.0) + 0.25 * min(sums, loads) + NEAR * nv
+    kernel = tiling.tile_weights * wish.itemsize
+    box = tiling.chunk * tiling.plane * wish.itemsize
+    if tiling.panels > 1 and kernel // tiling.blocks + box > wish.l2_bytes * 3 // 4:
+        step += FAR * nv
     terms = max(1, form.summed_count)
-    groups = tiling.column_groups
-    tiles = tiling.panels * groups // nv
+    tiles = tiling.panels * tiling.column_groups // nv
     row_tile = tiles * (terms * used * step + tiling.blocks * mr * nv * 2 + 20.0)
     row_tile += tiles * nv * width * TURN * -(-mr // width)
+    row_tile += tiling.column_groups // nv * kernel * FETCH
     line = tiling.extents[-1]
     vectors, ends = divmod(line, width)
     channels = tiling.channel.size if tiling.channel is not None else 1
     row_tile += channels * tiling.plane / line * (LINE + vectors * COPY + ends * END)
-    unit = len(form.columns) == 1 and has_unit_stride(form.vector, form.columns[-1])
-    weights = terms * groups * (VECTOR if unit else LANE * width)
     fixed = form.batch_count * tiling.column_tiles
     best = (float("inf"), 1)
     for rounds in (1, 2, 4, 8):
         shares = min(tiling.row_tiles, max(1, rounds * wish.cores // fixed))
         per_item = -(-tiling.row_tiles // shares)
-        item = per_item * row_tile + START + weights * (1 if tiling.blocks == 1 else per_item)
+        item = per_item * row_tile + START
         items = fixed * shares
         # The last round is seldom full, and cores are seldom equally fast.
         best = min(best, ((-(-items // wish.cores) + 0.3 * (items > 1)) * item, shares))
-    return best
+    unit = len(form.columns) == 1 and has_unit_stride(form.vector, form.columns[-1])
+    packed = tiling.register_tiles * kernel / wish.itemsize / width
+    pack = LAUNCH + packed * (VECTOR if unit else LANES) / wish.cores
+    return best[0] + pack, best[1]
 
 
 def conditions(operand: Expression) -> tuple[Condition, ...]:

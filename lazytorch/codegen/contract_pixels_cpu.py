@@ -1,7 +1,7 @@
 """A convolution with vectors along its output channels, as OpenCL C for CPU devices.
 
-One work-item: for every row tile, for every block of channels, stage the kernel and the input's
-window in local memory, run the register tiles, and turn the finished ones around. Knows tilings
+One work-item: for every row tile, for every block of channels, stage the input's window in local
+memory, run the register tiles, and turn the finished ones around. Knows tilings
 and the emitter; must not choose sizes.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lazytorch.codegen.contract_form import Form, has_unit_stride
+from lazytorch.codegen.contract_form import Form
 from lazytorch.codegen.contract_line import LineStager
 from lazytorch.codegen.contract_pixels import (
     UNROLLED,
@@ -21,6 +21,7 @@ from lazytorch.codegen.contract_pixels import (
 from lazytorch.codegen.contract_sums import Sums
 from lazytorch.codegen.contract_transpose import transposed
 from lazytorch.codegen.emitter import Emitter
+from lazytorch.ir import index as ix
 from lazytorch.ir.expression import Expression
 from lazytorch.ir.index import Axis
 from lazytorch.ir.kernel import Store, extent
@@ -28,10 +29,12 @@ from lazytorch.ir.kernel import Store, extent
 
 @dataclass(frozen=True)
 class PixelContractBody:
-    """A convolution with its tiling; ``form`` has the pixels as rows."""
+    """A convolution with its tiling; ``form`` has the pixels as rows and reads the packed kernel,
+    of which there is one for each position of ``batch``."""
 
     form: Form
     tiling: PixelTiling
+    batch: tuple[Axis, ...]
 
     def expressions(self) -> list[Expression]:
         return [self.form.scalar, self.form.vector, *(s.value for s in self.form.epilogue)]
@@ -48,12 +51,15 @@ def render_pixels(body: PixelContractBody, emitter: Emitter, group: str) -> int:
 class _Renderer:
     def __init__(self, body: PixelContractBody, emitter: Emitter) -> None:
         self.form = body.form
+        self.batch = body.batch
         self.tiling = body.tiling
         self.emitter = emitter
         self.sums = Sums(body.form, emitter)
         self.sum_type = self.sums.type
         self.vector_type = f"{self.sum_type}{self.tiling.width}"
         self.names = {name: emitter.fresh(name) for name in self.tiling.local_elements}
+        self.names["kernel"] = emitter.fresh("kernel_values")
+        self.kernel_space = f"__global const {self.sum_type} *restrict"
         self.lines = LineStager(emitter, self.tiling.width, self.sums)
 
     # The whole ----------------------------------------------------------------------------------
@@ -70,9 +76,9 @@ class _Renderer:
         emitter.line(f"const int batch = {group} / {columns * shares};")
         self.emitter.name_flat("batch", form.batch)
         emitter.line(f"const int lane0 = column_tile * {tiling.column_groups * tiling.width};")
+        self._declare_kernel()
         if tiling.blocks == 1:
             self._enter_block("0")
-            self._stage_weights()
         emitter.open()
         self._enter_row_tile()
         if tiling.blocks == 1:
@@ -81,7 +87,6 @@ class _Renderer:
         else:
             emitter.open()
             self._enter_block("block")
-            self._stage_weights()
             self._stage_box()
             self._register_tiles()
             emitter.close(f"for (int block = 0; block < {tiling.blocks}; block++) {{")
@@ -91,6 +96,23 @@ class _Renderer:
             f"row_tile < (share + 1) * {total} / {shares}; row_tile++) {{"
         )
         return form.batch_count * columns * shares
+
+    def _declare_kernel(self) -> None:
+        """Name the packed kernel and the first register tile that the work-item reads of it."""
+        emitter, tiling = self.emitter, self.tiling
+        # Wrapping integers are summed in the unsigned type of the same size.
+        cast = f"(__global const {self.sum_type} *)"
+        array = emitter.names(self.form.vector.data[0])
+        emitter.line(f"{self.kernel_space} {self.names['kernel']} = {cast}{array};")
+        groups, step = "0", 1
+        for axis in reversed(self.form.batch):
+            if axis in self.batch:
+                at = emitter.index(ix.of_atom(axis))
+                groups = f"{groups} + {at} * {step}" if step > 1 else at
+                step *= axis.size
+        per_item = tiling.column_groups // tiling.nv
+        tile = f"({groups}) * {tiling.register_tiles} + column_tile * {per_item}"
+        emitter.line(f"const int kernel_tile0 = {tile};")
 
     def _enter_block(self, block: str) -> None:
         tiling, line = self.tiling, self.emitter.line
@@ -114,44 +136,6 @@ class _Renderer:
 
     # Staging ------------------------------------------------------------------------------------
 
-    def _stage_weights(self) -> None:
-        """Stage the kernel as [register tile][kernel position][channel][lane]."""
-        emitter, tiling, form = self.emitter, self.tiling, self.form
-        width, nv = tiling.width, tiling.nv
-        by_vector = (
-            len(form.columns) == 1
-            and form.columns[0].size >= width
-            and has_unit_stride(form.vector, form.columns[0])
-        )
-        emitter.open()
-        place = f"{self.names['weights']} + v / {nv} * {tiling.group_elements} + v % {nv} * {width}"
-        emitter.line(f"__local {self.sum_type} *d = {place};")
-        emitter.line(f"const int q0 = lane0 + v * {width};")
-        if by_vector:
-            emitter.open(form.columns[0], width)
-            emitter.name_axis(form.columns[0], "q0")
-            heads, at = self._open_summed()
-            text = self.sums.of_value(emitter.wide(form.vector, width), width)
-            emitter.line(f"vstore{width}({text}, 0, d + {at});")
-            self._close(heads)
-            emitter.close(f"if (q0 + {width} <= {form.column_count}) {{")
-        emitter.open()
-        emitter.open()
-        emitter.line("const int q = q0 + l;")
-        emitter.open()
-        self._name_columns()
-        heads, at = self._open_summed()
-        text = self.sums.of_value(emitter.value(form.vector)[0], 1)
-        emitter.line(f"d[{at} + l] = {text};")
-        self._close(heads)
-        emitter.close(f"if ({self._exists()}) {{")
-        emitter.open()
-        emitter.line(f"d[k * {nv * width} + l] = 0;")
-        emitter.close(f"else for (int k = 0; k < {tiling.chunk * tiling.tap_count}; k++) {{")
-        emitter.close(f"for (int l = 0; l < {width}; l++) {{")
-        emitter.close("else {" if by_vector else "{")
-        emitter.close(f"for (int v = 0; v < {tiling.column_groups}; v++) {{")
-
     def _name_columns(self) -> None:
         """Name the column axes of lane ``q``."""
         tiling = self.tiling
@@ -168,20 +152,6 @@ class _Renderer:
             return f"q < {extent(tiling.channels)}"
         count = extent(tiling.phases) * tiling.phase_lanes
         return f"q < {count} && q % {tiling.phase_lanes} < {extent(tiling.channels)}"
-
-    def _open_summed(self) -> tuple[list[str], str]:
-        """Open the loops over channels and kernel positions; their heads, and where one lies."""
-        tiling, emitter = self.tiling, self.emitter
-        heads, flat = ["for (int k = 0; k < chunk; k++) {"], "0"
-        emitter.open()
-        if tiling.channel is not None:
-            emitter.name_axis(tiling.channel, "(chunk0 + k)")
-        for number, axis in enumerate(tiling.taps):
-            emitter.open()
-            emitter.name_axis(axis, f"t{number}")
-            heads.append(f"for (int t{number} = 0; t{number} < {axis.size}; t{number}++) {{")
-            flat = f"({flat} * {axis.size} + t{number})" if number else f"t{number}"
-        return heads, f"({flat} * {tiling.chunk} + k) * {tiling.nv * tiling.width}"
 
     def _close(self, heads: list[str]) -> None:
         for head in reversed(heads):
@@ -263,8 +233,10 @@ class _Renderer:
                 emitter.line(f"  c{i}_{j} = vload{tiling.width}({n}, s);")
             emitter.line("}")
         emitter.line(f"{space} left = {self.names['box']} + {at};")
+        tile = f"(kernel_tile0 + v0 / {tiling.nv}) * (size_t){tiling.tile_weights}"
         emitter.line(
-            f"{space} right = {self.names['weights']} + v0 / {tiling.nv} * {tiling.group_elements};"
+            f"{self.kernel_space} right = {self.names['kernel']} + {tile}"
+            f" + chunk0 * {tiling.tap_count * tiling.nv * tiling.width};"
         )
         self._taps()
         if not many:
@@ -279,20 +251,52 @@ class _Renderer:
         emitter.close("else {")
 
     def _taps(self) -> None:
-        """The multiply-adds: a loop over the kernel's positions, inside it one over channels."""
+        """The multiply-adds: loops over runs of channels, kernel positions, a run's channels."""
+        emitter, tiling = self.emitter, self.tiling
+        step = tiling.nv * tiling.width
+        if tiling.phases:
+            at = f"((lane0 + v0 * {tiling.width}) / {tiling.phase_lanes})"
+            emitter.open()
+            self.emitter.name_flat(at, tiling.phases)
+        emitter.open()
+        emitter.line(f"const int run = min({tiling.run}, chunk - run0);")
+        heads, moved, flat = self._open_taps()
+        known = {*tiling.phases, *tiling.taps}
+        decided = tuple(c for c in conditions(self.form.vector) if c.index.axes() <= known)
+        if decided:
+            # The kernel was filled up with zeros to have equally many positions a phase.
+            emitter.line(f"if (!({emitter.guard(decided)})) continue;")
+        emitter.line(
+            f"__local const {self.sum_type} *restrict a = left + run0 * {tiling.plane}{moved};"
+        )
+        per_run = tiling.tap_count * step
+        emitter.line(
+            f"{self.kernel_space} b = right + run0 * {per_run} + {flat} * {tiling.run * step};"
+        )
+        emitter.line("int k = 0;")
+        for count in (UNROLLED, 1) if tiling.run >= UNROLLED else (1,):
+            emitter.open()
+            for number in range(count):
+                self._multiply(number * tiling.plane, number * step)
+            emitter.line(f"a += {count * tiling.plane}; b += {count * step};")
+            emitter.close(f"for (; k + {count} <= run; k += {count}) {{")
+        for head in reversed(heads):
+            emitter.close(head)
+        emitter.close(f"for (int run0 = 0; run0 < chunk; run0 += {tiling.run}) {{")
+        if tiling.phases:
+            emitter.close("{")
+
+    def _open_taps(self) -> tuple[list[str], str, str]:
+        """Open the loops over kernel positions: (their heads, C text that moves the pixels, C
+        text of the position's number)."""
         emitter, tiling = self.emitter, self.tiling
         moves = {
             place.window.tap: place.window.dilation * step
             for place, step in zip(tiling.places, tiling.steps)
             if place.window is not None
         }
-        step = tiling.nv * tiling.width
-        if tiling.phases:
-            at = f"((lane0 + v0 * {tiling.width}) / {tiling.phase_lanes})"
-            emitter.open()
-            self.emitter.name_flat(at, tiling.phases)
         heads = []
-        left, flat = "left", "0"
+        left, flat = "", "0"
         for number, axis in enumerate(tiling.taps):
             emitter.open()
             name = f"t{number}"
@@ -301,25 +305,7 @@ class _Renderer:
             heads.append(f"__attribute__((opencl_unroll_hint(1))) {loop}")
             left += f" + {name} * {moves[axis]}"
             flat = f"({flat} * {axis.size} + {name})" if number else name
-        known = {*tiling.phases, *tiling.taps}
-        decided = tuple(c for c in conditions(self.form.vector) if c.index.axes() <= known)
-        if decided:
-            # The kernel was filled up with zeros to have equally many positions a phase.
-            emitter.line(f"if (!({emitter.guard(decided)})) continue;")
-        emitter.line(f"__local const {self.sum_type} *restrict a = {left};")
-        emitter.line(
-            f"__local const {self.sum_type} *restrict b = right + {flat} * {tiling.chunk * step};"
-        )
-        emitter.line("int k = 0;")
-        for count in (UNROLLED, 1) if tiling.chunk >= UNROLLED else (1,):
-            emitter.open()
-            for number in range(count):
-                self._multiply(number * tiling.plane, number * step)
-            emitter.line(f"a += {count * tiling.plane}; b += {count * step};")
-            emitter.close(f"for (; k + {count} <= chunk; k += {count}) {{")
-        self._close(heads)
-        if tiling.phases:
-            emitter.close("{")
+        return heads, left, flat
 
     def _row_offsets(self) -> list[int]:
         tiling = self.tiling

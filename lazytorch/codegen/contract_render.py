@@ -7,6 +7,7 @@ from lazytorch.codegen.contract_cpu import render_cpu
 from lazytorch.codegen.contract_gpu import GroupContractBody, render_gpu
 from lazytorch.codegen.contract_pack import PanelPackBody, render_pack
 from lazytorch.codegen.contract_pixels_cpu import PixelContractBody, render_pixels
+from lazytorch.codegen.contract_pixels_pack import PixelPackBody, render_pixel_pack
 from lazytorch.codegen.emitter import Emitter
 
 
@@ -26,13 +27,16 @@ def render_contract(body: object, emitter: Emitter, group: str) -> int:
         return render_pack(body, emitter, group)
     if isinstance(body, PixelContractBody):
         return render_pixels(body, emitter, group)
+    if isinstance(body, PixelPackBody):
+        return render_pixel_pack(body, emitter, group)
     _check(body)
     assert isinstance(body, TiledContractBody)
     return render_cpu(body, emitter, group)
 
 
 def _check(body: object) -> None:
-    if not isinstance(body, (PanelPackBody, PixelContractBody, TiledContractBody)):
+    known = (PanelPackBody, PixelContractBody, PixelPackBody, TiledContractBody)
+    if not isinstance(body, known):
         raise TypeError(
             f"a body of type {type(body).__name__} has no schedule; contractions go through "
             "codegen.contract.lower_contract first"
