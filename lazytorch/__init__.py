@@ -16,7 +16,7 @@ from lazytorch.functional import namespace as _namespace
 globals().update(_namespace.public_names())
 
 _LAZY = (
-    "compat", "compiler", "cuda", "linalg", "mps", "nn", "optim", "random", "serialization",
+    "compat", "compiler", "cuda", "fft", "linalg", "mps", "nn", "optim", "random", "serialization",
     "special", "utils", "viz", "xpu",
 )  # fmt: skip
 _FROM = {

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -13,34 +12,17 @@ from lazytorch.autograd.rules import Rule
 from lazytorch.autograd.tape import attach, label
 from lazytorch.functional import results
 from lazytorch.functional.elementwise import plain_add, plain_div, plain_mul, plain_sub
+from lazytorch.functional.host import on_host
 from lazytorch.functional.linalg import labelled
 from lazytorch.functional.reduction import vector_norm
 from lazytorch.functional.shape import reshape
-from lazytorch.ops import leaves
 from lazytorch.ops.elementwise import _special as special_of_scipy
 from lazytorch.ops.shapes import broadcast, normalize_axis
 from lazytorch.tensor.apply import cast, combined
 from lazytorch.tensor.attach import functions, public
 from lazytorch.tensor.promotion import get_default_dtype
-from lazytorch.tensor.recorder import record
-from lazytorch.tensor.storage import dtype_of, node_of, shape_of
-from lazytorch.tensor.tensor import Tensor, fresh
-
-
-def on_host(key: str, function: Callable[..., np.ndarray], *sources: Tensor) -> Tensor:
-    """An elementwise NumPy function of tensors of one dtype, without history."""
-    nodes = tuple(node_of(source) for source in sources)
-    dtype = nodes[0].dtype
-    shape = broadcast([node.shape for node in nodes])
-
-    def compute(*arrays: np.ndarray) -> np.ndarray:
-        with np.errstate(all="ignore"):
-            value = function(*arrays)
-        return np.ascontiguousarray(np.broadcast_to(value, shape), dtype.numpy).reshape(shape)
-
-    call = leaves.HostFunction(key, compute, shape, dtype)
-    node = record(leaves.HOST, nodes, (call,), shape, dtype, nodes[0].device)
-    return fresh(node, sources[0]._device)
+from lazytorch.tensor.storage import dtype_of, shape_of
+from lazytorch.tensor.tensor import Tensor
 
 
 def _floating(input: Tensor) -> Tensor:
