@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-_LANES = "0123456789abcdef"
+from lazytorch.codegen.lanes import LANES
 
 
 def transposed(
@@ -32,7 +32,7 @@ def transposed(
             first, second = current[number], current[number + half]
             for lanes in (range(half), range(half, width)):
                 name = fresh("y")
-                parts = ", ".join(f"{first}.s{_LANES[i]}, {second}.s{_LANES[i]}" for i in lanes)
+                parts = ", ".join(f"{first}.s{LANES[i]}, {second}.s{LANES[i]}" for i in lanes)
                 lines.append(f"const {vector} {name} = ({vector})({parts});")
                 following.append(name)
         current = following

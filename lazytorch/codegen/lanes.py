@@ -21,7 +21,7 @@ Offsets = tuple[int, ...]
 NARROWEST = 4
 # Vectors of neighbours read for one vector of lanes; lanes farther apart are read one by one.
 MAX_PIECES = 4
-_LANES = "0123456789abcdef"
+LANES = "0123456789abcdef"
 _SWIZZLES = (16, 8, 4, 2, 1)
 
 
@@ -163,7 +163,7 @@ def _swizzles(picked: list[tuple[int, int]], parts: list[tuple[int, int]]) -> li
         while start + run < len(picked) and picked[start + run][0] == number:
             run += 1
         run = next(length for length in _SWIZZLES if length <= run)
-        below = "".join(_LANES[lane] for _, lane in picked[start : start + run])
+        below = "".join(LANES[lane] for _, lane in picked[start : start + run])
         texts.append(f"v{number}" if parts[number][1] == 1 else f"v{number}.s{below}")
         # A piece of one element has no lanes to name: one at a time.
         start += run if parts[number][1] > 1 else 1

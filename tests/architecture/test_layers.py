@@ -26,7 +26,7 @@ LAYERS = (
     ("tensor", "autograd"),
     ("functional",),
     ("accelerators",),
-    ("cuda", "mps", "xpu", "linalg", "special", "random"),
+    ("cuda", "mps", "xpu", "fft", "linalg", "special", "random"),
     ("nn", "optim", "utils", "serialization"),
     ("compiler",),
     ("viz", "bench", "compat"),
