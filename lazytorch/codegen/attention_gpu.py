@@ -13,6 +13,7 @@ from collections.abc import Callable
 from lazytorch.codegen import ctypes
 from lazytorch.codegen.attention import ItemAttentionBody
 from lazytorch.codegen.emitter import Emitter, bind_rows
+from lazytorch.codegen.stores import store_all
 from lazytorch.ir import expression as ex
 from lazytorch.ir.expression import Expression
 from lazytorch.ir.index import Axis, of_atom
@@ -103,9 +104,7 @@ class _Renderer:
     def _stores(self, result: AttentionResult, name: str) -> None:
         emitter = self.emitter
         emitter.define(ex.result(result.number, self.form.accumulate), name)
-        for store in result.epilogue:
-            dtype = store.value.dtype
-            emitter.store(emitter.names(store.target), store.index, store.value, dtype, 1)
+        store_all(result.epilogue, emitter, 1)
 
     def _walk(self, axis: Axis) -> None:
         self.emitter.open()

@@ -12,6 +12,7 @@ from lazytorch.codegen.attention import AttentionTiling, local_arrays
 from lazytorch.codegen.contract_form import has_unit_stride
 from lazytorch.codegen.contract_transpose import transposed
 from lazytorch.codegen.emitter import Emitter
+from lazytorch.codegen.stores import store_all
 from lazytorch.ir import expression as ex
 from lazytorch.ir.expression import Expression
 from lazytorch.ir.index import Axis
@@ -292,7 +293,4 @@ class TileWriter:
 
     def store(self, result: AttentionResult, width: int) -> None:
         """The stores of a result whose value is defined."""
-        emitter = self.emitter
-        for store in result.epilogue:
-            dtype = store.value.dtype
-            emitter.store(emitter.names(store.target), store.index, store.value, dtype, width)
+        store_all(result.epilogue, self.emitter, width)

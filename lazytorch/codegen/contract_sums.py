@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from lazytorch.codegen import ctypes
 from lazytorch.codegen.contract_form import Form
 from lazytorch.codegen.emitter import Emitter
+from lazytorch.codegen.stores import store_all
 from lazytorch.ir import expression as ex
 from lazytorch.ir.kernel import Store
 
@@ -39,6 +40,4 @@ class Sums:
             text = f"as_{typed}({text})"
         emitter.line(f"const {typed} total = {text};")
         emitter.define(self._result, "total", width)
-        for store in stores:
-            target = emitter.names(store.target)
-            emitter.store(target, store.index, store.value, store.value.dtype, width)
+        store_all(stores, emitter, width)

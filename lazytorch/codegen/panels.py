@@ -155,8 +155,8 @@ class _Renderer:
 
     def _once(self, group: list[Stage], width: int, place: str) -> None:
         """Stages without inner axes: once a column."""
+        row_level(group, self.emitter, self.values, width)
         for stage in group:
-            row_level(stage, self.emitter, self.values, width)
             if isinstance(stage, Reduce):
                 text = self.emitter.wide(ex.result(stage.number, stage.value.dtype), width)
                 self._write(stage.number, width, place, text)

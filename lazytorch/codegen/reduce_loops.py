@@ -10,6 +10,7 @@ from __future__ import annotations
 from lazytorch.codegen import ctypes, lanes
 from lazytorch.codegen.choice import wished
 from lazytorch.codegen.emitter import Emitter, bind_rows
+from lazytorch.codegen.stores import store_all
 from lazytorch.dtypes import DType
 from lazytorch.ir import expression as ex
 from lazytorch.ir.index import Axis
@@ -71,8 +72,7 @@ def render_stages(
     for group in group_stages(body.stages):
         axes = group[0].axes
         if not axes:
-            for stage in group:
-                row_level(stage, emitter, values, lanes)
+            row_level(group, emitter, values, lanes)
             continue
         vectorized = vector_axis is not None and axes[-1] is vector_axis
         step = width if vectorized else lanes
@@ -84,15 +84,16 @@ def render_stages(
         _finish(group, emitter, names, step, lanes)
 
 
-def row_level(stage: Stage, emitter: Emitter, values: dict[int, DType], lanes: int) -> None:
-    """A stage without inner axes: a store, or a reduction over nothing."""
-    if isinstance(stage, Store):
-        store_stage(stage, emitter, values, lanes)
-    elif isinstance(stage, Reduce):
-        name, width = emitter.value(stage.value)
-        emitter.define(ex.result(stage.number, stage.value.dtype), name, width)
-    else:
-        raise TypeError("a stash has inner axes")
+def row_level(group: list[Stage], emitter: Emitter, values: dict[int, DType], lanes: int) -> None:
+    """Stages without inner axes: reductions over nothing, then all stores together."""
+    for stage in group:
+        if isinstance(stage, Reduce):
+            name, width = emitter.value(stage.value)
+            emitter.define(ex.result(stage.number, stage.value.dtype), name, width)
+        elif not isinstance(stage, Store):
+            raise TypeError("a stash has inner axes")
+    stores = (stage for stage in group if isinstance(stage, Store))
+    store_all(stores, emitter, lanes, values)
 
 
 def store_stage(stage: Store, emitter: Emitter, values: dict[int, DType], lanes: int) -> None:
@@ -291,8 +292,7 @@ def render_group(
 
 def _once(stages: list[Stage], emitter: Emitter, values: dict[int, DType]) -> None:
     emitter.open()
-    for stage in stages:
-        row_level(stage, emitter, values, 1)
+    row_level(stages, emitter, values, 1)
     emitter.close("if (get_local_id(0) == 0) {")
 
 

@@ -167,6 +167,11 @@ def _store(space: Space, target: int, index: Index, value: np.ndarray) -> None:
     array[np.broadcast_to(positions, space.shape)] = np.broadcast_to(value, space.shape)
 
 
+def _apart(value: np.ndarray) -> np.ndarray:
+    """The value, apart from an array that it is a view of and that may be written before it."""
+    return value if value.flags.owndata else value.copy()
+
+
 def _run_rows(body: RowBody, arrays: Arrays, scalars: Mapping[int, Any]) -> None:
     for part in segments(body):
         _run_segment(part, arrays, scalars)
@@ -195,7 +200,7 @@ def _run_segment(body: RowBody, arrays: Arrays, scalars: Mapping[int, Any]) -> N
         elif isinstance(stage, Stash):
             raise TypeError("stashes are made by code generation, not by the scheduler")
         else:
-            waiting.append((space, stage, space.value(stage.value)))
+            waiting.append((space, stage, _apart(space.value(stage.value))))
     for space, stage, value in waiting:
         _store(space, stage.target, stage.index, value)
 
@@ -222,7 +227,7 @@ def _run_contract(body: ContractBody, arrays: Arrays, scalars: Mapping[int, Any]
     shape = tuple(a.size if a in first_axes or a in second_axes else 1 for a in output)
     space = Space(output, arrays, scalars)
     space.results[body.number] = product.reshape(shape).astype(accumulate, copy=False)
-    computed = [(store, space.value(store.value)) for store in body.epilogue]
+    computed = [(store, _apart(space.value(store.value))) for store in body.epilogue]
     for store, value in computed:
         _store(space, store.target, store.index, value)
 
@@ -269,7 +274,7 @@ def _run_attention(body: AttentionBody, arrays: Arrays, scalars: Mapping[int, An
     for result in body.results:
         space = Space(result.axes, arrays, scalars)
         space.results[result.number] = results[result.name]
-        waiting += [(space, store, space.value(store.value)) for store in result.epilogue]
+        waiting += [(space, store, _apart(space.value(store.value))) for store in result.epilogue]
     for space, store, value in waiting:
         _store(space, store.target, store.index, value)
 

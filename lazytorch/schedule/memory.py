@@ -3,7 +3,8 @@
 A value is a *leaf* (bound at launch), an *output* (a buffer that outlives the plan), or a
 temporary in the *arena*, one block of memory a device lends to whichever plan is running.
 An output may take the buffer of a leaf that nobody needs any more (*donation*): then an
-optimizer's update, or any in-place operation, is computed in place.
+optimizer's update, or any in-place operation, is computed in place. In the same way a temporary
+may take the memory of one it is computed from.
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ from dataclasses import dataclass
 
 from lazytorch import logs
 from lazytorch.ir import expression as ex
-from lazytorch.ir.kernel import Kernel, RowBody
+from lazytorch.ir.expression import Expression
+from lazytorch.ir.index import Axis, Index
+from lazytorch.ir.kernel import Body, ContractBody, Kernel, RowBody, Store
 from lazytorch.schedule import choices
 
 ARENA_ALIGNMENT = 256
@@ -32,7 +35,8 @@ class Place:
 
 @dataclass(frozen=True)
 class Access:
-    """What one step reads and writes, and which inputs it may overwrite with which output."""
+    """What one step reads and writes; ``replaceable`` has the inputs that each value it writes may
+    be written over."""
 
     reads: tuple[int, ...]
     writes: tuple[int, ...]
@@ -49,34 +53,64 @@ class Layout:
 
 
 def replaceable_inputs(kernel: Kernel) -> dict[int, tuple[int, ...]]:
-    """For each stored value, the inputs that its kernel reads only where it writes that value.
+    """For each stored value, the inputs it is computed from that it may be written over.
 
-    Only elementwise nests qualify: every work-item has read what it needs before it writes.
+    Code generation promises that the stores which end a row, or which follow a contraction's sum,
+    are carried out once for each point, by one work-item, after all their values are computed
+    (``codegen.stores``); what such stores read only where they write may be overwritten there.
     """
     result: dict[int, tuple[int, ...]] = {}
-    loads_by_body = [ex.loads_of(body.expressions()) for body in kernel.bodies]
+    everything = [ex.loads_of(body.expressions()) for body in kernel.bodies]
     for number, body in enumerate(kernel.bodies):
-        if not isinstance(body, RowBody) or not body.is_map:
+        stores, rest = _last_stores(body)
+        if not stores:
             continue
-        elsewhere = {
-            load.data[0]
-            for other, loads in enumerate(loads_by_body)
-            if other != number
-            for load in loads
-        }
-        # Loads of the stages behind a store come after it: they must not see what it wrote.
-        later: set[int] = set()
-        for store in reversed(body.stores()):
-            inputs: dict[int, bool] = {}
-            for load in loads_by_body[number]:
-                source, index, guard = load.data
-                same = index == store.index and not guard
-                inputs[source] = inputs.get(source, True) and same
+        forbidden = {load.data[0] for load in ex.loads_of(rest)}
+        for other, loads in enumerate(everything):
+            if other != number:
+                forbidden.update(load.data[0] for load in loads)
+        read_at: dict[int, set[Index | None]] = {}
+        for load in ex.loads_of(store.value for store in stores):
+            source, index, guard = load.data
+            read_at.setdefault(source, set()).add(None if guard else index)
+        points = {axis for axis in _points(body) if axis.size > 1}
+        for store in stores:
+            if not points <= store.index.axes():
+                # Several points store one element.
+                continue
+            sources = dict.fromkeys(load.data[0] for load in ex.loads_of([store.value]))
+            itemsize = kernel.values[store.target].itemsize
             result[store.target] = tuple(
-                n for n, same in inputs.items() if same and n not in elsewhere and n not in later
+                n
+                for n in sources
+                if n not in forbidden
+                and read_at[n] == {store.index}
+                and kernel.values[n].itemsize == itemsize
             )
-            later |= {load.data[0] for load in ex.loads_of([store.value])}
     return result
+
+
+def _last_stores(body: Body) -> tuple[list[Store], list[Expression]]:
+    """The stores that come last at each point, together, and the values computed before them."""
+    if isinstance(body, ContractBody):
+        return list(body.epilogue), [body.first, body.second]
+    if not isinstance(body, RowBody):
+        return [], []
+    stages = list(body.stages)
+    last: list[Store] = []
+    while stages and isinstance(stages[-1], Store) and not stages[-1].axes:
+        last.append(stages.pop())  # type: ignore[arg-type]
+    # A reduction over nothing would come between the stores.
+    if not all(stage.axes or isinstance(stage, Store) for stage in stages):
+        return [], []
+    return last[::-1], [stage.value for stage in stages]
+
+
+def _points(body: Body) -> tuple[Axis, ...]:
+    """The axes over whose points the last stores are carried out."""
+    if isinstance(body, ContractBody):
+        return (*body.batch, *body.rows, *body.columns)
+    return body.rows if isinstance(body, RowBody) else ()
 
 
 def plan_memory(
@@ -122,7 +156,8 @@ def _donors(
     wanted = {number: position for position, number in enumerate(outputs)}
     donors: dict[int, int] = {}
     for time, step in enumerate(steps):
-        for number in step.writes:
+        # Whoever has the least choice comes first: an optimizer's moments before its parameter.
+        for number in sorted(step.writes, key=lambda n: len(step.replaceable.get(n, ())) or 9):
             if number not in wanted or wanted[number] in donors or number in free:
                 continue
             candidates = [
@@ -153,31 +188,64 @@ def _place_temporaries(
     First fit in order of time is quick and good; first fit with the largest first wastes less
     where values of many sizes overlap. The smaller result is taken.
     """
-    blocks = []
-    for time, step in enumerate(steps):
-        for number in step.writes:
-            if number not in places:
-                size = -(-nbytes[number] // ARENA_ALIGNMENT) * ARENA_ALIGNMENT
-                blocks.append(_Block(number, size, time, last_read.get(number, time)))
+    blocks = _blocks(steps, nbytes, places, last_read)
     offsets, total = _first_fit_in_time(blocks)
     if len(blocks) <= choices.LARGEST_FIRST_BLOCKS:
         by_size = sorted(blocks, key=lambda block: (-block.size, block.first))
         other, smaller = _first_fit(by_size)
         if smaller < total:
             offsets, total = other, smaller
-    for number, offset in offsets.items():
-        places[number] = Place("arena", offset, nbytes[number])
+    for block in blocks:
+        for number in block.numbers:
+            places[number] = Place("arena", offsets[block.numbers[0]], nbytes[number])
     return total
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class _Block:
-    """``size`` bytes for a value from step ``first`` to step ``last``."""
+    """``size`` bytes from step ``first`` to step ``last``, for values each of which is written over
+    the one before it."""
 
-    number: int
+    numbers: list[int]
     size: int
     first: int
     last: int
+
+
+def _blocks(
+    steps: Sequence[Access],
+    nbytes: Mapping[int, int],
+    places: Mapping[int, Place],
+    last_read: Mapping[int, int],
+) -> list[_Block]:
+    """The blocks of all temporaries, in the order of their first steps."""
+    blocks: list[_Block] = []
+    # The block whose last value this is.
+    ending: dict[int, _Block] = {}
+    for time, step in enumerate(steps):
+        for number in step.writes:
+            if number in places:
+                continue
+            last = last_read.get(number, time)
+            if number in ending:
+                # Several launches write parts of it.
+                ending[number].last = max(last, time)
+                continue
+            size = -(-nbytes[number] // ARENA_ALIGNMENT) * ARENA_ALIGNMENT
+            before = [
+                n
+                for n in step.replaceable.get(number, ())
+                if n in ending and last_read[n] == time and nbytes[n] == nbytes[number]
+            ]
+            if before:
+                block = ending.pop(before[0])
+                block.numbers.append(number)
+                block.last = last
+            else:
+                block = _Block([number], size, time, last)
+                blocks.append(block)
+            ending[number] = block
+    return blocks
 
 
 def _first_fit_in_time(blocks: Sequence[_Block]) -> tuple[dict[int, int], int]:
@@ -188,7 +256,7 @@ def _first_fit_in_time(blocks: Sequence[_Block]) -> tuple[dict[int, int], int]:
     for block in blocks:
         live = [other for other in live if other[2] >= block.first]
         offset = _lowest_gap(live, block.size)
-        offsets[block.number] = offset
+        offsets[block.numbers[0]] = offset
         insort(live, (offset, offset + block.size, block.last))
         total = max(total, offset + block.size)
     return offsets, total
@@ -205,7 +273,7 @@ def _first_fit(blocks: Sequence[_Block]) -> tuple[dict[int, int], int]:
             for start, end, other in placed
             if other.first <= block.last and block.first <= other.last
         ]
-        offset = offsets[block.number] = _lowest_gap(others, block.size)
+        offset = offsets[block.numbers[0]] = _lowest_gap(others, block.size)
         insort(placed, (offset, offset + block.size, block), key=lambda entry: entry[:2])
         total = max(total, offset + block.size)
     return offsets, total

@@ -100,20 +100,28 @@ def verify_layout(
             raise VerificationError(
                 f"value {number} of {nbytes[number]} bytes has a place of {place.nbytes}"
             )
-    _verify_arena(len(steps), first, last, layout)
+    _verify_arena(steps, first, last, layout)
     _verify_donors(steps, graph, layout, first, last)
 
 
 def _verify_arena(
-    count: int, first: Mapping[int, int], last: Mapping[int, int], layout: Layout
+    steps: Sequence[Access], first: Mapping[int, int], last: Mapping[int, int], layout: Layout
 ) -> None:
-    begins: list[list[int]] = [[] for _ in range(count)]
+    begins: list[list[int]] = [[] for _ in steps]
     for number, time in first.items():
         if layout.places[number].kind == "arena":
             begins[time].append(number)
     live: list[int] = []
-    for time in range(count):
-        live = [number for number in live if last[number] >= time] + begins[time]
+    for time, step in enumerate(steps):
+        live = [number for number in live if last[number] >= time]
+        # A value may be written over one that is read for the last time, and only there.
+        written = {
+            source
+            for number in begins[time]
+            for source in step.replaceable.get(number, ())
+            if last[source] == time and layout.places[source] == layout.places[number]
+        }
+        live = [number for number in live if number not in written] + begins[time]
         blocks = sorted((layout.places[number].position, number) for number in live)
         end, owner = 0, -1
         for position, number in blocks:

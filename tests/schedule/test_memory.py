@@ -121,3 +121,17 @@ def test_the_largest_first_where_that_takes_less() -> None:
         for (start, size), (following, _) in itertools.pairwise(spans):
             assert start + size <= following
     assert layout.arena_bytes == 256 + 1280 + 1024
+
+
+def test_a_temporary_takes_the_place_of_one_it_is_computed_from() -> None:
+    steps = [
+        access((0,), (1,)), access((1,), (2,), {2: (1,)}), access((2,), (3,), {3: (2,)}),
+        access((2, 3), (4,), {4: (2, 3)}), access((4,), (5,)),
+    ]  # fmt: skip
+    sizes = dict.fromkeys(range(6), 1024)
+    layout = plan_memory(steps, sizes, [0], [5], [])
+    offsets = {number: layout.places[number].position for number in (1, 2, 3, 4)}
+    # 2 is read once more after 3 is made.
+    assert offsets[1] == offsets[2] != offsets[3]
+    assert offsets[4] in (offsets[2], offsets[3])
+    assert layout.arena_bytes == 2048
