@@ -12,7 +12,6 @@ Each boundary that stays has its reason in the step's notes.
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
@@ -32,6 +31,7 @@ from lazytorch.schedule import align, choices
 from lazytorch.schedule.attention import Joined, families, joined_results
 from lazytorch.schedule.bodies import attention_body, body_of
 from lazytorch.schedule.graph import Graph
+from lazytorch.schedule.order import Item, in_order
 from lazytorch.schedule.regions import Puller
 
 HOST_KINDS = frozenset(("host", "sort", "copy"))
@@ -269,21 +269,11 @@ class Fuser:
     # Steps ------------------------------------------------------------------------------------
 
     def _ordered(self) -> list[int]:
-        """Groups in an order that respects dependencies, early values first."""
-        waiting = {key: len(self.producers(key)) for key in self.groups}
-        ready = [(self.groups[key].order, key) for key, count in waiting.items() if not count]
-        heapq.heapify(ready)
-        order = []
-        while ready:
-            _, key = heapq.heappop(ready)
-            order.append(key)
-            for following in self.consumers(key):
-                waiting[following] -= 1
-                if not waiting[following]:
-                    heapq.heappush(ready, (self.groups[following].order, following))
-        if len(order) != len(self.groups):
-            raise AssertionError("fusion made a cycle")
-        return order
+        items = {
+            key: Item(group.order, frozenset(group.reads), frozenset(group.writes))
+            for key, group in self.groups.items()
+        }
+        return in_order(items, self.graph)
 
     def _steps(self) -> list[Step]:
         order = self._ordered()
