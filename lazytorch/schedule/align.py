@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 from lazytorch.ir import expression as ex
 from lazytorch.ir.expression import Expression
@@ -160,6 +161,65 @@ def rename_inner(stages: tuple[Stage, ...], known: list[tuple[Axis, ...]]) -> tu
                     break
         result.append(stage)
     return tuple(result)
+
+
+def refine_inner(
+    first: tuple[Stage, ...], second: tuple[Stage, ...]
+) -> tuple[tuple[Stage, ...], tuple[Stage, ...]]:
+    """Both with inner loops cut alike, where they count the same points in different axes: a group
+    of channels as one axis, and its channels and pixels. Loops that need no cut are joined again
+    when the kernel is written.
+    """
+    for nest in inner_nests(first):
+        for other in inner_nests(second):
+            sizes = _common_sizes(nest, other)
+            if other == nest or sizes is None:
+                continue
+            axes = tuple(Axis(size, nest[-1].name) for size in sizes)
+            first = _recut(_recut(first, nest, axes), other, axes)
+            second = _recut(_recut(second, nest, axes), other, axes)
+            nest = axes
+    return first, second
+
+
+def _common_sizes(first: tuple[Axis, ...], second: tuple[Axis, ...]) -> list[int] | None:
+    """Sizes of the coarsest nest of which both are made, if there is one.
+
+    >>> _common_sizes((Axis(64),), (Axis(4), Axis(16))), _common_sizes((Axis(6),), (Axis(2),))
+    ([4, 16], None)
+    """
+    totals = [_steps(nest)[0] * nest[0].size for nest in (first, second)]
+    if totals[0] != totals[1]:
+        return None
+    cuts = sorted({*_steps(first), *_steps(second), totals[0]}, reverse=True)
+    if any(outer % inner for outer, inner in pairwise(cuts)):
+        return None
+    return [outer // inner for outer, inner in pairwise(cuts)]
+
+
+def _steps(nest: tuple[Axis, ...]) -> list[int]:
+    """How many points each axis of a nest moves on."""
+    steps = [1]
+    for axis in reversed(nest[1:]):
+        steps.insert(0, steps[0] * axis.size)
+    return steps
+
+
+def _recut(
+    stages: tuple[Stage, ...], nest: tuple[Axis, ...], axes: tuple[Axis, ...]
+) -> tuple[Stage, ...]:
+    """The stages over ``nest`` over the finer ``axes`` instead."""
+    steps = dict(zip(axes, _steps(axes)))
+    parts: dict[Axis, tuple[Axis, ...]] = {}
+    indices: dict[Axis, Index] = {}
+    for axis, step in zip(nest, _steps(nest)):
+        inside = [a for a in axes if step <= steps[a] < step * axis.size]
+        parts[axis] = tuple(inside)
+        indices[axis] = total(of_atom(a) * (steps[a] // step) for a in inside)
+    return tuple(
+        substitute_stage(stage, indices, parts) if stage.axes == nest else stage
+        for stage in stages
+    )
 
 
 def inner_nests(stages: Iterable[Stage]) -> list[tuple[Axis, ...]]:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 # Additions' worth of arithmetic that is repeated rather than stored and loaded again.
 RECOMPUTE_COST = 8
+# The same for a value made of one array and of statistics of its rows: x normalized.
+NORMALIZE_COST = 4
 # A value repeated along axes of its readers (a row's statistic) this often is stored once.
 EXPANSION = 4
 # Caps of one kernel: compile time explodes when registers spill.

@@ -455,6 +455,9 @@ def _loads_of(body: RowBody, shared: set[int]) -> list[ex.Expression]:
 def merge_rows(first: RowBody, second: RowBody, shared: set[int]) -> Body | str:
     """Rules 2 and 3: a reader joins the nest whose rows it reads."""
     stores = {store.target: store for store in first.stores()}
+    if second.is_map:
+        # A group of channels is a row, and its reader counts channels.
+        second = align.split_rows(second, _loads_of(second, shared))
     loads = _loads_of(second, shared)
     loads.sort(key=lambda load: -len(stores[load.data[0]].axes))
     store = stores[loads[0].data[0]]
@@ -481,10 +484,12 @@ def merge_rows(first: RowBody, second: RowBody, shared: set[int]) -> Body | str:
 
 def _joined(first: RowBody, stages: tuple[Stage, ...]) -> Body | str:
     stages = align.rename_inner(stages, align.inner_nests(first.stages))
-    answered = align.replace_loads(stages, {store.target: store for store in first.stores()})
+    own, stages = align.refine_inner(first.stages, stages)
+    made = {stage.target: stage for stage in own if isinstance(stage, Store)}
+    answered = align.replace_loads(stages, made)
     if answered is None:
         return "it reads the result at other positions too"
-    return RowBody(first.rows, (*first.stages, *answered))
+    return RowBody(first.rows, (*own, *answered))
 
 
 def _merge_map(

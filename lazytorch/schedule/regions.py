@@ -170,10 +170,13 @@ def _store_shared(graph: Graph, stored: dict[int, str]) -> None:
             if len(readers[source]) < 8:
                 readers[source] |= inlined_into
             space[source] = max(space[source], inlined_space)
-    # What was dear when it was looked at may be next to a stored value now: 1 + tanh(x).
+    # What was dear when it was looked at may be next to stored values now: 1 + tanh(x), or a
+    # normalized x whose rows' statistics are stored.
     for number in shared:
         cost, arrays = _inline_cost(graph, number, stored)
-        if cost <= 1 and arrays == 1:
+        whole = graph.size(number) // choices.EXPANSION
+        large = [source for source in arrays if graph.size(source) > whole]
+        if len(large) == 1 and cost <= (1 if len(arrays) == 1 else choices.NORMALIZE_COST):
             del stored[number]
 
 
@@ -183,13 +186,13 @@ def _why_stored(
     cost, arrays = _inline_cost(graph, number, stored)
     if cost >= 4 and space >= choices.EXPANSION * max(graph.size(number), 1):
         return "its readers would repeat it along their axes"
-    if len(readers) > 1 and (cost > choices.RECOMPUTE_COST or arrays > 3):
+    if len(readers) > 1 and (cost > choices.RECOMPUTE_COST or len(arrays) > 3):
         return f"{len(readers)} readers, and storing it costs less than computing it again"
     return None
 
 
-def _inline_cost(graph: Graph, number: int, stored: dict[int, str]) -> tuple[int, int]:
-    """(arithmetic, arrays read) of computing one element from stored values."""
+def _inline_cost(graph: Graph, number: int, stored: dict[int, str]) -> tuple[int, set[int]]:
+    """(arithmetic, values read) of computing one element from stored values."""
     cost = 0
     arrays: set[int] = set()
     seen = {number}
@@ -205,7 +208,7 @@ def _inline_cost(graph: Graph, number: int, stored: dict[int, str]) -> tuple[int
                 arrays.add(source)
             elif graph.ops[source].kind != "leaf":
                 stack.append(source)
-    return cost, len(arrays)
+    return cost, arrays
 
 
 class Puller:

@@ -42,6 +42,9 @@ CASES: dict[str, tuple[Function, list[np.ndarray], int, int]] = {
         lambda x, w, b: F.batch_norm(x, None, None, w, b, True),
         [IMAGE, values(16), values(16)], 1, 2,
     ),
+    "group_norm": (
+        lambda x, w, b: F.group_norm(x, 4, w, b), [IMAGE, values(16), values(16)], 1, 4,
+    ),
     "gelu": (F.gelu, [ROWS], 1, 1),
     "gelu by tanh": (lambda x: F.gelu(x, approximate="tanh"), [ROWS], 1, 1),
     "dropout": (lambda x: F.dropout(x, 0.3), [ROWS], 1, 1),
