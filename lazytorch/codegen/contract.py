@@ -16,12 +16,13 @@ from lazytorch.codegen.choice import ContractSchedule, GroupSchedule, Schedule
 from lazytorch.codegen.contract_body import TiledContractBody
 from lazytorch.codegen.contract_form import Form, affine, canonical, has_unit_stride, swapped
 from lazytorch.codegen.contract_gpu import GroupContractBody
-from lazytorch.codegen.contract_memory import remembered_pixels, remembered_tiling
+from lazytorch.codegen.contract_memory import remembered_pixels, remembered_taps, remembered_tiling
 from lazytorch.codegen.contract_pack import PanelPackBody, panel_pitch
 from lazytorch.codegen.contract_pixels import PixelTiling
 from lazytorch.codegen.contract_pixels_cpu import PixelContractBody
 from lazytorch.codegen.contract_pixels_pack import PixelPackBody, packed_elements, packed_kernel
 from lazytorch.codegen.contract_schedule import rows_collide
+from lazytorch.codegen.contract_taps_cpu import TapContractBody
 from lazytorch.codegen.contract_tiling import Tiling
 from lazytorch.codegen.group_tiling import choose_group_tiling
 from lazytorch.codegen.target import Target
@@ -80,6 +81,12 @@ def lower_contract(
     if pixels is not None:
         kernel_pack, main = _pixels(*pixels, temporary)
         return [kernel(kernel_pack, "contract: packed kernel"), kernel(main)]
+    taps = remembered_taps(form, target) if wanted is None else None
+    if taps is not None:
+        if taps.splits == 1:
+            return [kernel(TapContractBody(form, taps))]
+        partial, split, final = _split_sum(form, taps.splits, temporary, along_rows=True)
+        return [kernel(TapContractBody(partial, taps, split)), kernel(final, PARTIAL)]
     tiling = remembered_tiling(form, target, wanted)
     how = _packing(form, tiling, wanted.pack if wanted is not None else "")
     if how != "place":
@@ -263,9 +270,15 @@ def padded_pitch(length: int, itemsize: int) -> int:
     return pitch + line if pitch * itemsize % 1024 == 0 else pitch
 
 
-def _split_sum(form: Form, splits: int, temporary: Temporary) -> tuple[Form, Axis, RowBody]:
-    """The form that computes partial sums, their axis, and the body that adds them up."""
-    outputs = (*form.batch, *form.rows, *form.columns)
+def _split_sum(
+    form: Form, splits: int, temporary: Temporary, along_rows: bool = False
+) -> tuple[Form, Axis, RowBody]:
+    """The form that computes partial sums, their axis, and the body that adds them up.
+
+    Partial sums are contiguous along the columns, or ``along_rows``.
+    """
+    inner = (*form.columns, *form.rows) if along_rows else (*form.rows, *form.columns)
+    outputs = (*form.batch, *inner)
     total = extent(outputs)
     number = temporary(form.accumulate, total * splits)
     split = Axis(splits, "p")

@@ -15,6 +15,7 @@ from lazytorch.codegen.choice import ContractSchedule
 from lazytorch.codegen.contract_form import Form, Window
 from lazytorch.codegen.contract_pixels import PixelTiling, choose_pixels, pixel_form
 from lazytorch.codegen.contract_schedule import choose_tiling, wish_for
+from lazytorch.codegen.contract_taps import TapTiling, choose_taps, tap_form
 from lazytorch.codegen.contract_tiling import Blocks, Panels, Tiling
 from lazytorch.codegen.contract_turn import lies_along_rows
 from lazytorch.codegen.target import Target
@@ -25,6 +26,7 @@ from lazytorch.ir.index import Axis, Index, Quotient, Remainder
 _LIMIT = 1024
 _chosen: dict[Any, tuple[tuple[Axis, ...], Tiling]] = {}
 _pixels: dict[Any, dict[str, Any] | None] = {}
+_taps: dict[Any, dict[str, Any] | None] = {}
 
 
 class _Unknown(Exception):
@@ -66,6 +68,25 @@ def remembered_pixels(form: Form, target: Target) -> tuple[Form, PixelTiling] | 
         _pixels[key] = None if chosen is None else chosen[1].sizes
     sizes = _pixels[key]
     return None if sizes is None else (option, replace(empty, **sizes))
+
+
+def remembered_taps(form: Form, target: Target) -> TapTiling | None:
+    """What ``choose_taps`` answers for a form on a CPU target, or answered for an equal one."""
+    empty = tap_form(form)
+    if empty is None:
+        return None
+    try:
+        axes = (*form.batch, *form.rows, *form.columns, *form.summed)
+        key = (_description(form, axes), target)
+    except _Unknown:
+        return choose_taps(form, wish_for(form, target))
+    if key not in _taps:
+        if len(_taps) >= _LIMIT:
+            _taps.clear()
+        chosen = choose_taps(form, wish_for(form, target))
+        _taps[key] = None if chosen is None else chosen.sizes
+    sizes = _taps[key]
+    return None if sizes is None else replace(empty, **sizes)
 
 
 def _description(form: Form, axes: tuple[Axis, ...]) -> tuple[Any, ...]:

@@ -8,7 +8,12 @@ from lazytorch.codegen.contract_gpu import GroupContractBody, render_gpu
 from lazytorch.codegen.contract_pack import PanelPackBody, render_pack
 from lazytorch.codegen.contract_pixels_cpu import PixelContractBody, render_pixels
 from lazytorch.codegen.contract_pixels_pack import PixelPackBody, render_pixel_pack
+from lazytorch.codegen.contract_taps_cpu import TapContractBody, render_taps
 from lazytorch.codegen.emitter import Emitter
+
+_BODIES = (
+    PanelPackBody, PixelContractBody, PixelPackBody, TapContractBody, TiledContractBody,
+)  # fmt: skip
 
 
 def local_size(body: object) -> int:
@@ -29,14 +34,15 @@ def render_contract(body: object, emitter: Emitter, group: str) -> int:
         return render_pixels(body, emitter, group)
     if isinstance(body, PixelPackBody):
         return render_pixel_pack(body, emitter, group)
+    if isinstance(body, TapContractBody):
+        return render_taps(body, emitter, group)
     _check(body)
     assert isinstance(body, TiledContractBody)
     return render_cpu(body, emitter, group)
 
 
 def _check(body: object) -> None:
-    known = (PanelPackBody, PixelContractBody, PixelPackBody, TiledContractBody)
-    if not isinstance(body, known):
+    if not isinstance(body, _BODIES):
         raise TypeError(
             f"a body of type {type(body).__name__} has no schedule; contractions go through "
             "codegen.contract.lower_contract first"

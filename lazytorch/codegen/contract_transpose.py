@@ -37,3 +37,26 @@ def transposed(
                 following.append(name)
         current = following
     return lines + [f"{name} = {value};" for name, value in zip(results or names, current)]
+
+
+def interleaved(
+    names: list[str], type_name: str, width: int, fresh: Callable[[str], str]
+) -> list[str]:
+    """Statements that deal out the vector variables ``names``: all their first elements, then
+    all their second ones, and so on. There are a power of two of them."""
+    half = width // 2
+    vector = f"{type_name}{width}"
+    lines = []
+    current = list(names)
+    for _ in range(len(names).bit_length() - 1):
+        following = []
+        for first, second in zip(current[: len(names) // 2], current[len(names) // 2 :]):
+            for lanes in (range(half), range(half, width)):
+                name = fresh("y")
+                parts = ", ".join(f"{first}.s{LANES[i]}, {second}.s{LANES[i]}" for i in lanes)
+                lines.append(f"const {vector} {name} = ({vector})({parts});")
+                following.append(name)
+        current = following
+    if current == names:
+        return []
+    return lines + [f"{name} = {value};" for name, value in zip(names, current)]

@@ -10,6 +10,8 @@ Knows forms, tilings and the emitter; must not choose sizes.
 
 from __future__ import annotations
 
+from typing import Protocol
+
 from lazytorch.codegen.contract_form import Form
 from lazytorch.codegen.contract_stage import Stager
 from lazytorch.codegen.contract_sums import Sums
@@ -44,6 +46,29 @@ def lies_along_rows(form: Form) -> bool:
     row, stores = flattened(form)
     step = stores[0].index.coefficient(form.columns[-1])
     return stores[0].index.coefficient(row) == 1 and step is not None and step > 1
+
+
+class Lanes(Protocol):
+    """Says which column a lane stands for, as :class:`Stager` does."""
+
+    def declare_lanes(self, q: str) -> None: ...
+
+    def lanes_exist(self, reach: int) -> str: ...
+
+    def bind_lanes(self, lane: int = 0) -> None: ...
+
+
+class TurnedShape(Protocol):
+    """The size of the array of sums that wait to be turned around."""
+
+    @property
+    def width(self) -> int: ...
+
+    @property
+    def column_groups(self) -> int: ...
+
+    @property
+    def turned_rows(self) -> int: ...
 
 
 class TurnedResults:
@@ -101,42 +126,46 @@ class TurnedResults:
 
     def store(self, name: str) -> None:
         """Turn the squares around where they lie and store every column's rows."""
-        emitter, tiling, width = self.emitter, self.tiling, self.tiling.width
-        emitter.open()
-        at = f"v * {tiling.turned_rows * width}"
-        emitter.line(f"__local {self.sum_type} *t = {name} + {at};")
-        emitter.open()
-        names = [f"s{i}" for i in range(width)]
-        emitter.line(f"__local {self.sum_type} *d = t + r * {width};")
-        emitter.line(f"{self.sum_type}{width} {', '.join(names)};")
-        for i, vector in enumerate(names):
-            emitter.line(f"{vector} = vload{width}({i}, d);")
-        for text in transposed(names, self.sum_type, emitter.fresh):
-            emitter.line(text)
-        for i, vector in enumerate(names):
-            emitter.line(f"vstore{width}({vector}, {i}, d);")
-        emitter.close(f"for (int r = 0; r < item_rows; r += {width}) {{")
-        emitter.open()
-        emitter.line(f"const int q = lane0 + v * {width} + l;")
-        self.stager.declare_lanes("q")
-        emitter.line(f"if (!({self.stager.lanes_exist(1)})) continue;")
-        self.stager.bind_lanes()
-        emitter.line(f"__local const {self.sum_type} *u = t + l * {width};")
-        emitter.line("int r = 0;")
-        row, stores = flattened(self.form)
-        self._store(row, stores, f"vload{width}(r, u)", width)
-        emitter.close(f"for (; r + {width} <= item_rows; r += {width}) {{")
-        self._store(row, stores, f"u[r / {width} * {width * width} + r % {width}]", 1)
-        emitter.close("for (; r < item_rows; r++) {")
-        emitter.close(f"for (int l = 0; l < {width}; l++) {{")
-        emitter.close(f"for (int v = 0; v < {tiling.column_groups}; v++) {{")
+        store_turned(self.form, self.emitter, self.sums, self.stager, self.tiling, name)
 
-    def _store(self, row: Axis, stores: list[Store], text: str, width: int) -> None:
-        """Open a block and store the rows from ``r`` in it."""
-        emitter = self.emitter
-        if width > 1:
-            emitter.open(row, width)
-        else:
-            emitter.open()
+
+def store_turned(
+    form: Form, emitter: Emitter, sums: Sums, lanes: Lanes, shape: TurnedShape, name: str
+) -> None:
+    """Turn around the squares of the local array ``name`` and store every column's rows.
+
+    The array holds ``column_groups`` times ``turned_rows`` vectors; the kernel knows the first
+    lane as ``lane0``, the first row as ``item_row0`` and how many there are as ``item_rows``.
+    """
+    width = shape.width
+    emitter.open()
+    emitter.line(f"__local {sums.type} *t = {name} + v * {shape.turned_rows * width};")
+    emitter.open()
+    names = [f"s{i}" for i in range(width)]
+    emitter.line(f"__local {sums.type} *d = t + r * {width};")
+    emitter.line(f"{sums.type}{width} {', '.join(names)};")
+    for i, vector in enumerate(names):
+        emitter.line(f"{vector} = vload{width}({i}, d);")
+    for text in transposed(names, sums.type, emitter.fresh):
+        emitter.line(text)
+    for i, vector in enumerate(names):
+        emitter.line(f"vstore{width}({vector}, {i}, d);")
+    emitter.close(f"for (int r = 0; r < item_rows; r += {width}) {{")
+    emitter.open()
+    emitter.line(f"const int q = lane0 + v * {width} + l;")
+    lanes.declare_lanes("q")
+    emitter.line(f"if (!({lanes.lanes_exist(1)})) continue;")
+    lanes.bind_lanes()
+    emitter.line(f"__local const {sums.type} *u = t + l * {width};")
+    emitter.line("int r = 0;")
+    row, stores = flattened(form)
+    for count, text in (
+        (width, f"vload{width}(r, u)"),
+        (1, f"u[r / {width} * {width * width} + r % {width}]"),
+    ):
+        emitter.open(row if count > 1 else None, count)
         emitter.name_axis(row, "(item_row0 + r)")
-        self.sums.store(text, width, stores)
+        sums.store(text, count, stores)
+        emitter.close(f"for (; r + {count} <= item_rows; r += {count}) {{")
+    emitter.close(f"for (int l = 0; l < {width}; l++) {{")
+    emitter.close(f"for (int v = 0; v < {shape.column_groups}; v++) {{")

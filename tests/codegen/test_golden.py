@@ -70,6 +70,12 @@ def convolution(build: Builder) -> list[Node]:
     return [build.conv2d(array(build, 8, 3, 16, 16), array(build, 16, 3, 3, 3), padding=1)]
 
 
+def weight_gradient(build: Builder) -> list[Node]:
+    x, gradient = array(build, 4, 18, 6, 6), array(build, 4, 20, 6, 6)
+    sides = [build.permute(each, (1, 0, 2, 3)) for each in (x, gradient)]
+    return [build.permute(build.conv2d(*sides, padding=1), (1, 0, 2, 3))]
+
+
 def moves(build: Builder) -> list[Node]:
     x = build.permute(array(build, 6, 8, 16), (1, 0, 2))
     x = build.slice(x, (7, 0, 0), (8, 6, 8), (-1, 1, 2))
@@ -131,8 +137,9 @@ def attention_and_its_gradient(build: Builder) -> list[Node]:
 
 
 GRAPHS: tuple[Callable[[Builder], list[Node]], ...] = (
-    gelu, softmax, layer_norm, column_sum, large_sum, linear_relu, convolution, moves,
-    embedding_and_its_gradient, positions, dropout_and_half, lstm, attention_and_its_gradient,
+    gelu, softmax, layer_norm, column_sum, large_sum, linear_relu, convolution, weight_gradient,
+    moves, embedding_and_its_gradient, positions, dropout_and_half, lstm,
+    attention_and_its_gradient,
 )  # fmt: skip
 
 

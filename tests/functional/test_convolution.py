@@ -86,7 +86,8 @@ def test_empty_batch() -> None:
 
 
 # Geometries whose kernels have vectors along the output channels: whole kernel staged at once,
-# several blocks of channels, phases of a stride, short and odd lines, one and three dimensions.
+# several blocks of channels, phases of a stride, short and odd lines, one and three dimensions;
+# numbers of images that the weight's gradient interleaves.
 WIDE: list[tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]] = [
     ((2, 16, 9, 7), (33, 16, 3, 3), {"padding": 1}),
     ((3, 40, 4, 4), (40, 40, 3, 3), {"padding": 1}),
@@ -96,6 +97,8 @@ WIDE: list[tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]] = [
     ((2, 64, 6, 6), (64, 32, 3, 3), {"padding": 1, "groups": 2}),
     ((2, 32, 40), (32, 32, 5), {"padding": 2}),
     ((1, 16, 4, 5, 6), (32, 16, 3, 3, 3), {"padding": 1}),
+    ((8, 17, 4, 4), (24, 17, 3, 3), {"padding": 1}),
+    ((4, 20, 3, 7), (21, 20, 2, 3), {"padding": (0, 3), "stride": (1, 2), "dilation": (2, 1)}),
 ]
 
 
