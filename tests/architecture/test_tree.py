@@ -18,10 +18,10 @@ ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "lazytorch"
 RECORDS = registry.all_records()
 # Limits, not aims: those are 400 and 50.
-FILE_LINES = 650
+FILE_LINES = 600
 # Tables of one row a function, which are looked things up in rather than read.
 TABLES = {"functional/elementwise.py": 850}
-FUNCTION_LINES = 100
+FUNCTION_LINES = 90
 
 
 def tracked_files() -> list[Path]:
