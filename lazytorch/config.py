@@ -74,6 +74,9 @@ _TABLE: dict[str, Setting] = {
         Setting("FLUSH_NODES", int, 20000, "pending operations before a graph is computed"),
         Setting("FLUSH_BYTES", _size, 2 << 30, "bytes pinned by pending work before it runs"),
         Setting("FLUSH_DEPTH", int, 4000, "longest pending chain before it is computed"),
+        Setting(
+            "TRIAL_BUILDS", _flag, False, "1 compiles a new plan cheaply until it is run again"
+        ),
         Setting("PLAN_CACHE", int, 512, "finished plans kept in memory"),
     )
 }

@@ -59,6 +59,8 @@ class Device:
     """
 
     kind = ""
+    # Whether the driver compiles again to give a program's binary.
+    binaries_are_compiled = False
 
     def __init__(self, name: str, capabilities: Capabilities, pool: MemoryPool) -> None:
         self.name = name
@@ -149,9 +151,17 @@ class Device:
             )
 
     def build(
-        self, source: str, kernel_names: Sequence[str], options: Sequence[str] = ()
+        self,
+        source: str,
+        kernel_names: Sequence[str],
+        options: Sequence[str] = (),
+        trial: str | None = None,
     ) -> Mapping[str, Any]:
-        """Compile a program; the launchers of its kernels by name. ``BuildError`` on failure."""
+        """Compile a program; the launchers of its kernels by name. ``BuildError`` on failure.
+
+        ``trial`` is for a program that may be run only once: further options that make compiling
+        cheap, "" for none.
+        """
         raise DeviceError(f"{self.name} runs no OpenCL programs; evaluate the kernel instead")
 
     def synchronize(self) -> None:

@@ -69,6 +69,10 @@ class OpenCLDevice(Device):
         self.queue = self._make_queue(profiling=False)
         self._build_lock = threading.Lock()
         self._kept: dict[str, Any] = {}
+        # Programs whose binaries are not in the file cache yet.
+        self._unstored: set[str] = set()
+        # PoCL compiles a kernel for any work-group to give a binary, and once more for a launch.
+        self.binaries_are_compiled = "portable" in candidate.platform_name.lower()
         self._marker: Any = None
         self.closing = False
         self._options = default_options(cl, self.cl_device, capabilities)
@@ -197,24 +201,40 @@ class OpenCLDevice(Device):
     # programs
 
     def build(
-        self, source: str, kernel_names: Sequence[str], options: Sequence[str] = ()
+        self,
+        source: str,
+        kernel_names: Sequence[str],
+        options: Sequence[str] = (),
+        trial: str | None = None,
     ) -> dict[str, Launcher]:
         """Compile OpenCL C, or load the binary of an earlier process.
 
+        ``trial`` is for a program that may be run only once: further options that make compiling
+        cheap, "" for none. One compiled in full before is taken instead; of a driver that compiles
+        again to give a binary, none is asked for until the program is built without ``trial``.
         Raises ``BuildError`` with the driver's log and the path of the dumped source.
         """
         self.check_usable()
         text = " ".join(self._with_defaults(options))
         key = FileCache.key(source, text, *self._key_parts)
         program = self._kept.get(key) or self._load(key, text)
+        if program is None and trial:
+            text = f"{text} {trial}"
+            key = FileCache.key(source, text, *self._key_parts)
+            program = self._kept.get(key) or self._load(key, text)
         if program is None:
             program = self._compile(source, text, kernel_names)
-            self._store(key, program)
+            self._unstored.add(key)
         else:
             counters.program_cache_hits += 1
+        if key in self._unstored and (trial is None or not self.binaries_are_compiled):
+            self._unstored.discard(key)
+            self._store(key, program)
         self._kept[key] = program
         if len(self._kept) > _PROGRAMS_KEPT:
-            self._kept.pop(next(iter(self._kept)), None)
+            oldest = next(iter(self._kept))
+            self._kept.pop(oldest, None)
+            self._unstored.discard(oldest)
         return {name: self._launcher(program, name) for name in kernel_names}
 
     def _launcher(self, program: Any, name: str) -> Launcher:

@@ -8,7 +8,7 @@ the plan's kernels. Both allocate only the outputs.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -139,11 +139,23 @@ class NumpyReplay(Replay):
 
 
 class OpenCLReplay(Replay):
-    """Launches compiled kernels."""
+    """Launches compiled kernels.
 
-    def __init__(self, plan: Plan, device: Device, launchers: dict[str, Any]) -> None:
+    ``lasting`` gives the launchers to use from the second run on, where those for one run were
+    compiled in a hurry.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        device: Device,
+        launchers: dict[str, Any],
+        lasting: Callable[[], dict[str, Any]] | None = None,
+    ) -> None:
         super().__init__(plan, device)
         self._launchers = launchers
+        self._lasting = lasting
+        self._has_run = False
         self._bound_arena: Buffer | None = None
         self._bound: list[Any] = []
 
@@ -179,6 +191,15 @@ class OpenCLReplay(Replay):
         if arena is not None:
             self.device.arena_users.add(self)
 
+    def _settle(self) -> None:
+        """Before the second run: a plan that is run twice will be run often."""
+        if self._has_run:
+            assert self._lasting is not None
+            self._launchers = self._lasting()
+            self._lasting = None
+            self._bound = []
+        self._has_run = True
+
     def release_arena(self) -> None:
         """Let go of the arena, which is to be replaced by a larger one."""
         self._bound = []
@@ -188,6 +209,8 @@ class OpenCLReplay(Replay):
         self, leaves: Sequence[Buffer], scalars: Sequence[Any], outputs: Sequence[Buffer]
     ) -> None:
         arena = self._arena()
+        if self._lasting is not None:
+            self._settle()
         if arena is not self._bound_arena or not self._bound:
             self._bind(arena)
         for step, launch, moving, varying in self._bound:

@@ -6,12 +6,13 @@ import dataclasses
 import gc
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from lazytorch import dtypes, engine
+from lazytorch import config, dtypes, engine
 from lazytorch.errors import BuildError, OutOfMemoryError, UnsupportedDtypeError
 from lazytorch.ir.node import Node
 from lazytorch.ops import contraction, elementwise, leaves, movement, reduction
@@ -202,7 +203,6 @@ def test_what_a_driver_cannot_compute_is_refused(
 
 @pytest.mark.skipif(len(DEVICES) < 2, reason="checks are generated into OpenCL C")
 def test_bounds_mode_finds_a_position_outside_its_array() -> None:
-    from lazytorch import config
     from lazytorch.ops import indexing
 
     device = next(name for name in DEVICES if name != "numpy")
@@ -289,3 +289,24 @@ def test_a_larger_arena_sets_the_smaller_one_free(device: str) -> None:
     gc.collect()
     if small is not None and place._arena is not small:
         assert sys.getrefcount(small) <= 2
+
+
+@pytest.mark.skipif(len(DEVICES) < 2, reason="NumPy compiles nothing")
+@pytest.mark.parametrize("trial", [True, False])
+def test_long_code_for_little_work_is_optimized_when_it_runs_again(
+    trial: bool, tmp_path: Path
+) -> None:
+    device = next(name for name in DEVICES if name != "numpy")
+    rng = np.random.default_rng(3)
+    # Of other sizes each, so that neither finds the other's programs.
+    a = rng.standard_normal((5 + trial, 37)).astype(np.float32)
+    b = rng.standard_normal((37, 21)).astype(np.float32)
+    built, results = [], []
+    with config.override(TRIAL_BUILDS=trial, CACHE_DIR=str(tmp_path)):
+        for _ in range(3):
+            before = engine.stats()["programs_built"]
+            results.append(engine.to_array(matmul(leaf(a, device), leaf(b, device))))
+            built.append(engine.stats()["programs_built"] - before)
+    assert built == ([1, 1, 0] if trial else [1, 0, 0])
+    for result in results:
+        np.testing.assert_allclose(result, a @ b, rtol=1e-5, atol=1e-5)
