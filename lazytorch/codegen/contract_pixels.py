@@ -155,8 +155,10 @@ class PixelTiling:
 
     @property
     def plane(self) -> int:
-        """Staged elements of one channel."""
-        return self.per_tile * self.image_elements
+        """Staged elements from one channel to the next; not such that all fall on the same
+        cache sets."""
+        size = self.per_tile * self.image_elements
+        return size + 16 if size % 128 == 0 else size
 
     @property
     def panels(self) -> int:
@@ -212,9 +214,16 @@ def pixel_form(form: Form) -> tuple[Form, PixelTiling] | None:
     """The form with its pixels as rows, and a tiling that lacks its sizes; None if no image."""
     for option in (form, swapped(form)):
         found = windows(option.scalar, option.rows, option.summed)
-        if not found or not option.columns or any(w.free.size < w.tap.size for w in found):
+        if not option.columns or any(w.free.size < w.tap.size for w in found):
             continue
-        first = min(option.rows.index(window.free) for window in found)
+        if found:
+            first = min(option.rows.index(window.free) for window in found)
+        elif windows(option.vector, option.columns, option.summed):
+            continue
+        else:
+            first = _first_place(option)
+            if first == 0:
+                continue
         by_free = {window.free: window for window in found}
         places = tuple(Place(axis, by_free.get(axis)) for axis in option.rows[first:])
         taps = tuple(axis for axis in option.summed if axis in {w.tap for w in found})
@@ -232,6 +241,23 @@ def pixel_form(form: Form) -> tuple[Form, PixelTiling] | None:
             tuple(axis for axis in option.columns if axis not in deciding),
         )  # fmt: skip
     return None
+
+
+def _first_place(form: Form) -> int:
+    """Where the places begin among the rows of a 1 x 1 convolution: images with their pixels
+    side by side, and several of them. 0 if it is none."""
+    index = form.epilogue[0].index
+    steps = [index.coefficient(axis) for axis in form.rows]
+    if len(form.columns) != 1 or len(form.summed) != 1 or not steps or steps[-1] != 1:
+        return 0
+    first = len(steps) - 1
+    while first > 0 and steps[first - 1] == form.rows[first].size * (steps[first] or 0):
+        first -= 1
+    # Many channels from few ones: as scalars the kernel is read once, in order, where it lies.
+    spreads = form.column_count > 2 * form.summed_count
+    if spreads and first == len(steps) - 1 and has_unit_stride(form.vector, form.summed[0]):
+        return 0
+    return first
 
 
 def through_places(
