@@ -85,9 +85,9 @@ def test_empty_batch() -> None:
     compare(F.conv2d, TF.conv2d, random(0, 3, 5, 5), random(2, 3, 3, 3), random(2), second=False)
 
 
-# Geometries whose kernels have vectors along the output channels: whole kernel staged at once,
-# several blocks of channels, phases of a stride, short and odd lines, one and three dimensions;
-# numbers of images that the weight's gradient interleaves.
+# Geometries whose kernels have vectors along the output channels: runs of channels that are not
+# full, phases of a stride, short and odd lines, one and three dimensions; numbers of images that
+# the weight's gradient interleaves; single pixels.
 WIDE: list[tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]] = [
     ((2, 16, 9, 7), (33, 16, 3, 3), {"padding": 1}),
     ((3, 40, 4, 4), (40, 40, 3, 3), {"padding": 1}),
@@ -99,6 +99,8 @@ WIDE: list[tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]] = [
     ((1, 16, 4, 5, 6), (32, 16, 3, 3, 3), {"padding": 1}),
     ((8, 17, 4, 4), (24, 17, 3, 3), {"padding": 1}),
     ((4, 20, 3, 7), (21, 20, 2, 3), {"padding": (0, 3), "stride": (1, 2), "dilation": (2, 1)}),
+    ((3, 18, 7, 7), (33, 18, 1, 1), {}),
+    ((2, 130, 5, 6), (40, 130, 1, 1), {"stride": 2}),
 ]
 
 
