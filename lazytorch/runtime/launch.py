@@ -185,6 +185,19 @@ class BoundLaunch:
         else:
             self._arguments._scalars((index, code, value))
 
+    def set_numbers(self, numbers: Sequence[tuple[int, Any]]) -> None:
+        """Replace scalars by Python numbers of the types the slots were bound with, in one call."""
+        codes = self._arguments._codes
+        packed: list[Any] = []
+        for index, value in numbers:
+            code = codes.get(index)
+            if code is None:
+                self.set_scalar(index, value)
+            else:
+                packed += (index, code, value)
+        if packed:
+            self._arguments._scalars(tuple(packed))
+
     def launch(self) -> None:
         """Enqueue with the arguments as they are."""
         device = self.device

@@ -223,8 +223,9 @@ class OpenCLReplay(Replay):
                 handles.append((leaves if is_leaf else outputs)[position].handle)
             if handles:
                 launch.set_handles(tuple(handles))
-            for slot, position, convert in varying:
-                launch.set_scalar(slot, convert(scalars[position]))
+            if varying:
+                numbers = [(slot, convert(scalars[at])) for slot, at, convert in varying]
+                launch.set_numbers(numbers)
             launch.launch()
         self.device.flush()
 
