@@ -148,18 +148,23 @@ def _elementwise() -> list[Workload]:
     ]
 
 
+def _row(
+    program: str, inputs: tuple[Input, ...], out: int, *goals: Goal, unread: int = 0
+) -> Workload:
+    """A program that is named by its first input's shape and makes ``out`` words of 4 bytes, of
+    whose inputs so many words are ``unread``."""
+    shape = "x".join(str(n) for n in inputs[0].shape)
+    nbytes = float(sum(item.nbytes for item in inputs) + 4 * (out - unread))
+    name = f"{program.replace('_', '-')}-{shape}"
+    kind = "gradient" if program.endswith("_gradient") else "forward"
+    return Workload(name, "rows", program, inputs, {}, 0.0, nbytes, goals, kind)
+
+
 def _rows() -> list[Workload]:
     x, large = Input((4096, 1024)), Input((16384, 1024))
     vector = Input((1024,))
-
-    def row(
-        program: str, inputs: tuple[Input, ...], out: int, *goals: Goal, tag: str = ""
-    ) -> Workload:
-        shape = "x".join(str(n) for n in inputs[0].shape)
-        nbytes = float(sum(item.nbytes for item in inputs) + 4 * out)
-        name = f"{program.replace('_', '-')}-{shape}{tag}"
-        return Workload(name, "rows", program, inputs, {}, 0.0, nbytes, goals)
-
+    image, channels = Input((32, 64, 32, 32)), Input((64,))
+    row = _row
     return [
         row("softmax", (x,), 4096 * 1024, *_best(1.3)),
         row("log_softmax", (x,), 4096 * 1024),
@@ -168,8 +173,32 @@ def _rows() -> list[Workload]:
         row("sum_columns", (large,), 16384),
         row("sum_all", (large,), 1),
         row("max_columns", (large,), 16384),
+        row("mean_columns", (large,), 16384),
+        row("argmax_columns", (large,), 2 * 16384),
+        row("layer_norm_gradient", (x, vector, vector, x), 4096 * 1024),
+        row("group_norm", (image, channels, channels), math.prod(image.shape)),
+        row("group_norm_gradient", (image, channels, channels, image), math.prod(image.shape)),
         row("cumsum", (x,), 4096 * 1024),
+        row("cummax", (Input((1 << 22,)),), 1 << 22),
         row("transpose", (x,), 4096 * 1024),
+    ]
+
+
+def _positions() -> list[Workload]:
+    """What is read, written and ordered at positions that are data."""
+    x, each = Input((4096, 1024)), Input((4096, 1024), 1024)
+    tokens, table, words = Input((8192,), 50257), Input((50257, 256)), Input((8192, 256))
+    few = Input((256, 4096))
+    whole, asked = math.prod(table.shape), math.prod(words.shape)
+    return [
+        _row("gather", (x, each), 4096 * 1024),
+        _row("index_select", (x, Input((4096,), 4096)), 4096 * 1024),
+        _row("scatter_add", (x, each, x), 4096 * 1024),
+        _row("embedding", (tokens, table), asked, unread=whole - asked),
+        _row("embedding_gradient", (tokens, table, words), whole, unread=whole),
+        _row("concatenate", (x, x), 2 * 4096 * 1024),
+        _row("sort", (few,), 256 * 4096),
+        _row("topk", (few,), 256 * 16),
     ]
 
 
@@ -258,7 +287,8 @@ def _steps() -> list[Workload]:
 
 
 WORKLOADS: tuple[Workload, ...] = (
-    *_matmuls(), *_convolutions(), *_attention(), *_elementwise(), *_rows(), *_tiny(), *_steps(),
+    *_matmuls(), *_convolutions(), *_attention(), *_elementwise(), *_rows(), *_positions(),
+    *_tiny(), *_steps(),
 )  # fmt: skip
 # Groups of groups.
 GROUPS = {

@@ -74,7 +74,9 @@ def test_the_catalogue_holds_together() -> None:
         assert workload.flops or workload.nbytes or workload.group == "tiny"
     kernels = {*torch_like.PROGRAMS} - {"train", "inference"}
     assert set(numpy_kernels.PROGRAMS) <= kernels
-    assert set(tinygrad_programs.KERNELS) == set(jax_kernels.PROGRAMS) == kernels
+    assert set(jax_kernels.PROGRAMS) == kernels
+    # What is not written for tinygrad is reported as not available.
+    assert set(tinygrad_programs.KERNELS) <= kernels
     assert set(tinygrad_programs.MODELS) == set(jax_models.MODELS) == set(models.MODELS)
 
 

@@ -95,6 +95,43 @@ def adds(jax: Any, count: int) -> Function:
     return call
 
 
+def group_norm(jax: Any, groups: int = 8, epsilon: float = 1e-5) -> Function:
+    """Normalized over each group of channels, scaled and shifted channel by channel."""
+
+    def call(x: Any, w: Any, b: Any) -> Any:
+        y = x.reshape(x.shape[0], groups, -1)
+        y = (y - y.mean(-1, keepdims=True)) * jax.lax.rsqrt(y.var(-1, keepdims=True) + epsilon)
+        return y.reshape(x.shape) * w[:, None, None] + b[:, None, None]
+
+    return call
+
+
+def scatter_add(jax: Any) -> Function:
+    """Added along each row at positions of its own."""
+    return lambda x, i, y: x.at[jax.numpy.arange(x.shape[0])[:, None], i].add(y)
+
+
+def _embedding(jax: Any) -> Function:
+    return lambda i, w: w[i]
+
+
+def _gradient(function: Callable[[Any], Function], fixed: int = 0) -> Callable[[Any], Function]:
+    """The gradients of all inputs but the ``fixed`` first ones, the last argument being the
+    output's."""
+
+    def program(jax: Any) -> Function:
+        inner = function(jax)
+
+        def call(*arguments: Any) -> Any:
+            *inputs, g = arguments
+            kept = inputs[:fixed]
+            return jax.vjp(lambda *free: inner(*kept, *free), *inputs[fixed:])[1](g)
+
+        return call
+
+    return program
+
+
 PROGRAMS: dict[str, Callable[..., Function]] = {
     "matmul": matmul,
     "convolution": convolution,
@@ -115,5 +152,19 @@ PROGRAMS: dict[str, Callable[..., Function]] = {
     "cumsum": lambda jax: lambda x: jax.numpy.cumsum(x, 1),
     # An array of another layout, not another look at the same memory.
     "transpose": lambda jax: lambda x: jax.lax.optimization_barrier(x.T),
+    "mean_columns": lambda jax: lambda x: x.mean(1),
+    "argmax_columns": lambda jax: lambda x: x.argmax(1),
+    "cummax": lambda jax: lambda x: jax.lax.cummax(x, x.ndim - 1),
+    "gather": lambda jax: lambda x, i: jax.numpy.take_along_axis(x, i, 1),
+    "index_select": lambda jax: lambda x, i: x[i],
+    "group_norm": group_norm,
+    "group_norm_gradient": _gradient(group_norm),
+    "layer_norm_gradient": _gradient(layer_norm),
+    "scatter_add": scatter_add,
+    "embedding": _embedding,
+    "embedding_gradient": _gradient(_embedding, fixed=1),
+    "concatenate": lambda jax: lambda x, y: jax.numpy.concatenate([x, y], 1),
+    "sort": lambda jax: lambda x: jax.numpy.sort(x, 1),
+    "topk": lambda jax: lambda x: jax.lax.top_k(x, 16)[0],
     "adds": adds,
 }

@@ -68,5 +68,13 @@ PROGRAMS: dict[str, Function] = {
     "max_columns": lambda x: x.max(1),
     "cumsum": lambda x: x.cumsum(1),
     "transpose": lambda x: x.T.copy(),
+    "mean_columns": lambda x: x.mean(1),
+    "argmax_columns": lambda x: x.argmax(1),
+    "cummax": lambda x: np.maximum.accumulate(x, -1),
+    "gather": lambda x, i: np.take_along_axis(x, i, 1),
+    "index_select": lambda x, i: x[i],
+    "embedding": lambda i, w: w[i],
+    "concatenate": lambda x, y: np.concatenate([x, y], 1),
+    "sort": lambda x: np.sort(x, 1),
     "adds": adds,
 }

@@ -104,6 +104,39 @@ def attention_backward(library: Library, q: Any, k: Any, v: Any, g: Any) -> Step
     return step
 
 
+def _gradient(function: Callable[..., Any]) -> Callable[..., Step]:
+    """A function of two tensors whose sum of products with the last one is differentiated by the
+    floats among them; the forward pass is part of it."""
+
+    def program(library: Library, *tensors: Any) -> Step:
+        torch = library.torch
+        *inputs, g = tensors
+        floats = [x.requires_grad_() for x in inputs if x.is_floating_point()]
+
+        def call(*arguments: Any) -> Any:
+            return function(torch, *arguments)
+
+        compiled = library.compile_function(call)
+        return lambda: torch.autograd.grad(compiled(*inputs), floats, g)
+
+    return program
+
+
+def group_norm(torch: Any, x: Any, w: Any, b: Any) -> Any:
+    """Eight groups of channels."""
+    return torch.nn.functional.group_norm(x, 8, w, b)
+
+
+def layer_norm(torch: Any, x: Any, w: Any, b: Any) -> Any:
+    """Over the last dimension."""
+    return torch.nn.functional.layer_norm(x, (x.shape[-1],), w, b)
+
+
+def embedding(torch: Any, positions: Any, table: Any) -> Any:
+    """Rows of a table."""
+    return torch.nn.functional.embedding(positions, table)
+
+
 def adds(torch: Any, a: Any, count: int) -> Any:
     """A chain of tiny additions."""
     b = a
@@ -167,15 +200,27 @@ PROGRAMS: dict[str, Callable[..., Step]] = {
     "gelu": _forward(lambda torch, a: torch.nn.functional.gelu(a, approximate="tanh")),
     "softmax": _forward(lambda torch, x: torch.softmax(x, -1)),
     "log_softmax": _forward(lambda torch, x: torch.log_softmax(x, -1)),
-    "layer_norm": _forward(
-        lambda torch, x, w, b: torch.nn.functional.layer_norm(x, (x.shape[-1],), w, b)
-    ),
+    "layer_norm": _forward(layer_norm),
+    "layer_norm_gradient": _gradient(layer_norm),
+    "group_norm": _forward(group_norm),
+    "group_norm_gradient": _gradient(group_norm),
     "sum_rows": _forward(lambda torch, x: x.sum(0)),
     "sum_columns": _forward(lambda torch, x: x.sum(1)),
     "sum_all": _forward(lambda torch, x: x.sum()),
     "max_columns": _forward(lambda torch, x: x.amax(1)),
     "cumsum": _forward(lambda torch, x: x.cumsum(1)),
     "transpose": _forward(lambda torch, x: x.t().contiguous()),
+    "mean_columns": _forward(lambda torch, x: x.mean(1)),
+    "argmax_columns": _forward(lambda torch, x: x.argmax(1)),
+    "cummax": _forward(lambda torch, x: x.cummax(-1)[0]),
+    "gather": _forward(lambda torch, x, i: x.gather(1, i)),
+    "index_select": _forward(lambda torch, x, i: x.index_select(0, i)),
+    "scatter_add": _forward(lambda torch, x, i, y: x.scatter_add(1, i, y)),
+    "embedding": _forward(embedding),
+    "embedding_gradient": _gradient(embedding),
+    "concatenate": _forward(lambda torch, x, y: torch.cat([x, y], 1)),
+    "sort": _forward(lambda torch, x: x.sort(1)[0]),
+    "topk": _forward(lambda torch, x: x.topk(16, 1)[0]),
     "adds": _forward(adds),
     "train": train,
     "inference": inference,
