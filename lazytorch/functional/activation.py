@@ -94,6 +94,8 @@ def hardtanh(input: Tensor, min_val: float = -1.0, max_val: float = 1.0) -> Tens
         raise NotImplementedError("Bool inputs not supported for hardtanh")
     if min_val > max_val:
         raise ValueError("min_val cannot be greater than max_val")
+    if dtype_of(input).kind in "iu":
+        min_val, max_val = int(min_val), int(max_val)
     with no_grad():
         out = smaller(larger(input, min_val), max_val)
     return attach(out, _HARDTANH, (input,), (min_val, max_val))

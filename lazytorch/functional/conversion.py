@@ -80,7 +80,8 @@ def _caster(name: str, dtype: DType) -> None:
 
 for _name, _dtype in (
     ("float", dtypes.float32), ("double", dtypes.float64), ("half", dtypes.float16),
-    ("bfloat16", dtypes.bfloat16), ("long", dtypes.int64), ("int", dtypes.int32),
+    ("bfloat16", dtypes.bfloat16), ("cfloat", dtypes.complex64), ("cdouble", dtypes.complex128),
+    ("long", dtypes.int64), ("int", dtypes.int32),
     ("short", dtypes.int16), ("char", dtypes.int8), ("byte", dtypes.uint8), ("bool", dtypes.bool_),
 ):  # fmt: skip
     _caster(_name, _dtype)
@@ -105,6 +106,7 @@ def _type_names() -> dict[str, str]:
         "float32": "FloatTensor", "float64": "DoubleTensor", "float16": "HalfTensor",
         "bfloat16": "BFloat16Tensor", "int64": "LongTensor", "int32": "IntTensor",
         "int16": "ShortTensor", "int8": "CharTensor", "uint8": "ByteTensor", "bool": "BoolTensor",
+        "complex64": "ComplexFloatTensor", "complex128": "ComplexDoubleTensor",
     }  # fmt: skip
 
 

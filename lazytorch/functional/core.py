@@ -406,6 +406,12 @@ def resize_(self: Tensor, *sizes: Any, memory_format: Any = None) -> Tensor:
 
 
 @public(function=True, out=False)
+def resize_as_(self: Tensor, other: Tensor, *, memory_format: Any = None) -> Tensor:
+    """``resize_`` to the shape of another tensor."""
+    return resize_(self, shape_of(other))
+
+
+@public(function=True, out=False)
 def zero_(self: Tensor) -> Tensor:
     """Write zeros everywhere."""
     return store(self, copied(self, 0))

@@ -52,7 +52,10 @@ def cat(tensors: Sequence[Tensor], dim: int = 0, *, axis: int | None = None) -> 
     """Tensors joined along a dimension; they agree in all others."""
     given = _checked(tensors, "torch.cat")
     # The historical exception: empty one-dimensional tensors join with anything.
-    kept = [tensor for tensor in given if shape_of(tensor) != (0,)] or given[:1]
+    kept = [tensor for tensor in given if shape_of(tensor) != (0,)]
+    if not kept:
+        empty = functions.zeros((0,), dtype=result_type(*given), device=given[0].device)
+        return attach(empty, _cat_rule, given[:1], (0,))
     place = dim if axis is None else axis
     first = shape_of(kept[0])
     if not first:
@@ -364,16 +367,17 @@ def range_repeated(counts: Any) -> Any:
 
 
 @public(out=False)
-def flip(input: Tensor, *dims: Any) -> Tensor:
+def flip(input: Tensor, *axes: Any, dims: Any = None) -> Tensor:
     """Dimensions in reversed order, as a copy."""
     shape = shape_of(input)
-    axes = {normalize_axis(axis, len(shape)) for axis in as_shape(dims)}
-    if len(axes) != len(as_shape(dims)):
+    given = as_shape(axes if dims is None else (dims,))
+    turned = {normalize_axis(axis, len(shape)) for axis in given}
+    if len(turned) != len(given):
         raise RuntimeError("dim appears multiple times in the list of dims")
     if not count(shape):
         return functions.clone(input)
-    starts = tuple(extent - 1 if axis in axes else 0 for axis, extent in enumerate(shape))
-    steps = tuple(-1 if axis in axes else 1 for axis in range(len(shape)))
+    starts = tuple(extent - 1 if axis in turned else 0 for axis, extent in enumerate(shape))
+    steps = tuple(-1 if axis in turned else 1 for axis in range(len(shape)))
     return apply(movement.SLICE, (input,), (starts, shape, steps), _flip_applied)
 
 

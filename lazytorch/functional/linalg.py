@@ -317,7 +317,12 @@ def tensordot(a: Tensor, b: Tensor, dims: Any = 2) -> Tensor:
     names_a = list(range(len(shape_a)))
     names_b = list(range(len(shape_a), len(shape_a) + len(shape_b)))
     for first, second in zip(pairs_a, pairs_b):
-        if shape_a[first] != shape_b[second]:
+        # As in PyTorch, a dimension of size 1 goes with any other: that one is summed first.
+        if shape_a[first] == 1 and shape_b[second] != 1:
+            b = functions.sum(b, second, keepdim=True)
+        elif shape_b[second] == 1 and shape_a[first] != 1:
+            a = functions.sum(a, first, keepdim=True)
+        elif shape_a[first] != shape_b[second]:
             raise RuntimeError(
                 "contracted dimensions need to match, but first has size "
                 f"{shape_a[first]} in dim {first} and second has size {shape_b[second]} in dim "
@@ -387,6 +392,11 @@ def _scaled(tensor: Tensor, factor: Any) -> Tensor:
 
 
 def _with_product(input: Tensor, product: Tensor, beta: Any, alpha: Any) -> Tensor:
+    dtype = dtype_of(product)
+    if dtype.kind in "iub":
+        # PyTorch converts the factors to the tensors' type.
+        kind = bool if dtype.kind == "b" else int
+        beta, alpha = (f if isinstance(f, Tensor) else kind(f) for f in (beta, alpha))
     product = _scaled(product, alpha)
     if not isinstance(beta, Tensor) and beta == 0:
         return product

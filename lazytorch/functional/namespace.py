@@ -47,6 +47,8 @@ def public_names() -> dict[str, Any]:
         names[dtype.name] = dtype
     names.update(
         bool=dtypes.bool_, half=dtypes.float16, float=dtypes.float32, double=dtypes.float64,
+
+        cfloat=dtypes.complex64, cdouble=dtypes.complex128,
         short=dtypes.int16, int=dtypes.int32, long=dtypes.int64, dtype=dtypes.DType,
         Tensor=Tensor, Size=Size, device=device_module.device,
         set_default_device=device_module.set_default_device,

@@ -11,10 +11,9 @@ from lazytorch.autograd.tape import label, named
 from lazytorch.functional.bounds import check_index, check_positions, remember_range
 from lazytorch.functional.shape import reshape
 from lazytorch.ops import indexing, movement
-from lazytorch.ops.shapes import count, normalize_axis
+from lazytorch.ops.shapes import broadcast, count, normalize_axis
 from lazytorch.tensor.apply import apply, cast, to_operand
 from lazytorch.tensor.attach import functions, public
-from lazytorch.tensor.inplace import store
 from lazytorch.tensor.promotion import scalar_name
 from lazytorch.tensor.storage import dtype_of, node_of, shape_of
 from lazytorch.tensor.tensor import Tensor, fresh
@@ -402,7 +401,8 @@ def masked_scatter(input: Tensor, mask: Tensor, source: Tensor) -> Tensor:
             "masked_scatter_: expected self and source to have same dtypes but got "
             f"{scalar_name(dtype_of(input))} and {scalar_name(dtype_of(source))}"
         )
-    chosen = functions.broadcast_to(mask, shape_of(input))
+    shape = broadcast((shape_of(input), shape_of(mask)))
+    input, chosen = functions.broadcast_to(input, shape), functions.broadcast_to(mask, shape)
     needed = int(functions.peek(chosen).sum())
     if source.numel() < needed:
         raise RuntimeError(
@@ -423,11 +423,28 @@ def take(input: Tensor, index: Tensor) -> Tensor:
     return label(reshape(out, shape_of(index)), "TakeBackward0")
 
 
-@public(function=False)
-def put_(self: Tensor, index: Tensor, source: Tensor, accumulate: bool = False) -> Tensor:
-    """Write at flat positions."""
-    checked = reshape(check_index(index, self.numel(), 0), (-1,))
-    flat = reshape(functions.snapshot(self), (-1,))
+@public(inplace=True)
+def put(input: Tensor, index: Tensor, source: Tensor, accumulate: bool = False) -> Tensor:
+    """``input`` with ``source`` written (or added) at flat positions.
+
+    >>> put(zeros(3), tensor([0, 2]), tensor([4., 5.]))
+    tensor([4., 0., 5.])
+    """
+    if dtype_of(source) is not dtype_of(input):
+        raise RuntimeError(
+            "put_(): self and source expected to have the same dtype, but got self.dtype = "
+            f"{scalar_name(dtype_of(input))} and source.dtype = {scalar_name(dtype_of(source))}"
+        )
+    if count(shape_of(source)) != count(shape_of(index)):
+        raise RuntimeError(
+            "put_(): Expected source and index to have the same number of elements, but got "
+            f"source.numel() = {count(shape_of(source))}, index.numel() = "
+            f"{count(shape_of(index))}"
+        )
+    if not count(shape_of(index)):
+        return functions.clone(input)
+    places = reshape(check_index(_long_index(index, "put_"), count(shape_of(input)), 0), (-1,))
     mode = "add" if accumulate else "set"
-    written = apply(indexing.SCATTER, (flat, checked, reshape(source, (-1,))), (0, mode))
-    return store(self, functions.clone(reshape(written, shape_of(self))))
+    sources = (reshape(input, (-1,)), places, reshape(source, (-1,)))
+    written = apply(indexing.SCATTER, sources, (0, mode))
+    return label(reshape(written, shape_of(input)), "PutBackward0")

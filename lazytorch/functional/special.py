@@ -20,7 +20,7 @@ from lazytorch.ops.elementwise import _special as special_of_scipy
 from lazytorch.ops.shapes import broadcast, normalize_axis
 from lazytorch.tensor.apply import cast, combined
 from lazytorch.tensor.attach import functions, public
-from lazytorch.tensor.promotion import get_default_dtype
+from lazytorch.tensor.promotion import get_default_dtype, scalar_name
 from lazytorch.tensor.storage import dtype_of, shape_of
 from lazytorch.tensor.tensor import Tensor
 
@@ -227,18 +227,76 @@ def vander(x: Tensor, N: int | None = None, increasing: bool = False) -> Tensor:
 
 
 @public()
-def cov(input: Tensor, *, correction: int = 1) -> Tensor:
-    """The covariance matrix of rows of observations."""
-    rows = input if len(shape_of(input)) == 2 else reshape(input, (1, -1))
-    centred = plain_sub(rows, functions.mean(rows, 1, keepdim=True))
-    total = labelled(centred, centred, ((0, 1), (2, 1), (0, 2)))
-    out = plain_div(total, float(max(shape_of(rows)[1] - correction, 0)))
-    return out if len(shape_of(input)) == 2 else reshape(out, ())
+def cov(
+    input: Tensor, *, correction: int = 1, fweights: Tensor | None = None,
+    aweights: Tensor | None = None,
+) -> Tensor:  # fmt: skip
+    """The covariance matrix of rows of observations.
+
+    ``fweights`` says how often each observation was made (integers), ``aweights`` how much it
+    counts. One row gives a 0-d tensor.
+    """
+    if len(shape_of(input)) > 2:
+        raise RuntimeError(
+            "cov(): expected input to have two or fewer dimensions but got an input with "
+            f"{len(shape_of(input))} dimensions"
+        )
+    rows = _floating(input if len(shape_of(input)) == 2 else reshape(input, (1, -1)))
+    points = shape_of(rows)[1]
+    weights = _observation_weights(rows, fweights, aweights)
+    if weights is None:
+        centred = plain_sub(rows, functions.mean(rows, 1, keepdim=True))
+        total = labelled(centred, functions.conj(centred), ((0, 1), (2, 1), (0, 2)))
+        out = plain_div(total, float(max(points - correction, 0)))
+    else:
+        mass = functions.sum(weights)
+        centre = plain_div(functions.sum(plain_mul(rows, weights), 1, keepdim=True), mass)
+        centred = plain_sub(rows, centre)
+        heavy = functions.conj(plain_mul(centred, cast(weights, dtype_of(rows))))
+        total = labelled(centred, heavy, ((0, 1), (2, 1), (0, 2)))
+        lost: Any = correction
+        if aweights is not None and correction:
+            squares = functions.sum(plain_mul(weights, aweights))
+            lost = plain_mul(plain_div(squares, mass), correction)
+        out = plain_div(total, functions.clamp(plain_sub(mass, lost), min=0))
+    return reshape(out, ()) if shape_of(rows)[0] == 1 else out
+
+
+def _observation_weights(
+    rows: Tensor, fweights: Tensor | None, aweights: Tensor | None
+) -> Tensor | None:
+    for name, given, kinds in (("fweights", fweights, "iub"), ("aweights", aweights, "f")):
+        if given is None:
+            continue
+        if len(shape_of(given)) > 1:
+            raise RuntimeError(
+                f"cov(): expected {name} to have one or fewer dimensions but got {name} with "
+                f"{len(shape_of(given))} dimensions"
+            )
+        if dtype_of(given).kind not in kinds:
+            wanted = "integral" if kinds == "iub" else "floating point"
+            raise RuntimeError(
+                f"cov(): expected {name} to have {wanted} dtype but got {name} with "
+                f"{scalar_name(dtype_of(given))} dtype"
+            )
+        if given.numel() != shape_of(rows)[1]:
+            raise RuntimeError(
+                f"cov(): expected {name} to have the same numel as there are observations in the "
+                f"input but got {given.numel()} != {shape_of(rows)[1]}"
+            )
+    if fweights is None or aweights is None:
+        return aweights if fweights is None else cast(fweights, dtype_of(rows).real)
+    return plain_mul(fweights, aweights)
 
 
 @public()
 def corrcoef(input: Tensor) -> Tensor:
     """The correlation matrix of rows of observations."""
+    if len(shape_of(input)) > 2:
+        raise RuntimeError(
+            "corrcoef(): expected input to have two or fewer dimensions but got an input with "
+            f"{len(shape_of(input))} dimensions"
+        )
     matrix = cov(input)
     if not shape_of(matrix):
         return plain_div(matrix, matrix)

@@ -115,7 +115,8 @@ def as_strided(
         whole, movement.AS_STRIDED, (shape, strides, offset), shape, strides, offset, REGENERATED
     )
     if made._view is not None and input._view is not None:
-        made._view.base = input._view.base or input
+        origin = input._view.base
+        made._view.base = input if origin is None else origin
     made._grad_fn = None
     made._requires_grad = False
     base = made._view.base if made._view is not None else None

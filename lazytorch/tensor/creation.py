@@ -385,7 +385,12 @@ def arange(
         raise RuntimeError(f"unsupported range: {start} -> {end}")
     floating = any(isinstance(value, float) for value in (start, end, step))
     chosen = dtype or (get_default_dtype() if floating else dtypes.int64)
-    if floating or chosen.kind == "f":
+    if chosen.kind in "iu":
+        # What is given is converted first.
+        start, end, step = int(start), int(end), int(step)
+        if step == 0:
+            raise RuntimeError("step must be nonzero")
+    if chosen.kind == "f":
         length = math.ceil((end - start) / step)
     else:
         length = -(-(end - start) // step)
