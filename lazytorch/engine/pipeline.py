@@ -72,7 +72,8 @@ def schedule(numbering: Numbering, device: Device) -> Scheduled:
         report = BoundsReport(new_value(dtypes.int32, 2), sizes, kinds)
     launches = _lower(steps, device, graph, new_value, report)
     outputs = graph.outputs if report is None else [*graph.outputs, report.number]
-    accesses = [_access(step) for step in launches]
+    numbers = frozenset(graph.scalars)
+    accesses = [_access(step, numbers) for step in launches]
     layout = plan_memory(accesses, sizes, graph.leaves, outputs, numbering.key[2])
     if checked:
         verify.verify_layout(accesses, sizes, graph, layout)
@@ -119,10 +120,12 @@ def _check_dtypes(graph: Graph, device: Device) -> None:
             )
 
 
-def _access(lowered: Lowered) -> Access:
+def _access(lowered: Lowered, scalars: frozenset[int]) -> Access:
     step = lowered.step
     if isinstance(step, CallStep):
-        return Access(step.reads, (step.number,), {})
+        # Numbers are no memory; the host gets them as kernels do.
+        in_memory = tuple(number for number in step.reads if number not in scalars)
+        return Access(in_memory, (step.number,), {})
     assert lowered.kernel is not None and step.kernel is not None
     return Access(
         tuple(set(lowered.kernel.reads())), lowered.kernel.writes(),

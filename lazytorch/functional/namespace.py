@@ -35,7 +35,7 @@ _INTERNAL = {
     "converted", "copy_out", "exponent_below", "gather_primitive", "insert_strided", "peek",
     "scatter_backward", "scatter_primitive", "share_strided_array", "snapshot",
     "complex_parts", "complex_power", "complex_sign", "contiguous_value", "imaginary_part",
-    "real_part", "i1_value", "prod_over", "product_gradient", "scatter_base_gradient",
+    "real_part", "prod_over", "product_gradient", "scatter_base_gradient",
     "scatter_value_gradient", "strided_gradient", "sum_to_size", "view_as_dtype",
 }  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""Sorting and what rests on it: topk, unique, median, counting."""
+"""Sorting and what rests on it: topk, unique, counting."""
 
 from __future__ import annotations
 
@@ -84,78 +84,6 @@ def _picked(tensor: Tensor, axis: int, place: int, keepdim: bool) -> Tensor:
     part = sliced(tensor, axis, place, place + 1)
     picked = part if keepdim else functions.squeeze(part, axis)
     return functions.clone(picked)
-
-
-@public()
-def median(input: Tensor, dim: int | None = None, keepdim: bool = False) -> Any:
-    """The (lower) median of all elements, or (values, indices) along a dimension."""
-    if dim is None:
-        flat = reshape(input, (-1,))
-        if not input.numel():
-            return functions.full((), float("nan"))
-        return label(median(flat, 0).values, "MedianBackward0")
-    shape = shape_of(input)
-    axis = normalize_axis(dim, len(shape))
-    if not shape:
-        return results.Median(functions.clone(input), functions.zeros((), dtype=dtypes.int64))
-    ordered = sort(input, axis)
-    middle = (shape[axis] - 1) // 2
-    values, indices = (_picked(part, axis, middle, True) for part in ordered)
-    if dtype_of(input).kind == "f":
-        # NaN sorts last, but one of them makes the median NaN.
-        last = [_picked(part, axis, shape[axis] - 1, True) for part in ordered]
-        spoiled = functions.isnan(last[0])
-        values = functions.where(spoiled, last[0], values)
-        indices = functions.where(spoiled, last[1], indices)
-    if not keepdim:
-        values, indices = functions.squeeze(values, axis), functions.squeeze(indices, axis)
-    return results.Median(label(values, "MedianBackward1"), indices)
-
-
-@public()
-def quantile(
-    input: Tensor, q: Any, dim: int | None = None, keepdim: bool = False, *,
-    interpolation: str = "linear",
-) -> Tensor:  # fmt: skip
-    """Quantiles along a dimension (all elements without one), as NumPy defines them."""
-    if interpolation not in ("linear", "lower", "higher", "midpoint", "nearest"):
-        raise RuntimeError(
-            "quantile() interpolation must be one of linear, lower, higher, midpoint or nearest, "
-            f"but got {interpolation}"
-        )
-    values = reshape(input, (-1,)) if dim is None else input
-    axis = normalize_axis(0 if dim is None else dim, len(shape_of(values)))
-    ordered = functions.movedim(sort(values, axis).values, axis, -1)
-    points = np.atleast_1d(
-        np.asarray(functions.peek(q) if isinstance(q, Tensor) else q, np.float64)
-    )
-    if ((points < 0) | (points > 1)).any():
-        raise RuntimeError("quantile() q values must be in the range [0, 1]")
-    extent = shape_of(values)[axis]
-    parts = [_between(ordered, point * (extent - 1), interpolation) for point in points]
-    single = (
-        not (isinstance(q, Tensor) and shape_of(q))
-        and np.ndim(functions.peek(q) if isinstance(q, Tensor) else q) == 0
-    )
-    if keepdim:
-        if dim is None:
-            parts = [reshape(part, (1,) * len(shape_of(input))) for part in parts]
-        else:
-            parts = [functions.unsqueeze(part, axis) for part in parts]
-    return parts[0] if single else functions.stack(parts, 0)
-
-
-def _between(ordered: Tensor, rank: float, interpolation: str) -> Tensor:
-    low, high = int(np.floor(rank)), int(np.ceil(rank))
-    first, second = ordered[..., low], ordered[..., high]  # type: ignore[index]
-    if interpolation == "lower":
-        return first
-    if interpolation == "higher":
-        return second
-    if interpolation == "nearest":
-        return ordered[..., int(np.rint(rank))]  # type: ignore[index, no-any-return]
-    weight = 0.5 if interpolation == "midpoint" else rank - low
-    return functions.lerp(first, second, float(weight))
 
 
 # What depends on the values -------------------------------------------------------------------

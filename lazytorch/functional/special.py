@@ -1,4 +1,4 @@
-"""Functions that run on the host for want of a kernel, and less common elementwise ones."""
+"""Small composites: products of vectors, distances, powers, covariance, the most frequent."""
 
 from __future__ import annotations
 
@@ -8,133 +8,24 @@ from typing import Any
 import numpy as np
 
 from lazytorch import dtypes
-from lazytorch.autograd.rules import Rule
-from lazytorch.autograd.tape import attach, label
+from lazytorch.autograd.tape import label
 from lazytorch.functional import results
-from lazytorch.functional.elementwise import plain_add, plain_div, plain_mul, plain_sub
-from lazytorch.functional.host import on_host
+from lazytorch.functional.elementwise import (
+    _floating,
+    plain_add,
+    plain_div,
+    plain_mul,
+    plain_sub,
+)
 from lazytorch.functional.linalg import labelled
 from lazytorch.functional.reduction import vector_norm
 from lazytorch.functional.shape import reshape
-from lazytorch.ops.elementwise import _special as special_of_scipy
 from lazytorch.ops.shapes import broadcast, normalize_axis
-from lazytorch.tensor.apply import cast, combined
+from lazytorch.tensor.apply import cast
 from lazytorch.tensor.attach import functions, public
-from lazytorch.tensor.promotion import get_default_dtype, scalar_name
+from lazytorch.tensor.promotion import scalar_name
 from lazytorch.tensor.storage import dtype_of, shape_of
 from lazytorch.tensor.tensor import Tensor
-
-
-def _floating(input: Tensor) -> Tensor:
-    return input if dtype_of(input).kind == "f" else cast(input, get_default_dtype())
-
-
-_digamma_rule = Rule("DigammaBackward0", (lambda g, x, f: g * f.polygamma(1, x),))
-
-
-@public(inplace=True, aliases=("special_digamma", "special_psi"))
-def digamma(input: Tensor) -> Tensor:
-    """The logarithmic derivative of the gamma function."""
-    values = _floating(input)
-    return attach(on_host("digamma", special_of_scipy("digamma"), values), _digamma_rule, (values,))
-
-
-_polygamma_rule = Rule(
-    "PolygammaBackward0", (lambda g, x, f, attrs: g * f.polygamma(attrs[0] + 1, x),)
-)
-
-
-@public(method=False, aliases=("special_polygamma",))
-def polygamma(n: int, input: Tensor) -> Tensor:
-    """The n-th derivative of ``digamma``."""
-    if n == 0:
-        return digamma(input)
-    values = _floating(input)
-
-    def compute(array: np.ndarray) -> Any:
-        from scipy import special
-
-        return special.polygamma(n, array)
-
-    return attach(on_host(f"polygamma{n}", compute, values), _polygamma_rule, (values,), (n,))
-
-
-_erfinv_rule = Rule(
-    "ErfinvBackward0", (lambda g, out, f: g * f.exp(out * out) * 0.886226925452758,)
-)
-
-
-@public(inplace=True, aliases=("special_erfinv",))
-def erfinv(input: Tensor) -> Tensor:
-    """The inverse of ``erf``."""
-    values = _floating(input)
-    return attach(on_host("erfinv", special_of_scipy("erfinv"), values), _erfinv_rule, (values,))
-
-
-_i0_rule = Rule("I0Backward0", (lambda g, x, f: g * f.i1_value(x),))
-
-
-@public(inplace=True, aliases=("special_i0",))
-def i0(input: Tensor) -> Tensor:
-    """The modified Bessel function of order 0."""
-    values = _floating(input)
-    return attach(on_host("i0", special_of_scipy("i0"), values), _i0_rule, (values,))
-
-
-functions.i1_value = lambda input: on_host("i1", special_of_scipy("i1"), input)
-
-
-@public(inplace=True, aliases=("special_sinc",))
-def sinc(input: Tensor) -> Tensor:
-    """``sin(pi * input) / (pi * input)``, 1 at 0."""
-    scaled = plain_mul(input, float(np.pi))
-    zero = functions.eq(scaled, 0)
-    safe = functions.where(zero, 1.0, scaled)
-    return label(functions.where(zero, 1.0, plain_div(functions.sin(safe), safe)), "SincBackward0")
-
-
-def _integer_pair(name: str, function: Any) -> None:
-    def compute(input: Tensor, other: Tensor) -> Tensor:
-        pair, dtype = combined((input, other))
-        if dtype.kind not in "iu":
-            raise NotImplementedError(f"\"{name}_cpu\" not implemented for '{dtype.name}'")
-        return on_host(name, function, *pair)
-
-    compute.__name__ = compute.__qualname__ = name
-    compute.__doc__ = f"The {name} of integers."
-    public(inplace=True)(compute)
-
-
-_integer_pair("gcd", np.gcd)
-_integer_pair("lcm", np.lcm)
-
-
-def _in_radians(name: str, factor: float) -> None:
-    def convert(input: Tensor) -> Tensor:
-        return plain_mul(_floating(input), factor)
-
-    convert.__name__ = convert.__qualname__ = name
-    convert.__doc__ = f"``{name}`` of each element."
-    public(inplace=True)(convert)
-
-
-_in_radians("deg2rad", float(np.pi / 180))
-_in_radians("rad2deg", float(180 / np.pi))
-
-
-@public(method=False)
-def heaviside(input: Tensor, values: Tensor) -> Tensor:
-    """0 below 0, 1 above, ``values`` at 0."""
-    above = cast(functions.gt(input, 0), dtype_of(input))
-    return functions.where(functions.eq(input, 0), values, above)
-
-
-@public()
-def logaddexp2(input: Tensor, other: Tensor) -> Tensor:
-    """``log2(2 ** input + 2 ** other)`` without overflow."""
-    factor = float(np.log(2))
-    joined = functions.logaddexp(plain_mul(input, factor), plain_mul(other, factor))
-    return plain_div(joined, factor)
 
 
 @public()

@@ -59,13 +59,13 @@ def _in_float32(function: Callable[..., Any]) -> Callable[..., Any]:
     return compute
 
 
-def _special(name: str) -> Callable[..., Any]:
+def scipy_special(name: str) -> Callable[..., Any]:
     """A function of scipy.special, imported at first use: importing SciPy takes 0.1 s."""
 
-    def compute(array: np.ndarray) -> Any:
+    def compute(*arrays: np.ndarray) -> Any:
         from scipy import special
 
-        return getattr(special, name)(array)
+        return getattr(special, name)(*arrays)
 
     return compute
 
@@ -360,14 +360,14 @@ ACOSH = _unary("acosh", np.arccosh, "acosh({0})", (lambda g, x, f: g * f.rsqrt(x
 ATANH = _unary("atanh", np.arctanh, "atanh({0})", (lambda g, x: g / (1 - x * x),), 20)
 ERF = _unary(
     "erf",
-    _special("erf"),
+    scipy_special("erf"),
     "erf({0})",
     (lambda g, x, f: g * f.exp(-(x * x)) * 1.1283791670955126,),
     20,
 )
 ERFC = _unary(
     "erfc",
-    _special("erfc"),
+    scipy_special("erfc"),
     "erfc({0})",
     (lambda g, x, f: g * f.exp(-(x * x)) * -1.1283791670955126,),
     24,
@@ -376,7 +376,7 @@ ERFC = _unary(
 
 def _lgamma(x: np.ndarray) -> Any:
     # SciPy answers -inf at -inf; PyTorch and OpenCL answer inf.
-    return np.where(np.isinf(x), np.asarray(np.inf, x.dtype), _special("gammaln")(x))
+    return np.where(np.isinf(x), np.asarray(np.inf, x.dtype), scipy_special("gammaln")(x))
 
 
 LGAMMA = _unary("lgamma", _lgamma, "lgamma({0})", (lambda g, x, f: g * f.digamma(x),), 40)

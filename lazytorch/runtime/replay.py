@@ -84,19 +84,27 @@ class Replay:
         self,
         step: CallStep,
         leaves: Sequence[Buffer],
+        scalars: Sequence[Any],
         outputs: Sequence[Buffer],
         arena: Buffer | None,
     ) -> None:
         plan = self.plan
-        arrays = [
-            self._buffer(number, leaves, outputs, arena).as_numpy(
-                plan.dtypes[number].numpy, plan.shapes[number]
-            )
-            for number in step.reads
-        ]
+        dtype, shape = plan.dtypes[step.number], plan.shapes[step.number]
+        if 0 in shape:
+            return
+
+        def read(number: int) -> np.ndarray:
+            if number in plan.scalars:
+                return np.asarray(scalars[plan.scalars.index(number)], plan.dtypes[number].numpy)
+            if 0 in plan.shapes[number]:
+                # What has no elements has no place in memory either.
+                return np.empty(plan.shapes[number], plan.dtypes[number].numpy)
+            buffer = self._buffer(number, leaves, outputs, arena)
+            return buffer.as_numpy(plan.dtypes[number].numpy, plan.shapes[number])
+
+        arrays = [read(number) for number in step.reads]
         with np.errstate(all="ignore"):
             value = np.asarray(step.op.numpy(step.attrs, *arrays))
-        dtype, shape = plan.dtypes[step.number], plan.shapes[step.number]
         if value.shape != shape:
             raise RuntimeError(
                 f"host function {step.op.name} promised shape {shape} and returned {value.shape}"
@@ -123,7 +131,7 @@ class NumpyReplay(Replay):
         arrays: dict[int, np.ndarray] = {}
         for step in plan.steps:
             if isinstance(step, CallStep):
-                self._call(step, leaves, outputs, arena)
+                self._call(step, leaves, scalars, outputs, arena)
                 continue
             for number in step.arrays:
                 if number not in arrays:
@@ -215,7 +223,7 @@ class OpenCLReplay(Replay):
             self._bind(arena)
         for step, launch, moving, varying in self._bound:
             if launch is None:
-                self._call(step, leaves, outputs, arena)
+                self._call(step, leaves, scalars, outputs, arena)
                 continue
             handles: list[Any] = []
             for slot, is_leaf, position in moving:

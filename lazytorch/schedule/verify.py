@@ -61,8 +61,13 @@ def verify_steps(steps: Sequence[Step], graph: Graph) -> None:
     sizes = {number: graph.size(number) for number in range(len(graph))}
     ready = set(graph.leaves)
     for step in steps:
-        reads = step.reads if isinstance(step, HostStep) else step.reads()
-        missing = [number for number in reads if number not in ready]
+        known = ready
+        if isinstance(step, HostStep):
+            # The host has the numbers that kernels get as arguments.
+            known, reads = ready.union(graph.scalars), step.reads
+        else:
+            reads = tuple(step.reads())
+        missing = [number for number in reads if number not in known]
         if missing:
             raise VerificationError(f"values {missing} are read before they are stored")
         if isinstance(step, Kernel):

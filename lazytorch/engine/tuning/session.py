@@ -135,7 +135,9 @@ class _Run:
     def _call(self, step: HostStep) -> None:
         graph, number = self.graph, step.number
         arrays = [
-            self.buffers[read].as_numpy(graph.dtypes[read].numpy, graph.shapes[read])
+            np.asarray(self.scalars[read], graph.dtypes[read].numpy)
+            if read in self.scalars
+            else self.buffers[read].as_numpy(graph.dtypes[read].numpy, graph.shapes[read])
             for read in step.reads
         ]
         with np.errstate(all="ignore"):
