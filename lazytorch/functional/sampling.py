@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 
 from lazytorch import dtypes, engine
+from lazytorch.autograd.rules import Rule
+from lazytorch.autograd.tape import attach
 from lazytorch.dtypes import DType
 from lazytorch.functional.elementwise import plain_add, plain_mul, plain_sub
 from lazytorch.ops import elementwise, movement
@@ -20,7 +22,7 @@ from lazytorch.tensor.creation import as_size, wants_grad
 from lazytorch.tensor.device import as_device, device
 from lazytorch.tensor.generator import Generator, random_bits
 from lazytorch.tensor.inplace import store
-from lazytorch.tensor.promotion import get_default_dtype
+from lazytorch.tensor.promotion import get_default_dtype, scalar_name
 from lazytorch.tensor.storage import dtype_of, node_of, shape_of
 from lazytorch.tensor.tensor import Tensor, fresh
 
@@ -277,6 +279,35 @@ def multinomial(
     result = chosen if len(shape_of(input)) > 1 else chosen[0]
     leaf = engine.leaf_from_array(np.ascontiguousarray(result, np.int64), input._device.runtime)
     return fresh(leaf, input._device)
+
+
+_poisson_rule = Rule("PoissonBackward0", (lambda g, f: f.zeros_like(g),))
+
+
+@public(method=False, out=False)
+def poisson(input: Tensor, generator: Generator | None = None) -> Tensor:
+    """A count drawn from the Poisson distribution of each element's rate, in its dtype.
+
+    By inverting the distribution function (DLMF 8.11.10), so that each count needs one uniform
+    number. This computes the rates; a negative one raises ``RuntimeError``.
+    """
+    if dtype_of(input).kind != "f":
+        raise NotImplementedError(
+            f"\"poisson_cpu\" not implemented for '{scalar_name(dtype_of(input))}': convert with "
+            ".float()"
+        )
+    rates = functions.peek(input).astype(np.float64)
+    if (rates < 0).any():
+        raise RuntimeError("invalid Poisson rate, expected rate to be non-negative")
+    chance = functions.peek(_host_uniform(shape_of(input), generator))
+    with np.errstate(all="ignore"):
+        above = np.maximum(np.ceil(elementwise.scipy_special("pdtrik")(chance, rates)), 0)
+        below = np.maximum(above - 1, 0)
+        reached = elementwise.scipy_special("pdtr")(below, rates) >= chance
+    counts = np.where(rates == 0, 0, np.where(reached, below, above))
+    array = np.ascontiguousarray(counts, dtype_of(input).numpy).reshape(rates.shape)
+    made = fresh(engine.leaf_from_array(array, input._device.runtime), input._device)
+    return attach(made, _poisson_rule, (input,))
 
 
 def _host_uniform(shape: Shape, generator: Generator | None) -> Tensor:
