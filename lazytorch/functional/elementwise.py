@@ -558,7 +558,7 @@ def addcmul(input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: Any = 1) 
 @public(inplace=True)
 def addcdiv(input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: Any = 1) -> Tensor:
     """``input + value * tensor1 / tensor2`` of floating-point tensors."""
-    if dtype_of(tensor1).kind != "f" and dtype_of(tensor2).kind != "f":
+    if dtype_of(tensor1).kind not in "fc" and dtype_of(tensor2).kind not in "fc":
         raise RuntimeError(
             "Integer division with addcdiv is no longer supported: convert one of the tensors "
             "to floating point first, e.g. with .float()"

@@ -189,7 +189,8 @@ def _common_sizes(first: tuple[Axis, ...], second: tuple[Axis, ...]) -> list[int
     ([4, 16], None)
     """
     totals = [_steps(nest)[0] * nest[0].size for nest in (first, second)]
-    if totals[0] != totals[1]:
+    # One point has no steps to cut at, and must keep the loop that a reduction needs.
+    if totals[0] != totals[1] or totals[0] <= 1:
         return None
     cuts = sorted({*_steps(first), *_steps(second), totals[0]}, reverse=True)
     if any(outer % inner for outer, inner in pairwise(cuts)):
