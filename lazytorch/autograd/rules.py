@@ -5,7 +5,7 @@ A rule is written as plain functions whose *parameter names* say what they need:
 =============  ==================================================================
 ``g``          the gradient of the result
 ``x y z``      the first, second, third source (in a tuple of one function a source)
-``out``        the result itself
+``out``        the result itself, the list of them where there are several
 ``shapes``     the shapes of all sources
 ``attrs``      the attributes given when the operation was recorded
 ``extra``      further tensors kept by a composite

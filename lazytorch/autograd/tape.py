@@ -176,7 +176,7 @@ class OperationBackward(GradientFunction):
     extra: Any
     out_node: Any
     out_storage: Any
-    out_version: int
+    out_version: Any
     saved: Any
     shapes: Any
     versions: tuple[int, ...] | None
@@ -203,7 +203,7 @@ class OperationBackward(GradientFunction):
             gradient, functions, None, self.attrs, self.shapes, self.extra, needs,
         ]  # fmt: skip
         if self.out_storage is not None:
-            values[2] = self._saved_out()
+            values[2] = self._saved_outs() if self.several else self._saved_out()
         if saved is None:
             values += [None] * len(self.edges)
         else:
@@ -220,6 +220,19 @@ class OperationBackward(GradientFunction):
             out._grad_fn = self
             out._requires_grad = True
         return out
+
+    def _saved_outs(self) -> list[Tensor]:
+        """The results of an operation with several."""
+        found = []
+        for number, (storage, version) in enumerate(zip(self.out_storage, self.out_version)):
+            if storage.version != version:
+                raise _modified(storage.node, storage.version, version, self, number)
+            out = fresh(storage.node, storage.device)
+            if mode.enabled and storage.node.dtype.kind in "fc":
+                out._grad_fn, out._output_number = self, number
+                out._requires_grad = True
+            found.append(out)
+        return found
 
     def _saved_sources(self, saved: tuple[Any, ...]) -> list[Any]:
         versions = self.versions
@@ -408,8 +421,8 @@ def attach_many(
 ) -> None:
     """As :func:`attach` for an operation with several results.
 
-    The rule's ``g`` is then the list of the results' gradients, ``None`` where there is none.
-    ``out`` may not be named.
+    The rule's ``g`` is then the list of the results' gradients, ``None`` where there is none,
+    and ``out`` the list of the results.
     """
     if not mode.enabled or not outputs:
         return
@@ -418,7 +431,7 @@ def attach_many(
         return
     entry = _several_class(rule_class(rule))()
     entry.start(edges, outputs)
-    keep_for(entry, rule, mask, sources, None)
+    keep_for(entry, rule, mask, sources, tuple(outputs))
     entry.attrs = attrs
     entry.extra = extra
     for number, out in enumerate(outputs):
@@ -444,7 +457,11 @@ def keep_for(entry: Any, rule: Rule, mask: int, sources: Sequence[Any], out: Any
                 break
     if plan.sources_only:
         return
-    if plan.keep_out:
+    if plan.keep_out and isinstance(out, tuple):
+        entry.out_storage = tuple([storage_of(one) for one in out])
+        entry.out_version = tuple([storage.version for storage in entry.out_storage])
+        entry.out_node = None
+    elif plan.keep_out:
         storage: Storage = storage_of(out)
         entry.out_storage = storage
         entry.out_version = storage.version

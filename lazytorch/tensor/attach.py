@@ -43,7 +43,7 @@ def public(
             if method:
                 setattr(Tensor, spelled, implementation)
             if function:
-                setattr(functions, spelled, _with_out(implementation) if out else implementation)
+                setattr(functions, spelled, with_out(implementation) if out else implementation)
             if inplace:
                 changed = _in_place(implementation, spelled)
                 setattr(Tensor, spelled + "_", changed)
@@ -75,14 +75,16 @@ def _with_numpy_names(implementation: Function) -> Function:
     return renaming  # type: ignore[return-value]
 
 
-def _with_out(implementation: Callable[..., Any]) -> Callable[..., Any]:
+def with_out(implementation: Callable[..., Any]) -> Callable[..., Any]:
+    """The function with ``out=``: tensors into which the results are stored."""
+
     @functools.wraps(implementation)
-    def with_out(*args: Any, **kwargs: Any) -> Any:
+    def storing(*args: Any, **kwargs: Any) -> Any:
         if "out" in kwargs:
             return _store(implementation, args, kwargs)
         return implementation(*args, **kwargs)
 
-    return with_out
+    return storing
 
 
 def _store(implementation: Callable[..., Any], args: Any, kwargs: dict[str, Any]) -> Any:
