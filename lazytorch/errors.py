@@ -44,5 +44,9 @@ class OutOfMemoryError(LazytorchError):
     """The device has no room for a buffer, also after caches were dropped."""
 
 
+class LinAlgError(RuntimeError):
+    """A matrix is singular, not positive definite, or an algorithm did not converge on it."""
+
+
 class LazytorchWarning(UserWarning):
     """A warning with a stable code (``LT001`` ...) at its start."""

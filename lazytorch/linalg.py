@@ -1,77 +1,107 @@
-"""torch.linalg: norms and products of matrices."""
+"""torch.linalg: decompositions, equations, norms and products of matrices.
+
+Decompositions run in NumPy's and SciPy's LAPACK on the host, on a CPU device in the same memory.
+Functions that can fail for some values (``inv``, ``solve``, ``cholesky``, ``eigh``, ``svd``, ...)
+and those with several results look at their input when they are called; the others (``det``,
+``solve_triangular``, ``matrix_exp``, products and norms made of sums) are nodes of the graph.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
-from lazytorch.functional.linalg import matmul, matrix_power
-from lazytorch.functional.reduction import vector_norm
-from lazytorch.functional.special import cross, vander
-from lazytorch.ops.shapes import normalize_axis
-from lazytorch.tensor.attach import functions
-from lazytorch.tensor.storage import shape_of
+from lazytorch.errors import LinAlgError
+from lazytorch.functional.cholesky import ldl_factor, ldl_factor_ex, ldl_solve
+from lazytorch.functional.cholesky import linalg_cholesky as cholesky
+from lazytorch.functional.cholesky import linalg_cholesky_ex as cholesky_ex
+from lazytorch.functional.determinants import linalg_det as det
+from lazytorch.functional.determinants import linalg_slogdet as slogdet
+from lazytorch.functional.eigen import eig, eigh, eigvals, eigvalsh
+from lazytorch.functional.equations import (
+    inv,
+    inv_ex,
+    solve,
+    solve_ex,
+    solve_triangular,
+    tensorinv,
+    tensorsolve,
+)
+from lazytorch.functional.least_squares import lstsq
+from lazytorch.functional.linalg import matmul as _matmul
+from lazytorch.functional.lu import linalg_lu as lu
+from lazytorch.functional.lu import linalg_lu_solve as lu_solve
+from lazytorch.functional.lu import lu_factor, lu_factor_ex
+from lazytorch.functional.matrix_functions import linalg_matrix_exp as matrix_exp
+from lazytorch.functional.matrix_functions import matrix_power as _matrix_power
+from lazytorch.functional.matrix_functions import multi_dot
+from lazytorch.functional.matrix_norms import cond, matrix_norm, matrix_rank
+from lazytorch.functional.matrix_norms import linalg_norm as norm
+from lazytorch.functional.orthogonal import householder_product
+from lazytorch.functional.orthogonal import linalg_qr as qr
+from lazytorch.functional.reduction import vector_norm as _vector_norm
+from lazytorch.functional.singular_values import linalg_svd as svd
+from lazytorch.functional.singular_values import pinv, svdvals
+from lazytorch.functional.special import cross as _cross
+from lazytorch.tensor.attach import functions, with_out
+from lazytorch.tensor.promotion import scalar_name
+from lazytorch.tensor.storage import dtype_of, shape_of
 from lazytorch.tensor.tensor import Tensor
 
-
-def matrix_norm(
-    A: Tensor, ord: Any = "fro", dim: tuple[int, int] = (-2, -1), keepdim: bool = False, *,
-    dtype: Any = None,
-) -> Tensor:  # fmt: skip
-    """The norm of matrices: 'fro', 1, -1, inf, -inf."""
-    rank = len(shape_of(A))
-    first, second = (normalize_axis(axis, rank) for axis in dim)
-    if ord == "fro":
-        return vector_norm(A, 2, (first, second), keepdim, dtype=dtype)
-    if ord not in (1, -1, float("inf"), float("-inf")):
-        raise NotImplementedError(f"linalg.matrix_norm: ord={ord!r} needs singular values")
-    along, across = (first, second) if abs(ord) == 1 else (second, first)
-    sums = functions.sum(functions.abs(A), along, keepdim=True, dtype=dtype)
-    reduce = functions.amax if ord > 0 else functions.amin
-    out = reduce(sums, across, keepdim=True)
-    return out if keepdim else functions.squeeze(out, (first, second))
+matmul = with_out(_matmul)
+matrix_power = with_out(_matrix_power)
+vector_norm = with_out(_vector_norm)
 
 
-def norm(
-    A: Tensor, ord: Any = None, dim: Any = None, keepdim: bool = False, *, out: Any = None,
-    dtype: Any = None,
-) -> Tensor:  # fmt: skip
-    """The norm of vectors or matrices, by the number of dimensions given."""
-    if ord is None:
-        result = vector_norm(A, 2, dim, keepdim, dtype=dtype)
-    elif isinstance(dim, int) or (dim is None and len(shape_of(A)) == 1):
-        result = vector_norm(A, ord, dim, keepdim, dtype=dtype)
-    elif dim is None and len(shape_of(A)) != 2:
-        raise RuntimeError(
-            "linalg.norm: If dim is not specified but ord is, the input must be 1D or 2D. Got "
-            f"{len(shape_of(A))}D."
+@with_out
+def cross(input: Tensor, other: Tensor, *, dim: int = -1) -> Tensor:
+    """The vector product over a dimension of size 3; the other dimensions broadcast."""
+    a, b = shape_of(input), shape_of(other)
+    if len(a) != len(b):
+        raise RuntimeError("linalg.cross: inputs must have the same number of dimensions.")
+    rank = len(a)
+    if not -rank <= dim < rank:
+        raise IndexError(
+            f"Dimension out of range (expected to be in range of [{-rank}, {rank - 1}], but got "
+            f"{dim})"
         )
-    else:
-        result = matrix_norm(A, ord, dim or (0, 1), keepdim, dtype=dtype)
-    if out is None:
-        return result
-    functions.copy_out(out, result)
-    return out  # type: ignore[no-any-return]
+    if a[dim] != 3 or b[dim] != 3:
+        raise RuntimeError(
+            f"linalg.cross: inputs dimension {dim} must have length 3. Got {a[dim]} and {b[dim]}"
+        )
+    return _cross(input, other, dim)
 
 
+@with_out
 def vecdot(x: Tensor, y: Tensor, *, dim: int = -1) -> Tensor:
-    """Sums of products over a dimension."""
-    return functions.sum(functions.mul(x, y), dim)
+    """Sums of products over a dimension, the first factor conjugated; the others broadcast."""
+    if dtype_of(x) is not dtype_of(y):
+        raise RuntimeError(
+            "linalg.vecdot: Expected x and y to have the same dtype, but found x of type "
+            f"{scalar_name(dtype_of(x))} and y of type {scalar_name(dtype_of(y))} instead"
+        )
+    return functions.sum(functions.mul(functions.conj(x), y), dim)  # type: ignore[no-any-return]
 
 
 def diagonal(A: Tensor, *, offset: int = 0, dim1: int = -2, dim2: int = -1) -> Tensor:
     """The diagonals of matrices, as views."""
-    return functions.diagonal(A, offset, dim1, dim2)
-
-
-def multi_dot(tensors: Any) -> Tensor:
-    """The product of several matrices."""
-    result = tensors[0]
-    for tensor in tensors[1:]:
-        result = matmul(result, tensor)
+    result: Tensor = functions.diagonal(A, offset, dim1, dim2)
     return result
 
 
+def vander(x: Tensor, N: int | None = None) -> Tensor:
+    """Powers 0, 1, .., N - 1 of elements (.., n) in a new last dimension; N is n unless given."""
+    if (N is not None and N <= 1) or not shape_of(x):
+        raise RuntimeError("N must be greater than 1.")
+    count = shape_of(x)[-1] if N is None else N
+    exponents: Any = functions.arange(count, device=x._device)
+    return functions.pow(functions.unsqueeze(x, -1), exponents)  # type: ignore[no-any-return]
+
+
 __all__ = [
-    "cross", "diagonal", "matmul", "matrix_norm", "matrix_power", "multi_dot", "norm", "vander",
-    "vecdot", "vector_norm",
+    "LinAlgError", "cholesky", "cholesky_ex", "cond", "cross", "det", "diagonal", "eig", "eigh",
+    "eigvals", "eigvalsh", "householder_product", "inv", "inv_ex", "ldl_factor", "ldl_factor_ex",
+    "ldl_solve", "lstsq", "lu", "lu_factor", "lu_factor_ex", "lu_solve", "matmul", "matrix_exp",
+    "matrix_norm", "matrix_power", "matrix_rank", "multi_dot", "norm", "pinv", "qr", "slogdet",
+    "solve", "solve_ex", "solve_triangular", "svd", "svdvals", "tensorinv", "tensorsolve",
+    "vander", "vecdot", "vector_norm",
 ]  # fmt: skip

@@ -94,7 +94,7 @@ def _contraction(a: Any, b: Any, labels: tuple[Labels, Labels, Labels]) -> tuple
     if a.dtype is not b.dtype:
         raise RuntimeError(
             "expected m1 and m2 to have the same dtype, but got: "
-            f"{_c_name(a.dtype)} != {_c_name(b.dtype)}"
+            f"{c_name(a.dtype)} != {c_name(b.dtype)}"
         )
     if a.dtype is dtypes.bool_:
         raise NotImplementedError("\"addmm_impl_cpu_\" not implemented for 'Bool'")
@@ -119,7 +119,8 @@ def _contraction(a: Any, b: Any, labels: tuple[Labels, Labels, Labels]) -> tuple
     return attrs, sizes[: len(kept)], full
 
 
-def _c_name(dtype: Any) -> str:
+def c_name(dtype: Any) -> str:
+    """The name of a dtype in C++, as PyTorch's messages about products have it."""
     names = {
         "float32": "float", "float64": "double", "float16": "c10::Half",
         "bfloat16": "c10::BFloat16", "int64": "long", "int32": "int",
@@ -460,35 +461,6 @@ def addmv(input: Tensor, mat: Tensor, vec: Tensor, *, beta: Any = 1, alpha: Any 
 def addr(input: Tensor, vec1: Tensor, vec2: Tensor, *, beta: Any = 1, alpha: Any = 1) -> Tensor:
     """``beta * input + alpha * outer(vec1, vec2)``."""
     return _with_product(input, outer(vec1, vec2), beta, alpha)
-
-
-@public(method=False)
-def chain_matmul(*matrices: Tensor) -> Tensor:
-    """The product of several matrices, from left to right."""
-    result = matrices[0]
-    for matrix in matrices[1:]:
-        result = mm(result, matrix)
-    return result
-
-
-@public()
-def matrix_power(input: Tensor, n: int) -> Tensor:
-    """A square matrix multiplied ``n`` times (``n`` >= 0)."""
-    shape = shape_of(input)
-    if len(shape) < 2 or shape[-1] != shape[-2]:
-        raise RuntimeError("linalg.matrix_power: A must be batches of square matrices")
-    if n < 0:
-        raise NotImplementedError("matrix_power: negative powers need an inverse")
-    result = functions.eye(shape[-1], dtype=dtype_of(input), device=input.device)
-    result = functions.broadcast_to(result, shape)
-    base = input
-    while n:
-        if n & 1:
-            result = matmul(result, base)
-        n >>= 1
-        if n:
-            base = matmul(base, base)
-    return result
 
 
 @public()

@@ -32,7 +32,8 @@ def _load() -> None:
 
 _INTERNAL = {
     "as_shape", "as_strided_backward", "as_strided_value", "assign_result", "broadcast_for_write",
-    "converted", "copy_out", "exponent_below", "gather_primitive", "insert_strided", "peek",
+    "converted", "copy_out", "exponent_below", "gather_primitive", "insert_strided", "matrix_norm",
+    "peek",
     "scatter_backward", "scatter_primitive", "share_strided_array", "snapshot",
     "complex_parts", "complex_power", "complex_sign", "contiguous_value", "imaginary_part",
     "real_part", "prod_over", "product_gradient", "scatter_base_gradient",

@@ -383,9 +383,11 @@ def norm(
     input: Tensor, p: Any = "fro", dim: Dims = None, keepdim: bool = False,
     dtype: DType | None = None,
 ) -> Tensor:  # fmt: skip
-    """The p-norm over dimensions; 'fro' (and ``None``) is the Euclidean one."""
-    if p == "nuc":
-        raise NotImplementedError("norm: the nuclear norm needs singular values")
+    """The p-norm over dimensions; 'fro' (and ``None``) is the Euclidean one, 'nuc' the sum of
+    singular values."""
+    if isinstance(p, str) and p != "fro":
+        axes = tuple(range(len(shape_of(input)))) if dim is None else dim
+        return functions.matrix_norm(input, p, axes, keepdim, dtype)
     order = 2 if p in ("fro", None) else p
     return vector_norm(input, order, dim, keepdim, dtype=dtype)
 
