@@ -73,7 +73,7 @@ def schedule(numbering: Numbering, device: Device) -> Scheduled:
     launches = _lower(steps, device, graph, new_value, report)
     outputs = graph.outputs if report is None else [*graph.outputs, report.number]
     numbers = frozenset(graph.scalars)
-    accesses = [_access(step, numbers) for step in launches]
+    accesses = [_access(step, graph, numbers) for step in launches]
     layout = plan_memory(accesses, sizes, graph.leaves, outputs, numbering.key[2])
     if checked:
         verify.verify_layout(accesses, sizes, graph, layout)
@@ -120,11 +120,14 @@ def _check_dtypes(graph: Graph, device: Device) -> None:
             )
 
 
-def _access(lowered: Lowered, scalars: frozenset[int]) -> Access:
+def _access(lowered: Lowered, graph: Graph, scalars: frozenset[int]) -> Access:
     step = lowered.step
     if isinstance(step, CallStep):
-        # Numbers are no memory; the host gets them as kernels do.
-        in_memory = tuple(number for number in step.reads if number not in scalars)
+        # Numbers are no memory; the host gets them as kernels do. Nothing computes what has no
+        # elements.
+        in_memory = tuple(
+            number for number in step.reads if number not in scalars and graph.size(number)
+        )
         return Access(in_memory, (step.number,), {})
     assert lowered.kernel is not None and step.kernel is not None
     return Access(
