@@ -121,7 +121,9 @@ _threshold = _by_formula(
 
 @public("threshold", method=False, inplace=False)
 def threshold(input: Tensor, threshold: float, value: float) -> Tensor:
-    """``input`` where it is above ``threshold``, ``value`` elsewhere."""
+    """``input`` where it is above ``threshold``, ``value`` elsewhere; integers stay integers."""
+    if isinstance(input, Tensor) and dtype_of(input).kind in "iu":
+        return where(input <= int(threshold), number(int(value), input), input)  # type: ignore[operator]
     return _threshold(input, threshold, value)
 
 

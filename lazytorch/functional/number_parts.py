@@ -19,7 +19,7 @@ from lazytorch.functional.host import on_host
 from lazytorch.ops import elementwise as ops
 from lazytorch.tensor.apply import apply, cast, combined
 from lazytorch.tensor.attach import functions, public
-from lazytorch.tensor.promotion import get_default_dtype, scalar_name
+from lazytorch.tensor.promotion import get_default_dtype, result_type, scalar_name
 from lazytorch.tensor.storage import dtype_of
 from lazytorch.tensor.tensor import Tensor
 
@@ -188,6 +188,11 @@ _in_radians("rad2deg", 180 / math.pi)
 @public()
 def logaddexp2(input: Tensor, other: Tensor) -> Tensor:
     """``log2(2 ** input + 2 ** other)`` without overflow."""
+    dtype = result_type(input, other)
+    if dtype.kind in "iub":
+        raise NotImplementedError(
+            f"\"logaddexp2_cpu\" not implemented for '{scalar_name(dtype)}': convert with .float()"
+        )
     factor = math.log(2)
     joined = functions.logaddexp(plain_mul(input, factor), plain_mul(other, factor))
     return label(plain_div(joined, factor), "Logaddexp2Backward0")
@@ -198,6 +203,8 @@ def logaddexp2(input: Tensor, other: Tensor) -> Tensor:
 
 def _integer_pair(name: str, function: Any) -> None:
     def compute(input: Tensor, other: Tensor) -> Tensor:
+        require_tensor(input, name, "input", 1)
+        require_tensor(other, name, "other", 2)
         pair, dtype = combined((input, other))
         if dtype.kind not in "iu":
             raise NotImplementedError(
@@ -237,7 +244,7 @@ def unravel_index(indices: Tensor, shape: Any) -> tuple[Tensor, ...]:
     if any(extent < 0 for extent in extents):
         raise ValueError(f"'shape' cannot have negative values, but got {tuple(extents)}")
     found: list[Tensor] = []
-    rest: Any = detached(indices)
+    rest: Any = cast(detached(indices), dtypes.int64)
     for extent in reversed(extents):
         found.append(functions.remainder(rest, extent))
         rest = functions.floor_divide(rest, extent)

@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 
 from lazytorch import dtypes
-from lazytorch.autograd.tape import label
+from lazytorch.autograd.grad_mode import no_grad
+from lazytorch.autograd.rules import Rule
+from lazytorch.autograd.tape import attach, label
 from lazytorch.functional import results
 from lazytorch.functional.elementwise import (
     _floating,
@@ -62,15 +64,55 @@ def kron(input: Tensor, other: Tensor) -> Tensor:
 @public(method=False)
 def combinations(input: Tensor, r: int = 2, with_replacement: bool = False) -> Tensor:
     """All selections of ``r`` elements of a vector, one a row."""
+    if len(shape_of(input)) != 1:
+        raise RuntimeError(f"Expect a 1D vector, but got shape {list(shape_of(input))}")
+    if r < 0:
+        raise RuntimeError(f"Expect a non-negative number, but got {r}")
+    if r == 0:
+        return functions.empty((0,), dtype=dtype_of(input), device=input._device)
     size = shape_of(input)[0]
     choose = itertools.combinations_with_replacement if with_replacement else itertools.combinations
     places = np.array(list(choose(range(size), r)), np.int64).reshape(-1, r)
     return functions.take(input, functions.tensor(places, device=input._device))
 
 
+_no_slope = Rule(
+    "CdistBackward0", (lambda g, x, f: f.zeros_like(x), lambda g, y, f: f.zeros_like(y))
+)
+
+
 @public(method=False)
 def cdist(x1: Tensor, x2: Tensor, p: float = 2.0, compute_mode: Any = None) -> Tensor:
-    """The p-distance between each row of ``x1`` (.., n, d) and of ``x2`` (.., m, d)."""
+    """The p-distance between each row of ``x1`` (.., n, d) and of ``x2`` (.., m, d): (.., n, m).
+
+    ``p`` >= 0; 0 counts the elements that differ, whose gradient is 0. ``RuntimeError`` for
+    integers, tensors of fewer than two dimensions and rows of different lengths.
+
+    >>> cdist(tensor([[0., 0.]]), tensor([[3., 4.]]))
+    tensor([[5.]])
+    """
+    for name, rows in (("X1", x1), ("X2", x2)):
+        if dtype_of(rows).kind != "f":
+            raise RuntimeError(
+                f"cdist only supports floating-point dtypes, {name} got: "
+                f"{scalar_name(dtype_of(rows))}"
+            )
+        if len(shape_of(rows)) < 2:
+            raise RuntimeError(
+                f"cdist only supports at least 2D tensors, {name} got: {len(shape_of(rows))}D"
+            )
+    if shape_of(x1)[-1] != shape_of(x2)[-1]:
+        raise RuntimeError(
+            f"X1 and X2 must have the same number of columns. X1: {shape_of(x1)[-1]} X2: "
+            f"{shape_of(x2)[-1]}"
+        )
+    if p < 0:
+        raise RuntimeError("cdist only supports non-negative p values")
+    if p == 0:
+        with no_grad():
+            different = functions.ne(functions.unsqueeze(x1, -2), functions.unsqueeze(x2, -3))
+            counted = functions.sum(different, -1, dtype=dtype_of(x1))
+        return attach(counted, _no_slope, (x1, x2))
     gap = plain_sub(functions.unsqueeze(x1, -2), functions.unsqueeze(x2, -3))
     return label(vector_norm(gap, p, -1), "CdistBackward0")
 
@@ -79,6 +121,12 @@ def cdist(x1: Tensor, x2: Tensor, p: float = 2.0, compute_mode: Any = None) -> T
 def renorm(input: Tensor, p: float, dim: int, maxnorm: float) -> Tensor:
     """Slices along a dimension scaled down to a norm of at most ``maxnorm``."""
     rank = len(shape_of(input))
+    if rank < 2:
+        raise RuntimeError(f"renorm: input needs at least 2 dimensions, got {rank} dimensions")
+    if p <= 0:
+        raise RuntimeError("renorm: non-positive-norm not supported")
+    if maxnorm < 0:
+        raise RuntimeError(f"renorm: expected maxnorm to be >= 0 but got {maxnorm:g}")
     axis = normalize_axis(dim, rank)
     rest = tuple(place for place in range(rank) if place != axis)
     norms = vector_norm(input, p, rest, True)
@@ -110,7 +158,11 @@ def mode(input: Tensor, dim: int = -1, keepdim: bool = False) -> Any:
 @public(method=False)
 def vander(x: Tensor, N: int | None = None, increasing: bool = False) -> Tensor:
     """Powers of a vector's elements as columns."""
+    if len(shape_of(x)) != 1:
+        raise RuntimeError("x must be a one-dimensional tensor.")
     count = shape_of(x)[0] if N is None else N
+    if count < 0:
+        raise RuntimeError(f"N must be non-negative, but got {count}.")
     powers = functions.arange(count, device=x._device)
     if not increasing:
         powers = functions.flip(powers, 0)

@@ -68,6 +68,13 @@ def test_heaviside():
         torch.heaviside(x.requires_grad_(), torch.tensor([1.0])).sum().backward()
 
 
+def test_thresholds_and_positions_of_integers():
+    small = torch.tensor([1, 7, 9], dtype=torch.uint8)
+    assert torch.threshold(small, 6.5, 8.5).tolist() == [8, 7, 9]
+    assert torch.threshold(small, 6.5, 8.5).dtype is torch.uint8
+    assert torch.unravel_index(small, (2, 5))[0].dtype is torch.int64
+
+
 def test_refusals_of_numbers():
     whole = torch.tensor([1, 2])
     with pytest.raises(RuntimeError, match="only supports floating-point"):
@@ -89,6 +96,41 @@ def test_unravelled_positions(each_device):
     found = torch.unravel_index(torch.tensor(flat), (2, 3, 4))
     for ours, expected in zip(found, np.unravel_index(flat, (2, 3, 4))):
         np.testing.assert_array_equal(ours.cpu().numpy(), expected)
+
+
+# Composites of vectors ------------------------------------------------------------------------
+
+
+def test_distances_that_count():
+    x = torch.tensor([[0.0, 1.0], [2.0, 1.0]], requires_grad=True)
+    counted = torch.cdist(x, torch.tensor([[0.0, 5.0], [2.0, 1.0]]), 0.0)
+    assert counted.tolist() == [[1, 1], [2, 0]]
+    counted.sum().backward()
+    assert x.grad.tolist() == [[0, 0], [0, 0]]
+
+
+def test_refusals_of_composites():
+    x = torch.ones(3, 2)
+    for call, message in (
+        (lambda: torch.cdist(x[0], x), "at least 2D"),
+        (lambda: torch.cdist(x, torch.ones(3, 3)), "same number of columns"),
+        (lambda: torch.cdist(x, x, -1), "non-negative p"),
+        (lambda: torch.cdist(x.long(), x), "floating-point dtypes, X1 got: Long"),
+        (lambda: torch.renorm(x[0], 2, 0, 1.0), "at least 2 dimensions"),
+        (lambda: torch.renorm(x, -1, 0, 1.0), "non-positive-norm"),
+        (lambda: torch.renorm(x, 2, 0, -1.0), "maxnorm to be >= 0"),
+        (lambda: torch.combinations(x), "1D vector"),
+        (lambda: torch.combinations(x[0], -1), "non-negative number"),
+        (lambda: torch.vander(x), "one-dimensional"),
+        (lambda: torch.vander(x[0], -1), "must be non-negative"),
+    ):
+        with pytest.raises(RuntimeError, match=message):
+            call()
+    assert torch.combinations(x[0], 0).shape == (0,)
+    with pytest.raises(TypeError, match="must be Tensor, not int"):
+        torch.gcd(torch.tensor([4]), 2)
+    with pytest.raises(NotImplementedError, match="logaddexp2_cpu"):
+        torch.logaddexp2(torch.tensor([1]), torch.tensor([2]))
 
 
 # Quantiles ------------------------------------------------------------------------------------
