@@ -22,8 +22,14 @@ class DType:
     """
 
     __slots__ = ("_rank", "c_name", "itemsize", "kind", "name", "numpy")
+    __module__, __qualname__ = "torch", "dtype"  # What its class prints as.
 
-    def __init__(self, name: str, kind: str, numpy_type: Any, c_name: str, rank: int) -> None:
+    def __init__(
+        self, name: str = "", kind: str = "", numpy_type: Any = None, c_name: str = "",
+        rank: int = 0,
+    ) -> None:  # fmt: skip
+        if not name:
+            raise TypeError("cannot create 'torch.dtype' instances")
         self.name = name
         self.kind = kind
         self.numpy = np.dtype(numpy_type)
@@ -53,9 +59,11 @@ class DType:
         return self.real
 
     def to_complex(self) -> DType:
-        """The complex type of the same precision."""
+        """The complex type of the same precision; ``RuntimeError`` for integers and bools."""
         if self.kind == "c":
             return self
+        if self.kind != "f":
+            raise RuntimeError(f"Unknown Complex ScalarType for {self!r}")
         return complex128 if self is float64 else complex64
 
     @property
@@ -103,9 +111,11 @@ def from_numpy(numpy_type: Any) -> DType:
     """The dtype of a NumPy array's elements; ``TypeError`` when PyTorch has none."""
     dtype = _BY_NUMPY.get(np.dtype(numpy_type).newbyteorder("="))
     if dtype is None:
-        names = ", ".join(dtype.name for dtype in ALL)
+        kind = np.dtype(numpy_type).type
         raise TypeError(
-            f"can't convert np.ndarray of type {numpy_type}. The only supported types are: {names}."
+            f"can't convert np.ndarray of type {kind.__module__}.{kind.__name__}. The only "
+            "supported types are: float64, float32, float16, complex64, complex128, int64, int32, "
+            "int16, int8, uint64, uint32, uint16, uint8, and bool."
         )
     return dtype
 

@@ -87,29 +87,6 @@ for _name, _dtype in (
     _caster(_name, _dtype)
 
 
-@public("type", function=False)
-def type_(self: Tensor, dtype: Any = None, non_blocking: bool = False) -> Any:
-    """The name of the tensor's type, or the tensor as another type."""
-    if dtype is None:
-        return f"torch.{_type_names()[dtype_of(self).name]}"
-    if isinstance(dtype, str):
-        short = {name: key for key, name in _type_names().items()}
-        name = dtype.removeprefix("torch.")
-        if name not in short:
-            raise ValueError(f"invalid type: '{dtype}'")
-        dtype = dtypes.by_name(short[name])
-    return cast(self, dtype)
-
-
-def _type_names() -> dict[str, str]:
-    return {
-        "float32": "FloatTensor", "float64": "DoubleTensor", "float16": "HalfTensor",
-        "bfloat16": "BFloat16Tensor", "int64": "LongTensor", "int32": "IntTensor",
-        "int16": "ShortTensor", "int8": "CharTensor", "uint8": "ByteTensor", "bool": "BoolTensor",
-        "complex64": "ComplexFloatTensor", "complex128": "ComplexDoubleTensor",
-    }  # fmt: skip
-
-
 @public(function=False)
 def type_as(self: Tensor, other: Tensor) -> Tensor:
     """The tensor in the dtype of another."""
@@ -173,9 +150,10 @@ def is_tensor(obj: Any) -> bool:
 def typename(obj: Any) -> str:
     """The name of an object's type, of a tensor's kind of tensor."""
     if isinstance(obj, Tensor):
-        return str(type_(obj))
+        return str(obj.type())
     kind = obj if isinstance(obj, type) else type(obj)
-    return f"{kind.__module__}.{kind.__qualname__}"
+    module = "" if kind.__module__ == "builtins" else f"{kind.__module__}."
+    return f"{module}{kind.__qualname__}"
 
 
 functions.is_tensor = is_tensor
@@ -215,28 +193,28 @@ def dim_order(self: Tensor) -> tuple[int, ...]:
 @public(function=False)
 def squeeze_(self: Tensor, dim: Any = None) -> Tensor:
     """``squeeze`` in place: the tensor itself gets another shape."""
-    return _become(self, functions.squeeze(self) if dim is None else functions.squeeze(self, dim))
+    return become(self, functions.squeeze(self) if dim is None else functions.squeeze(self, dim))
 
 
 @public(function=False)
 def unsqueeze_(self: Tensor, dim: int) -> Tensor:
     """``unsqueeze`` in place: the tensor itself gets another shape."""
-    return _become(self, functions.unsqueeze(self, dim))
+    return become(self, functions.unsqueeze(self, dim))
 
 
 @public(function=False)
 def transpose_(self: Tensor, dim0: int, dim1: int) -> Tensor:
     """``transpose`` in place: the tensor itself gets another shape."""
-    return _become(self, functions.transpose(self, dim0, dim1))
+    return become(self, functions.transpose(self, dim0, dim1))
 
 
 @public(function=False)
 def t_(self: Tensor) -> Tensor:
     """``t`` in place: the tensor itself gets another shape."""
-    return _become(self, functions.t(self))
+    return become(self, functions.t(self))
 
 
-def _become(target: Tensor, view: Tensor) -> Tensor:
+def become(target: Tensor, view: Tensor) -> Tensor:
     """Make a tensor show what a view of it shows, history included."""
     if target._requires_grad and target._grad_fn is None and mode.enabled:
         raise RuntimeError(

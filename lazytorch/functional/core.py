@@ -255,14 +255,8 @@ def numpy_(self: Tensor, *, force: bool = False) -> np.ndarray:
             "the tensor to host memory first."
         )
     if dtype_of(self) is dtypes.bfloat16:
-        raise TypeError("Got unsupported ScalarType BFloat16: convert with .float() first")
+        raise TypeError("Got unsupported ScalarType BFloat16: NumPy has none, use .float() first")
     return share_with_numpy(self)
-
-
-@public("__array__", function=False)
-def _array(self: Tensor, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-    array = numpy_(self)
-    return array if dtype is None else array.astype(dtype, copy=False)
 
 
 def share_strided_array(array: np.ndarray, place: device) -> Tensor:
@@ -275,7 +269,7 @@ def share_strided_array(array: np.ndarray, place: device) -> Tensor:
     strides = tuple(stride // array.itemsize for stride in array.strides)
     room = 1 + sum((extent - 1) * step for extent, step in zip(array.shape, strides))
     if 0 in array.shape:
-        return creation.from_numpy(np.ascontiguousarray(array))
+        return creation.in_memory_of(np.ascontiguousarray(array))
     flat = np.lib.stride_tricks.as_strided(array, (room,), (array.itemsize,))
     made = fresh(None, place)
     made._storage = share_from_numpy(flat, place)
@@ -431,43 +425,3 @@ def copy_out(target: Tensor, value: Tensor) -> None:
 
 
 functions.copy_out = copy_out
-
-
-def _deepcopy(self: Tensor, memo: dict[int, Any]) -> Any:
-    if self._grad_fn is not None:
-        raise RuntimeError(
-            "Only Tensors created explicitly by the user (graph leaves) support the deepcopy "
-            "protocol at the moment.  If you were attempting to deepcopy a module, this may be "
-            "because of a torch.nn.utils.weight_norm usage"
-        )
-    if id(self) in memo:
-        return memo[id(self)]
-    copied_tensor = alias(fresh(node_of(self), self._device), type(self))
-    copied_tensor._requires_grad = self._requires_grad
-    memo[id(self)] = copied_tensor
-    if self._grad is not None:
-        copied_tensor._grad = _deepcopy(self._grad, memo)
-    copied_tensor.__dict__.update(self.__dict__)
-    return copied_tensor
-
-
-def _rebuild(cls: Any, array: np.ndarray, name: str, place: str, requires_grad: bool) -> Tensor:
-    values = array.view(dtypes.by_name(name).numpy) if name == "bfloat16" else array
-    made = fresh(engine.leaf_from_array(values, device(place).runtime), device(place))
-    made = alias(made, cls) if cls is not Tensor else made
-    made._requires_grad = requires_grad
-    return made
-
-
-def _reduce(self: Tensor, protocol: int) -> Any:
-    array = peek(self)
-    name = dtype_of(self).name
-    if name == "bfloat16":
-        array = array.view(np.uint16)
-    place = str(self._device)
-    return _rebuild, (type(self), np.ascontiguousarray(array).reshape(shape_of(self)), name, place,
-                      self._requires_grad)  # fmt: skip
-
-
-members.__deepcopy__ = _deepcopy
-members.__reduce_ex__ = _reduce

@@ -37,14 +37,18 @@ from lazytorch.tensor.tensor import Tensor, fresh
 
 # Arithmetic -----------------------------------------------------------------------------------
 
+_NO_BOOL = (
+    "Subtraction, the `-` operator, with a bool tensor is not supported. If you are trying to "
+    "invert a mask, use the `~` or `logical_not()` operator instead."
+)
 plain_add = binary(ops.ADD, None)
-plain_sub = binary(
-    ops.SUB, None,
-    refused="Subtraction, the `-` operator, with a bool tensor is not supported. If you are "
-    "trying to invert a mask, use the `~` or `logical_not()` operator instead.",
-)  # fmt: skip
+plain_sub = binary(ops.SUB, None, refused=_NO_BOOL)
 plain_mul = binary(ops.MUL, None)
 plain_div = binary(ops.DIV, None, floating=True)
+operator_add = binary(ops.ADD, None, operator=True)
+operator_sub = binary(ops.SUB, None, refused=_NO_BOOL, operator=True)
+operator_mul = binary(ops.MUL, None, operator=True)
+operator_div = binary(ops.DIV, None, floating=True, operator=True)
 _rsub_rule = named(ops.SUB, "RsubBackward1")
 
 

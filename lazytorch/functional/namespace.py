@@ -9,7 +9,7 @@ from typing import Any
 from lazytorch import dtypes
 from lazytorch.autograd import grad_mode
 from lazytorch.tensor import device as device_module
-from lazytorch.tensor import promotion
+from lazytorch.tensor import formats, promotion
 from lazytorch.tensor.attach import functions
 from lazytorch.tensor.size import Size
 from lazytorch.tensor.tensor import Tensor
@@ -54,10 +54,11 @@ def public_names() -> dict[str, Any]:
         Tensor=Tensor, Size=Size, device=device_module.device,
         set_default_device=device_module.set_default_device,
         get_default_device=device_module.get_default_device,
-        strided="torch.strided", contiguous_format="torch.contiguous_format",
-        preserve_format="torch.preserve_format", channels_last="torch.channels_last",
+        layout=formats.layout, memory_format=formats.memory_format,
         inf=float("inf"), nan=float("nan"), pi=3.141592653589793, e=2.718281828459045,
+        newaxis=None,
     )  # fmt: skip
+    names.update({name: formats.by_name(name) for name in formats.NAMES})
     for function in (
         grad_mode.no_grad, grad_mode.enable_grad, grad_mode.set_grad_enabled,
         grad_mode.inference_mode, grad_mode.is_grad_enabled, grad_mode.is_inference_mode_enabled,

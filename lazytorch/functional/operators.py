@@ -8,34 +8,46 @@ from typing import Any
 import numpy as np
 
 from lazytorch.functional import elementwise
+from lazytorch.tensor.apply import unless_foreign
 from lazytorch.tensor.attach import functions
 from lazytorch.tensor.tensor import Tensor
 
-_NUMBERS = (Tensor, bool, int, float, np.number, np.bool_, np.ndarray)
 
-
-def _reflected(function: Callable[[Any, Any], Tensor]) -> Callable[[Tensor, Any], Tensor]:
-    def operate(self: Tensor, other: Any) -> Tensor:
+def _reflected(function: Callable[[Any, Any], Any]) -> Callable[[Tensor, Any], Any]:
+    def operate(self: Tensor, other: Any) -> Any:
         return function(other, self)
 
     return operate
 
 
-def _tolerant(function: Callable[[Any, Any], Tensor]) -> Callable[[Tensor, Any], Any]:
-    """Comparisons with what is no number are answered by Python itself."""
+def _changing(function: Callable[[Any, Any], Any]) -> Callable[[Tensor, Any], Any]:
+    """``a += b``: NotImplemented where the operator is, and then Python tries ``a = a + b``."""
 
     def operate(self: Tensor, other: Any) -> Any:
-        if not isinstance(other, _NUMBERS):
-            return NotImplemented
-        return function(self, other)
+        value = function(functions.snapshot(self), other)
+        return value if value is NotImplemented else functions.assign_result(self, value)
 
     return operate
 
 
-def _changing(function: Callable[[Any, Any], Tensor]) -> Callable[[Tensor, Any], Tensor]:
-    def operate(self: Tensor, other: Any) -> Tensor:
-        result: Tensor = functions.assign_result(self, function(functions.snapshot(self), other))
-        return result
+_divide = _reflected(elementwise.operator_div)
+
+
+def _divided_by(self: Tensor, other: Any) -> Any:
+    """``other / self``; with an array of NumPy's, its product with the reciprocal."""
+    if isinstance(other, np.ndarray):
+        return elementwise.reciprocal(self) * other
+    return _divide(self, other)
+
+
+def _equality(function: Callable[[Any, Any], Any]) -> Callable[[Tensor, Any], Any]:
+    """``==`` compares with the elements of an array of NumPy's too; ``!=`` does not."""
+    compare = unless_foreign(function)
+
+    def operate(self: Tensor, other: Any) -> Any:
+        if isinstance(other, np.ndarray):
+            other = functions.as_tensor(other, device=self._device)
+        return compare(self, other)
 
     return operate
 
@@ -45,19 +57,24 @@ def install() -> None:
     plain: Any = elementwise
     members: Any = Tensor
     table: dict[str, Any] = {
-        "add": plain.plain_add, "sub": plain.plain_sub, "mul": plain.plain_mul,
-        "truediv": plain.plain_div, "floordiv": plain.floor_divide, "mod": plain.remainder,
-        "pow": plain.pow, "and": plain.bitwise_and, "or": plain.bitwise_or,
-        "xor": plain.bitwise_xor, "lshift": plain.bitwise_left_shift,
-        "rshift": plain.bitwise_right_shift,
-    }  # fmt: skip
+        "add": plain.operator_add, "sub": plain.operator_sub, "mul": plain.operator_mul,
+        "truediv": plain.operator_div,
+    }
+    for name, function in (
+        ("floordiv", plain.floor_divide), ("mod", plain.remainder), ("pow", plain.pow),
+        ("and", plain.bitwise_and), ("or", plain.bitwise_or), ("xor", plain.bitwise_xor),
+        ("lshift", plain.bitwise_left_shift), ("rshift", plain.bitwise_right_shift),
+    ):  # fmt: skip
+        table[name] = unless_foreign(function)
     for name, function in table.items():
         setattr(Tensor, f"__{name}__", function)
         setattr(Tensor, f"__r{name}__", _reflected(function))
         setattr(Tensor, f"__i{name}__", _changing(function))
-    members.__rsub__ = plain.rsub
-    for name in ("eq", "ne", "lt", "le", "gt", "ge"):
-        setattr(Tensor, f"__{name}__", _tolerant(getattr(plain, f"plain_{name}")))
+    members.__rsub__ = unless_foreign(plain.rsub)
+    members.__rtruediv__ = _divided_by
+    members.__eq__ = _equality(plain.plain_eq)
+    for name in ("ne", "lt", "le", "gt", "ge"):
+        setattr(Tensor, f"__{name}__", unless_foreign(getattr(plain, f"plain_{name}")))
     members.__neg__ = plain.neg
     members.__pos__ = lambda self: self
     members.__abs__ = plain.abs

@@ -20,6 +20,7 @@ from lazytorch.tensor.apply import apply, cast
 from lazytorch.tensor.attach import functions, public
 from lazytorch.tensor.creation import as_size, wants_grad
 from lazytorch.tensor.device import as_device, device
+from lazytorch.tensor.formats import check_layout
 from lazytorch.tensor.generator import Generator, random_bits
 from lazytorch.tensor.inplace import store
 from lazytorch.tensor.promotion import get_default_dtype, scalar_name
@@ -105,6 +106,7 @@ def _drawer(name: str, draw: Any, what: str) -> None:
         requires_grad: bool = False,
         pin_memory: bool = False,
     ) -> Tensor:
+        check_layout(layout)
         shape = as_size(size, name)
         made = draw(shape, _floating(dtype, name), as_device(device), generator)
         return wants_grad(made, requires_grad)
@@ -119,6 +121,7 @@ def _drawer(name: str, draw: Any, what: str) -> None:
         requires_grad: bool = False,
         memory_format: Any = None,
     ) -> Tensor:
+        check_layout(layout)
         place = input._device if device is None else as_device(device)
         chosen = _floating(dtype or dtype_of(input), name)
         return wants_grad(draw(shape_of(input), chosen, place, generator), requires_grad)
@@ -165,6 +168,7 @@ def randint(
     requires_grad: bool = False,
 ) -> Tensor:
     """Integers drawn from [low, high); ``randint(high, size)`` starts at 0."""
+    check_layout(layout)
     if size is None:
         low, high, size = 0, low, high
     if high is None or size is None:
@@ -188,6 +192,7 @@ def randint_like(
     device: Any = None, layout: Any = None, requires_grad: bool = False, memory_format: Any = None,
 ) -> Tensor:  # fmt: skip
     """Integers drawn from [low, high) in the shape of ``input``."""
+    check_layout(layout)
     if high is None:
         low, high = 0, low
     _check_span(low, high)
@@ -207,6 +212,7 @@ def randperm(
     pin_memory: bool = False,
 ) -> Tensor:
     """The numbers 0 to n - 1 in random order."""
+    check_layout(layout)
     if n < 0:
         raise RuntimeError(f"n must be non-negative, got {n}")
     place = as_device(device)
@@ -235,6 +241,7 @@ def normal(
     dtype: DType | None = None, device: Any = None, layout: Any = None,
 ) -> Tensor:  # fmt: skip
     """Normal numbers with a mean and a standard deviation, each a number or a tensor."""
+    check_layout(layout)
     if isinstance(std, (int, float)) and std < 0:
         raise RuntimeError(f"normal expects std >= 0.0, but found std {std}")
     given = [value for value in (mean, std) if isinstance(value, Tensor)]

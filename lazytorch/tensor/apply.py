@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
+
 from lazytorch import dtypes
 from lazytorch.autograd.anomaly import note_site
 from lazytorch.autograd.anomaly import state as anomaly
@@ -186,13 +188,29 @@ def unary(op: OpDef, rule: Rule | None, floating: bool) -> Callable[[Tensor], Te
     return operate
 
 
+_OPERANDS = (Tensor, bool, int, float, complex, np.number, np.bool_)
+
+
+def unless_foreign(function: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+    """``function`` as an operator: ``NotImplemented`` for what is neither a tensor nor a number."""
+
+    def operate(a: Any, b: Any) -> Any:
+        if isinstance(a, _OPERANDS) and isinstance(b, _OPERANDS):
+            return function(a, b)
+        return NotImplemented
+
+    return operate
+
+
 def binary(
-    op: OpDef, rule: Rule | None, floating: bool = False, refused: str | None = None
-) -> Callable[[Any, Any], Tensor]:
+    op: OpDef, rule: Rule | None, floating: bool = False, refused: str | None = None,
+    operator: bool = False,
+) -> Callable[[Any, Any], Tensor]:  # fmt: skip
     """``f(input, other)`` for a two-operand map, where one of the two may be a number.
 
     ``floating`` makes the result of integers floating point; ``refused`` is the message with
-    which bool operands are refused.
+    which bool operands are refused. An ``operator`` answers ``NotImplemented`` where the other
+    operand is neither, so that Python asks that operand.
     """
     rule = rule or rule_of(op)
     predicate = op.predicate
@@ -200,6 +218,7 @@ def binary(
     cls = rule_class(rule)
     plans = [rule.plan(mask, 2) for mask in range(4)]
     general = _general_binary(op, rule, floating, refused)
+    general = unless_foreign(general) if operator else general
 
     def operate(a: Any, b: Any) -> Tensor:
         if not isinstance(a, Tensor):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import math
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,6 +18,7 @@ from lazytorch.ops import elementwise, leaves, movement
 from lazytorch.tensor import tensor as tensor_module
 from lazytorch.tensor.attach import functions, public
 from lazytorch.tensor.device import as_device, device
+from lazytorch.tensor.formats import check_layout
 from lazytorch.tensor.promotion import get_default_dtype
 from lazytorch.tensor.recorder import (
     _python_number,
@@ -24,6 +27,7 @@ from lazytorch.tensor.recorder import (
     record,
     scalar_node,
 )
+from lazytorch.tensor.size import Size
 from lazytorch.tensor.storage import dtype_of, shape_of, share_from_numpy
 from lazytorch.tensor.tensor import Tensor, fresh
 
@@ -173,11 +177,12 @@ def from_numpy(array: np.ndarray) -> Tensor:
     strides as long as these are not negative.
     """
     if not isinstance(array, np.ndarray):
-        raise TypeError(f"expected np.ndarray (got {type(array).__name__})")
+        kind = type(array)
+        module = "numpy." if kind.__module__ == "numpy" else ""
+        raise TypeError(f"expected np.ndarray (got {module}{kind.__name__})")
     dtypes.from_numpy(array.dtype)
-    place = device("cpu")
     if not array.dtype.isnative:
-        raise TypeError(
+        raise ValueError(
             "given numpy array has byte order different from the native byte order. Conversion "
             "between byte orders is currently not supported."
         )
@@ -185,8 +190,26 @@ def from_numpy(array: np.ndarray) -> Tensor:
         raise ValueError(
             "At least one stride in the given numpy array is negative, and tensors with negative "
             "strides are not currently supported. (You can probably work around this by making a "
-            "copy of your array with array.copy().)"
+            "copy of your array  with array.copy().)"
         )
+    if not array.flags.writeable:
+        _warn_of_read_only()
+    return in_memory_of(array)
+
+
+@functools.cache
+def _warn_of_read_only() -> None:
+    warnings.warn(
+        "The given NumPy array is not writable, and tensors are: writing into this one raises. "
+        "Copy the array to write into it. This is said once.",
+        UserWarning,
+        stacklevel=4,
+    )
+
+
+def in_memory_of(array: np.ndarray) -> Tensor:
+    """A tensor in the memory of an array whose dtype and strides tensors can have."""
+    place = device("cpu")
     if array.flags.c_contiguous:
         made = fresh(None, place)
         made._storage = share_from_numpy(array, place)
@@ -228,6 +251,7 @@ def full(
     requires_grad: bool = False,
 ) -> Tensor:
     """A tensor of shape ``size`` filled with one value."""
+    check_layout(layout)
     shape = as_size((size,) if isinstance(size, int) else size, "full")
     if isinstance(fill_value, Tensor):
         fill_value = fill_value.item()  # type: ignore[attr-defined]
@@ -245,6 +269,7 @@ def _filler(name: str, value: int) -> Any:
         pin_memory: bool = False,
         memory_format: Any = None,
     ) -> Tensor:
+        check_layout(layout)
         if not size:
             raise TypeError(
                 f"{name}() received an invalid combination of arguments: size is missing"
@@ -262,6 +287,7 @@ def _filler(name: str, value: int) -> Any:
         requires_grad: bool = False,
         memory_format: Any = None,
     ) -> Tensor:
+        check_layout(layout)
         place = input._device if device is None else as_device(device)
         made = filled(shape_of(input), value, dtype or dtype_of(input), place)
         return wants_grad(made, requires_grad)
@@ -275,6 +301,7 @@ def _filler(name: str, value: int) -> Any:
         layout: Any = None,
         pin_memory: bool = False,
     ) -> Tensor:
+        check_layout(layout)
         place = self._device if device is None else as_device(device)
         made = filled(as_size(size, "new_" + name), value, dtype or dtype_of(self), place)
         return wants_grad(made, requires_grad)
@@ -320,6 +347,7 @@ def full_like(
     memory_format: Any = None,
 ) -> Tensor:
     """A tensor like ``input`` filled with one value."""
+    check_layout(layout)
     place = input._device if device is None else as_device(device)
     if isinstance(fill_value, Tensor):
         fill_value = fill_value.item()  # type: ignore[attr-defined]
@@ -374,6 +402,7 @@ def arange(
     >>> arange(3)
     tensor([0, 1, 2])
     """
+    check_layout(layout)
     if end is None:
         start, end = 0, start
     start, end, step = (_number(value) for value in (start, end, step))
@@ -442,6 +471,7 @@ def linspace(
     requires_grad: bool = False,
 ) -> Tensor:
     """``steps`` numbers from ``start`` to ``end``, both included, evenly spaced."""
+    check_layout(layout)
     if steps < 0:
         raise RuntimeError("number of steps must be non-negative")
     start, end = _number(start), _number(end)
@@ -485,6 +515,7 @@ def eye(
     requires_grad: bool = False,
 ) -> Tensor:
     """Ones on the diagonal of an ``n`` by ``m`` matrix, zeros elsewhere."""
+    check_layout(layout)
     columns = n if m is None else m
     if n < 0 or columns < 0:
         raise RuntimeError(f"n must be greater or equal to 0, got {min(n, columns)}")
@@ -497,23 +528,43 @@ def eye(
 
 def legacy_constructor(*args: Any, **options: Any) -> Tensor:
     """``torch.Tensor(2, 3)`` is uninitialised, ``torch.Tensor([1, 2])`` holds the data."""
-    place = options.pop("device", None)
+    if len(args) == 1 and isinstance(args[0], Tensor):
+        return tensor_module.alias(args[0])
+    return of_type(options.pop("dtype", None) or get_default_dtype(), *args, **options)
+
+
+def of_type(dtype: DType, *args: Any, device: Any = None, data: Any = None) -> Tensor:
+    """What a class of tensors of one dtype (``torch.FloatTensor``) makes of its arguments.
+
+    Raises ``TypeError`` for one number that is no int, and for a tensor of another dtype.
+    """
+    if data is not None:
+        args = (data, *args)
     if not args:
-        return empty((0,), device=place)
-    if len(args) == 1 and not isinstance(args[0], int):
-        data = args[0]
-        if isinstance(data, Tensor):
-            return tensor_module.alias(data)
-        if type(data).__name__ == "Size":
-            return empty(data, device=place)
-        return tensor(data, dtype=get_default_dtype(), device=place)
-    return empty(*args, device=place)
+        return empty((0,), dtype=dtype, device=device)
+    if len(args) > 1 or isinstance(args[0], int):
+        return empty(*args, dtype=dtype, device=device)
+    data = args[0]
+    if isinstance(data, Tensor):
+        if dtype_of(data) is not dtype:
+            raise TypeError(
+                f"expected a tensor of {dtype!r} (got {dtype_of(data)!r}): convert it with "
+                f"tensor.to({dtype!r})"
+            )
+        return tensor_module.alias(data)
+    if isinstance(data, Size):
+        return empty(data, dtype=dtype, device=device)
+    if isinstance(data, str):
+        raise TypeError("new(): invalid data type 'str'")
+    if not isinstance(data, Sequence) and not isinstance(data, np.ndarray):
+        raise TypeError(f"new(): data must be a sequence (got {type(data).__name__})")
+    return tensor(data, dtype=dtype, device=device)
 
 
 tensor_module.legacy_constructor = legacy_constructor
 
 for _name, _function in (
-    ("tensor", tensor), ("scalar_tensor", scalar), ("as_tensor", as_tensor), ("asarray", as_tensor),
+    ("tensor", tensor), ("scalar_tensor", scalar), ("as_tensor", as_tensor),
     ("from_numpy", from_numpy), ("arange", arange), ("range", range_inclusive),
     ("empty_strided", empty_strided),
 ):  # fmt: skip

@@ -25,6 +25,7 @@ class device:
     """
 
     __slots__ = ("_before", "_runtime", "index", "type")
+    __module__ = "torch"  # What its class prints as.
     type: str
     index: int | None
     _runtime: str | None
@@ -84,7 +85,11 @@ class device:
         _defaults.device = self._before.pop()
 
     def __reduce__(self) -> Any:
-        return (device, (self.type, self.index))
+        return (_rebuild, (self.type, self.index))
+
+
+def _rebuild(kind: str, index: int | None) -> device:
+    return device(kind, index)
 
 
 def _stand_in(place: device) -> str:

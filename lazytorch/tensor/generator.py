@@ -42,7 +42,7 @@ class Generator:
         engine.looked("a random stream is started anew")
         number = int(seed)
         if not -(1 << 63) <= number < (1 << 64):
-            raise RuntimeError("Overflow when unpacking long: seeds have 64 bits")
+            raise ValueError("Overflow when unpacking long long: seeds have 64 bits")
         self._seed = number & _MASK
         self._offset = 0
         return self
@@ -65,6 +65,10 @@ class Generator:
     def set_state(self, new_state: Tensor) -> Generator:
         """Continue where ``get_state`` was taken."""
         engine.looked("the state of a random stream is set")
+        if not isinstance(new_state, Tensor):
+            raise TypeError(f"expected a torch.ByteTensor, but got {type(new_state).__name__}")
+        if new_state.dtype is not dtypes.uint8:
+            raise TypeError(f"RNG state must be a torch.ByteTensor, but got {new_state.dtype!r}")
         array = np.asarray(_host_bytes(new_state), np.uint8)
         if array.shape != (16,):
             raise RuntimeError(
@@ -85,6 +89,15 @@ class Generator:
         other = Generator(self.device)
         other._seed, other._offset = self._seed, self._offset
         return other
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (str(self.device), self._seed, self._offset)
+
+
+def _rebuild(place: str, seed: int, offset: int) -> Generator:
+    made = Generator(place)
+    made._seed, made._offset = seed, offset
+    return made
 
 
 def _bytes_tensor(array: np.ndarray) -> Tensor:

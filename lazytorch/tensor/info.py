@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import ml_dtypes
 import numpy as np
 
@@ -10,28 +12,62 @@ from lazytorch.tensor.attach import functions
 from lazytorch.tensor.promotion import get_default_dtype
 
 
-class finfo:
-    """Limits of a floating-point dtype (the default one if none is given).
+class _Limits:
+    """What finfo and iinfo share: equality by dtype, and attributes that cannot be written."""
+
+    dtype: str
+    bits: int
+
+    def __init__(self, **facts: Any) -> None:
+        vars(self).update(facts)
+
+    def __eq__(self, other: object) -> Any:
+        if not isinstance(other, _Limits):
+            return NotImplemented
+        return (type(self), self.dtype) == (type(other), other.dtype)
+
+    def __ne__(self, other: object) -> Any:
+        return not self == other
+
+    def __hash__(self) -> int:
+        return hash((type(self), self.dtype))
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        raise AttributeError(
+            f"attribute '{name}' of 'torch.{type(self).__name__}' objects is not writable"
+        )
+
+
+class finfo(_Limits):
+    """Limits of a floating-point dtype (the default one if none is given), or of the parts of a
+    complex one.
 
     >>> finfo(torch.float16).max
     65504.0
     """
 
-    def __init__(self, dtype: DType | None = None) -> None:
-        chosen = dtype or get_default_dtype()
-        if not isinstance(chosen, DType) or chosen.kind != "f":
+    max: float
+    min: float
+    eps: float
+    tiny: float
+    smallest_normal: float
+    resolution: float
+
+    def __init__(self, type: DType | None = None) -> None:
+        chosen = get_default_dtype() if type is None else type
+        if not isinstance(chosen, DType) or chosen.kind not in "fc":
             raise TypeError(
                 f"torch.finfo() requires a floating point input type. Use torch.iinfo to handle "
                 f"'{chosen!r}'"
             )
+        chosen = chosen.real
         facts = ml_dtypes.finfo(chosen.numpy) if chosen is bfloat16 else np.finfo(chosen.numpy)
-        self.dtype = chosen.name
-        self.bits = chosen.itemsize * 8
-        self.max = float(facts.max)
-        self.min = float(facts.min)
-        self.eps = float(facts.eps)
-        self.tiny = self.smallest_normal = float(facts.smallest_normal)
-        self.resolution = float(facts.resolution)
+        normal = float(facts.smallest_normal)
+        super().__init__(
+            dtype=chosen.name, bits=chosen.itemsize * 8, max=float(facts.max),
+            min=float(facts.min), eps=float(facts.eps), tiny=normal, smallest_normal=normal,
+            resolution=float(f"1e-{int(facts.precision)}"),
+        )  # fmt: skip
 
     def __repr__(self) -> str:
         return (
@@ -41,27 +77,31 @@ class finfo:
         )
 
 
-class iinfo:
+class iinfo(_Limits):
     """Limits of an integer dtype.
 
     >>> iinfo(torch.int8).min
     -128
     """
 
-    def __init__(self, dtype: DType) -> None:
-        if not isinstance(dtype, DType) or dtype.kind not in "iu":
+    max: int
+    min: int
+
+    def __init__(self, type: DType) -> None:
+        if isinstance(type, DType) and type.kind == "b":
+            raise TypeError("torch.bool is not supported by torch.iinfo")
+        if not isinstance(type, DType) or type.kind not in "iu":
             raise TypeError(
                 f"torch.iinfo() requires an integer input type. Use torch.finfo to handle "
-                f"'{dtype!r}'"
+                f"'{type!r}'"
             )
-        facts = np.iinfo(dtype.numpy)
-        self.dtype = dtype.name
-        self.bits = dtype.itemsize * 8
-        self.max = int(facts.max)
-        self.min = int(facts.min)
+        facts = np.iinfo(type.numpy)
+        super().__init__(
+            dtype=type.name, bits=type.itemsize * 8, max=int(facts.max), min=int(facts.min)
+        )
 
     def __repr__(self) -> str:
-        return f"iinfo(min={self.min}, max={self.max}, dtype={self.dtype})"
+        return f"iinfo(min={self.min:g}, max={self.max:g}, dtype={self.dtype})"
 
 
 functions.finfo = finfo

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import operator
+from collections.abc import Iterable
 from typing import Any
 
 
@@ -13,6 +15,15 @@ class Size(tuple[int, ...]):
     """
 
     __slots__ = ()
+    __module__ = "torch"  # What its class prints as.
+
+    def __new__(cls, extents: Iterable[Any] = ()) -> Size:
+        if type(extents) is not tuple:
+            extents = tuple(extents)
+        for number, extent in enumerate(extents):
+            if type(extent) is not int:
+                return tuple.__new__(cls, _as_integers(extents, number))
+        return tuple.__new__(cls, extents)
 
     def numel(self) -> int:
         """The number of elements of a tensor of this shape."""
@@ -31,15 +42,38 @@ class Size(tuple[int, ...]):
         return Size(found) if isinstance(key, slice) else found
 
     def __add__(self, other: Any) -> Any:
-        return Size(tuple.__add__(self, tuple(other)))
+        if not isinstance(other, tuple):
+            raise TypeError(
+                f"can only concatenate tuple (not {type(other).__name__}) to torch.Size"
+            )
+        return Size(tuple.__add__(self, other))
 
     def __radd__(self, other: Any) -> Any:
-        return Size(tuple(other) + tuple(self))
+        return Size(other + tuple(self)) if isinstance(other, tuple) else NotImplemented
 
     def __mul__(self, times: Any) -> Any:
-        return Size(tuple.__mul__(self, times))
+        product = tuple.__mul__(self, times)
+        return product if product is NotImplemented else Size(product)
 
     __rmul__ = __mul__
 
     def __reduce__(self) -> Any:
-        return (Size, (tuple(self),))
+        return (_rebuild, (tuple(self),))
+
+
+def _rebuild(extents: tuple[int, ...]) -> Size:
+    return Size(extents)
+
+
+def _as_integers(extents: tuple[Any, ...], first: int) -> tuple[int, ...]:
+    """Extents of which number ``first`` is no int: integers of other libraries become ints."""
+    found = list(extents[:first])
+    for number in range(first, len(extents)):
+        extent = extents[number]
+        if isinstance(extent, (str, float)) or not hasattr(extent, "__index__"):
+            raise TypeError(
+                f"torch.Size() takes an iterable of 'int' (item {number} is "
+                f"'{type(extent).__name__}')"
+            )
+        found.append(operator.index(extent))
+    return tuple(found)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from lazytorch.dtypes import DType
 from lazytorch.ops.shapes import count
+from lazytorch.tensor import formats
 from lazytorch.tensor.device import device
 from lazytorch.tensor.size import Size
 from lazytorch.tensor.storage import (
@@ -35,6 +36,7 @@ class Tensor:
     tensor([2., 3.])
     """
 
+    __module__ = "torch"  # What its class prints as.
     __slots__ = (
         "__dict__", "__weakref__", "_accumulator", "_device", "_extra", "_grad", "_grad_fn",
         "_node", "_output_number", "_requires_grad", "_storage", "_view",
@@ -56,7 +58,7 @@ class Tensor:
     is_quantized = False
     is_mkldnn = False
     is_nested = False
-    layout = "torch.strided"
+    layout = formats.strided
     names: Any = None
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
@@ -129,9 +131,12 @@ class Tensor:
         return 0 if self._view is None else self._view.offset
 
     def is_contiguous(self, memory_format: Any = None) -> bool:
-        """Whether elements lie in row-major order without gaps."""
+        """Whether elements lie in row-major order without gaps, or in a memory format's order."""
         view = self._view
-        return view is None or is_contiguous(view.shape, view.strides)
+        in_order = view is None or is_contiguous(view.shape, view.strides)
+        if memory_format is None:
+            return in_order
+        return formats.lies_in(memory_format, shape_of(self), strides_of(self), in_order)
 
     def data_ptr(self) -> int:
         """A number that tensors share when they begin at one place of one storage."""
