@@ -14,6 +14,7 @@ from lazytorch.ir.index import Index, flatten, loaded, of_int
 from lazytorch.ops import leaves, movement
 from lazytorch.schedule import choices
 from lazytorch.schedule.attention import computed_in_place, joined_results, values_to_store
+from lazytorch.schedule.frontiers import store_frontiers
 from lazytorch.schedule.graph import Graph
 
 # Kinds that are computed wherever they are needed.
@@ -45,6 +46,7 @@ def choose_stored(graph: Graph, fusion: bool) -> dict[int, str]:
             stored.setdefault(joined.target, "the parts of an attention's result lie in it")
         _cap_regions(graph, stored)
         _store_shared(graph, stored)
+        store_frontiers(graph, stored)
         _cap_regions(graph, stored)
     return stored
 
@@ -53,8 +55,12 @@ def _store_what_must_be_read_in_memory(graph: Graph, number: int, stored: dict[i
     op = graph.ops[number]
     sources = graph.sources[number]
     if op.kind == "gather":
-        if graph.ops[sources[0]] is not leaves.BUFFER:
-            stored.setdefault(sources[0], "gather reads it at computed positions")
+        # An array in another shape is the same array.
+        data = sources[0]
+        while graph.ops[data] is movement.RESHAPE:
+            data = graph.sources[data][0]
+        if graph.ops[data] is not leaves.BUFFER:
+            stored.setdefault(data, "gather reads it at computed positions")
     elif op.kind in ("host", "sort", "copy", "recurrent"):
         for source in sources:
             if graph.ops[source] is not leaves.BUFFER:

@@ -11,6 +11,7 @@ import pytest
 import lazytorch as torch
 import lazytorch.nn.functional as F
 from lazytorch import engine
+from lazytorch.ir.kernel import Kernel
 from lazytorch.tensor.storage import node_of
 
 Function = Callable[..., Any]
@@ -100,3 +101,29 @@ def test_strided_convolution_gradient_is_stored_where_it_belongs() -> None:
 def test_depthwise_convolution_reads_its_padding_from_nowhere() -> None:
     x, w = torch.rand(2, 16, 8, 8).realize(), torch.rand(16, 1, 3, 3).realize()
     assert launches(F.conv2d(x, w, padding=1, groups=16)) == 1
+
+
+@pytest.mark.parametrize("approximate", ["none", "tanh"])
+def test_gelu_behind_a_product_stores_its_value_and_its_slope(approximate: str) -> None:
+    """Neither the product nor what both are made of is stored."""
+    arrays = [values(64, 100), values(100, 72), values(72), values(72, 40)]
+    x, w, b, v = leaves = [torch.tensor(array).requires_grad_() for array in arrays]
+    y = F.gelu(x @ w + b, approximate=approximate)
+    gradients = torch.autograd.grad(y @ v, leaves, torch.ones(64, 40))
+    written: set[int] = set()
+    scheduled = engine.plan_for([node_of(gradient) for gradient in gradients])
+    for step in scheduled.steps:
+        assert isinstance(step, Kernel)
+        written.update(step.writes())
+    large = [n for n in written if scheduled.graph.shapes[n] == (64, 72)]
+    # The gradient of the product is the third.
+    assert len(large) == 3
+
+
+def test_gather_reads_an_array_in_another_shape() -> None:
+    """The product is stored once, not its reshaped copy too."""
+    x, w = (torch.tensor(array) for array in (values(4, 16, 24), values(24, 10)))
+    picked = (x @ w).reshape(64, 10).gather(1, torch.from_numpy(TARGET)[:, None])
+    wanted = (values(4, 16, 24) @ values(24, 10)).reshape(64, 10)[np.arange(64), TARGET]
+    assert launches(picked) <= 2
+    np.testing.assert_allclose(picked.numpy()[:, 0], wanted, rtol=1e-4, atol=1e-5)
