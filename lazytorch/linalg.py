@@ -38,10 +38,10 @@ from lazytorch.functional.matrix_norms import cond, matrix_norm, matrix_rank
 from lazytorch.functional.matrix_norms import linalg_norm as norm
 from lazytorch.functional.orthogonal import householder_product
 from lazytorch.functional.orthogonal import linalg_qr as qr
-from lazytorch.functional.reduction import vector_norm as _vector_norm
 from lazytorch.functional.singular_values import linalg_svd as svd
 from lazytorch.functional.singular_values import pinv, svdvals
 from lazytorch.functional.special import cross as _cross
+from lazytorch.functional.vector_norms import vector_norm as _vector_norm
 from lazytorch.tensor.attach import functions, with_out
 from lazytorch.tensor.promotion import scalar_name
 from lazytorch.tensor.storage import dtype_of, shape_of

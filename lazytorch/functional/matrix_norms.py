@@ -9,8 +9,8 @@ import numpy as np
 from lazytorch.functional.eigen import eigvalsh
 from lazytorch.functional.equations import inv_ex
 from lazytorch.functional.matrices import check_matrix, check_square, look, on_device
-from lazytorch.functional.reduction import vector_norm
 from lazytorch.functional.singular_values import svdvals, tolerance
+from lazytorch.functional.vector_norms import vector_norm
 from lazytorch.ops.shapes import normalize_axis
 from lazytorch.tensor.apply import cast
 from lazytorch.tensor.attach import functions, public, with_out
@@ -35,6 +35,15 @@ def _pair(A: Tensor, dim: Any) -> tuple[int, int]:
     return first, second
 
 
+def _extreme(sizes: Tensor, axis: int, largest: bool, keepdim: bool) -> Tensor:
+    """The largest (of nothing: 0) or smallest of norms."""
+    if not largest:
+        return functions.amin(sizes, axis, keepdim)  # type: ignore[no-any-return]
+    if shape_of(sizes)[axis] == 0:
+        return functions.sum(sizes, axis, keepdim)  # type: ignore[no-any-return]
+    return functions.amax(sizes, axis, keepdim)  # type: ignore[no-any-return]
+
+
 def _matrix_norm(A: Tensor, ord: Any, dim: Any, keepdim: bool, dtype: Any) -> Tensor:
     name = "linalg.matrix_norm"
     check_matrix(A, name)
@@ -57,7 +66,7 @@ def _matrix_norm(A: Tensor, ord: Any, dim: Any, keepdim: bool, dtype: Any) -> Te
         if ord == "nuc":
             out = functions.sum(values, -1)
         else:
-            out = functions.amax(values, -1) if ord > 0 else functions.amin(values, -1)
+            out = _extreme(values, -1, ord > 0, False)
         if keepdim:
             for axis in sorted((first, second)):
                 out = functions.unsqueeze(out, axis)
@@ -66,7 +75,7 @@ def _matrix_norm(A: Tensor, ord: Any, dim: Any, keepdim: bool, dtype: Any) -> Te
         raise RuntimeError(f"{name}: Order {ord} not supported.")
     along, across = (first, second) if abs(ord) == 1 else (second, first)
     sums = functions.sum(functions.abs(A), along, keepdim=True)
-    out = (functions.amax if ord > 0 else functions.amin)(sums, across, keepdim=True)
+    out = _extreme(sums, across, ord > 0, True)
     return out if keepdim else functions.squeeze(out, (first, second))  # type: ignore[no-any-return]
 
 

@@ -1,4 +1,4 @@
-"""Reductions: sums, means, extremes, counts and norms over dimensions."""
+"""Reductions: sums, means, extremes and counts over dimensions."""
 
 from __future__ import annotations
 
@@ -307,7 +307,7 @@ def std_mean(
     return deviation, mean(input, None if isinstance(dim, bool) else dim, keepdim)
 
 
-# logsumexp and norms --------------------------------------------------------------------------
+# logsumexp and extremes -----------------------------------------------------------------------
 
 
 def _logsumexp_gradient(g: Any, x: Any, out: Any, attrs: Any, f: Any) -> Any:
@@ -335,67 +335,6 @@ def logsumexp(input: Tensor, dim: Dims, keepdim: bool = False) -> Tensor:
 
 def _dropped(shape: tuple[int, ...], axes: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(extent for axis, extent in enumerate(shape) if axis not in axes)
-
-
-def _euclidean_gradient(g: Any, x: Any, out: Any, attrs: Any, f: Any) -> Any:
-    length = spread(out, *attrs)
-    return f.where(length == 0, 0, spread(g, *attrs) * (x / length))
-
-
-_norm_rule = Rule("LinalgVectorNormBackward0", (_euclidean_gradient,))
-
-
-def vector_norm(
-    input: Tensor, ord: Any = 2, dim: Dims = None, keepdim: bool = False, *,
-    dtype: DType | None = None,
-) -> Tensor:  # fmt: skip
-    """The norm of the elements over dimensions: any order, infinities and 0 included."""
-    values = input if dtype is None else cast(input, dtype)
-    if dtype_of(values).kind == "c":
-        values = functions.abs(values)
-    if dtype_of(values).kind != "f":
-        raise RuntimeError(
-            "linalg.vector_norm: Expected a floating point or complex tensor as input. Got "
-            f"{scalar_name(dtype_of(values))}"
-        )
-    shape = shape_of(values)
-    axes = axes_of(dim, len(shape))
-    if ord == 2:
-        plain = fresh(node_of(values), values._device)
-        total = reduce_value(ops.SUM, functions.mul(plain, plain), axes, keepdim)
-        out = functions.sqrt(total)
-        return attach(out, _norm_rule, (values,), (shape, axes, keepdim))
-    if ord == 0:
-        return sum(cast(functions.ne(values, 0), dtype_of(values)), axes, keepdim)
-    magnitudes = functions.abs(values)
-    if ord == float("inf"):
-        return label(amax(magnitudes, axes, keepdim), "LinalgVectorNormBackward0")
-    if ord == float("-inf"):
-        return label(amin(magnitudes, axes, keepdim), "LinalgVectorNormBackward0")
-    if ord == 1:
-        return label(sum(magnitudes, axes, keepdim), "LinalgVectorNormBackward0")
-    total = sum(functions.pow(magnitudes, ord), axes, keepdim)
-    return label(functions.pow(total, 1.0 / ord), "LinalgVectorNormBackward0")
-
-
-@public()
-def norm(
-    input: Tensor, p: Any = "fro", dim: Dims = None, keepdim: bool = False,
-    dtype: DType | None = None,
-) -> Tensor:  # fmt: skip
-    """The p-norm over dimensions; 'fro' (and ``None``) is the Euclidean one, 'nuc' the sum of
-    singular values."""
-    if isinstance(p, str) and p != "fro":
-        axes = tuple(range(len(shape_of(input)))) if dim is None else dim
-        return functions.matrix_norm(input, p, axes, keepdim, dtype)
-    order = 2 if p in ("fro", None) else p
-    return vector_norm(input, order, dim, keepdim, dtype=dtype)
-
-
-@public()
-def dist(input: Tensor, other: Tensor, p: float = 2) -> Tensor:
-    """The p-norm of the difference of two tensors."""
-    return vector_norm(functions.sub(input, other), p)
 
 
 def _no_empty(input: Tensor, axes: tuple[int, ...], name: str) -> None:

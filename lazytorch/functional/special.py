@@ -20,8 +20,8 @@ from lazytorch.functional.elementwise import (
     plain_sub,
 )
 from lazytorch.functional.linalg import labelled
-from lazytorch.functional.reduction import vector_norm
 from lazytorch.functional.shape import reshape
+from lazytorch.functional.vector_norms import vector_norm
 from lazytorch.ops.shapes import broadcast, normalize_axis
 from lazytorch.tensor.apply import cast
 from lazytorch.tensor.attach import functions, public
