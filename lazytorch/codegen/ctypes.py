@@ -115,7 +115,7 @@ def helper_source(name: str, type_name: str, width: int) -> str:
     return f"inline {t} {full}({parameters.replace('T', t)}) {{ {body.replace('T', t)} }}"
 
 
-_ONE_PARAMETER = ("round_half", "round_bfloat")
+_ONE_PARAMETER = ("round_half", "round_bfloat", "float_order")
 
 
 def _choose(condition: str, then: str, otherwise: str, width: int) -> str:
@@ -178,6 +178,8 @@ def _bodies(name: str, type_name: str, width: int) -> str | None:
         return _integer_power(signed, width, one, zero)
     if name in ("shift_left", "shift_right"):
         return _shift(name, type_name, width, signed)
+    if name == "float_order":
+        return _float_order(type_name)
     if name == "round_half" and type_name == "float":
         # An array of half is refused without cl_khr_fp16; a pointer to half is not.
         suffix = "" if width == 1 else str(width)
@@ -222,6 +224,19 @@ def _shift(name: str, type_name: str, width: int, signed: bool) -> str:
         return f"T s = {safe}; return {_choose(outside, '(T)(0)', '(T)(a << s)', width)};"
     beyond = _choose("a < (T)(0)", "(T)(-1)", "(T)(0)", width) if signed else "(T)(0)"
     return f"T s = {safe}; return {_choose(outside, beyond, '(T)(a >> s)', width)};"
+
+
+def _float_order(type_name: str) -> str:
+    """See ``ops.ordering``: sign and magnitude to two's complement, NaN above everything."""
+    shift, largest, infinity = (
+        (63, "0x7fffffffffffffffL", "0x7ff0000000000000L") if type_name == "long"
+        else (31, "0x7fffffff", "0x7f800000")
+    )  # fmt: skip
+    return (
+        f"T s = a >> {shift}; T size = a & (T)({largest});"
+        f" T none = ((T)({infinity}) - size) >> {shift};"
+        f" return (((size ^ s) - s) & ~none) | (none & (T)({largest}));"
+    )
 
 
 def philox_source(width: int) -> str:

@@ -10,7 +10,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from lazytorch.codegen import attention_gpu, contract_render, ctypes, recurrent_render, rows
+from lazytorch.codegen import (
+    attention_gpu,
+    contract_render,
+    ctypes,
+    recurrent_render,
+    rows,
+    sorting,
+)
 from lazytorch.codegen.attention import ItemAttentionBody, TiledAttentionBody
 from lazytorch.codegen.attention_cpu import render_attention_cpu
 from lazytorch.codegen.emitter import Emitter
@@ -18,7 +25,7 @@ from lazytorch.codegen.recurrent import TiledRecurrentBody
 from lazytorch.codegen.target import Target
 from lazytorch.dtypes import DType
 from lazytorch.ir import expression as ex
-from lazytorch.ir.kernel import Body, Kernel, RowBody, ScanBody, ScatterBody
+from lazytorch.ir.kernel import Body, Kernel, RowBody, ScanBody, ScatterBody, SortBody
 from lazytorch.schedule import choices
 
 PRELUDE = """#pragma OPENCL FP_CONTRACT OFF
@@ -119,6 +126,8 @@ def program(sources: list[Source]) -> str:
 def _local_size(body: Body, target: Target) -> int:
     if isinstance(body, (RowBody, ScanBody, ScatterBody)):
         return rows.local_size(body, _lanes_for(body, target))
+    if isinstance(body, SortBody):
+        return sorting.local_size(body, target)
     if isinstance(body, TiledRecurrentBody):
         return recurrent_render.local_size(body)
     if isinstance(body, TiledAttentionBody):
@@ -133,6 +142,8 @@ def _render_body(
 ) -> int:
     if isinstance(body, (RowBody, ScanBody, ScatterBody)):
         return rows.render_rows(body, emitter, values, _lanes_for(body, target), local, group)
+    if isinstance(body, SortBody):
+        return sorting.render_sort(body, emitter, target, local, group)
     if isinstance(body, TiledRecurrentBody):
         return recurrent_render.render_recurrent(body, emitter, local, group)
     if isinstance(body, TiledAttentionBody):

@@ -63,7 +63,7 @@ def note_limits(tensor: Tensor, low: int, high: int) -> None:
 
 
 def _derived(node: Node) -> Range | None:
-    """What follows from how the node was made: moves keep ranges, ranges and sorts give them."""
+    """What follows from how the node was made: moves keep ranges, ranges give them."""
     for _ in range(_STEPS):
         if node.op is leaves.IOTA:
             return (0, node.shape[0] - 1)
@@ -71,8 +71,6 @@ def _derived(node: Node) -> Range | None:
             return (int(node.attrs[0]), int(node.attrs[0]))
         if node.op is leaves.SCALAR:
             return (int(node.buffer), int(node.buffer))
-        if node.op.kind == "sort":
-            return (0, node.shape[node.attrs[0]] - 1)
         if node.op.kind == "move" and len(node.src) == 1:
             node = node.src[0]
             known = _known.get(node)

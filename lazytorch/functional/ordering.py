@@ -9,11 +9,14 @@ import numpy as np
 from lazytorch import dtypes, engine
 from lazytorch.autograd.tape import label, named
 from lazytorch.functional import results
+from lazytorch.functional.bounds import remember_range
 from lazytorch.functional.shape import reshape, sliced
-from lazytorch.ops import indexing, reduction
+from lazytorch.ops import elementwise, indexing, ordering
 from lazytorch.ops.shapes import normalize_axis
+from lazytorch.schedule import choices
 from lazytorch.tensor.apply import apply, cast
 from lazytorch.tensor.attach import functions, public
+from lazytorch.tensor.creation import iota
 from lazytorch.tensor.creation import tensor as make_tensor
 from lazytorch.tensor.storage import dtype_of, node_of, shape_of
 from lazytorch.tensor.tensor import Tensor, fresh
@@ -22,12 +25,82 @@ _sort_rule = named(indexing.GATHER, "SortBackward0")
 _topk_rule = named(indexing.GATHER, "TopkBackward0")
 
 
-def _order(input: Tensor, axis: int, descending: bool) -> Tensor:
-    """The stable order of a dimension; NaN counts as the largest."""
-    plain = fresh(node_of(input), input._device)
-    if dtype_of(input) is dtypes.bool_:
-        plain = cast(plain, dtypes.uint8)
-    return apply(reduction.ARGSORT, (plain,), (axis, descending))
+def _key_words(values: Tensor, descending: bool) -> list[tuple[Tensor, int]]:
+    """int32 keys in the order of the values, with the bits they use; NaN counts as the largest.
+
+    Values of 64 bits have two, the less significant one first.
+    """
+    dtype = dtype_of(values)
+    if dtype.kind == "c":
+        raise RuntimeError(
+            f"Sort does not support complex dtypes on CPU, but the input is {dtype!r}: "
+            "order its absolute values or one of its parts"
+        )
+    if dtype.kind == "f":
+        wide = dtype is dtypes.float64
+        values = values if wide else cast(values, dtypes.float32)
+        bits = apply(elementwise.BITCAST, (values,), (dtypes.int64 if wide else dtypes.int32,))
+        keys = apply(ordering.FLOAT_ORDER, (bits,))
+    elif dtype is dtypes.uint64:
+        keys = functions.bitwise_xor(cast(values, dtypes.int64), -(1 << 63))
+    else:
+        wide = dtype.itemsize == 8 or dtype is dtypes.uint32
+        keys = cast(values, dtypes.int64 if wide else dtypes.int32)
+    if descending:
+        keys = functions.bitwise_not(keys)
+    if dtype_of(keys) is dtypes.int32:
+        # Without a sign of its own a narrow dtype needs a bit more.
+        narrow = 8 if dtype.kind == "b" else 8 * dtype.itemsize + 8 * (dtype.kind == "u")
+        return [(keys, 32 if dtype.kind == "f" else narrow)]
+    high = cast(functions.bitwise_right_shift(keys, 32), dtypes.int32)
+    # As a number without sign: its lowest becomes the lowest with sign.
+    low = functions.bitwise_xor(cast(keys, dtypes.int32), -(1 << 31))
+    return [(low, 32), (high, 32)]
+
+
+def _sorted_pairs(pairs: Tensor, bits: int) -> Tensor:
+    """Rows of pairs in order."""
+    size, run = shape_of(pairs)[-1], choices.SORTED_RUN
+    pairs = apply(ordering.SORTED_RUNS, (pairs,), (run, run, bits))
+    while run < size:
+        pairs = apply(ordering.MERGED_RUNS, (pairs,), (run,))
+        run *= 2
+    return pairs
+
+
+def _first_pairs(pairs: Tensor, bits: int, count: int) -> Tensor:
+    """The first ``count`` pairs of each row in order: the first of those of its parts."""
+    run = choices.SORTED_RUN
+    while shape_of(pairs)[-1] > run:
+        pairs = apply(ordering.SORTED_RUNS, (pairs,), (run, count, bits))
+    return apply(ordering.SORTED_RUNS, (pairs,), (run, count, bits))
+
+
+def _order(input: Tensor, axis: int, descending: bool, count: int | None = None) -> Tensor:
+    """The places of the elements of a dimension in their stable order, or of the first few."""
+    size = shape_of(input)[axis]
+    if not input.numel() or count == 0:
+        shape = list(shape_of(input))
+        shape[axis] = size if count is None else count
+        return functions.zeros(shape, dtype=dtypes.int64, device=input._device)
+    values = functions.movedim(fresh(node_of(input), input._device), axis, -1)
+    places = iota(size, dtypes.int32, input._device)
+    words = _key_words(values, descending)
+    few = count is not None and count <= choices.FIRST_FEW and len(words) == 1
+    order: Tensor | None = None
+    for keys, bits in words:
+        if order is not None:
+            keys = apply(indexing.GATHER, (keys, order), (keys.ndim - 1,))
+        pairs = apply(ordering.PAIR, (keys, places))
+        found = _first_pairs(pairs, bits, count) if few and count else _sorted_pairs(pairs, bits)
+        found = cast(cast(found, dtypes.int32), dtypes.int64)
+        order = found if order is None else apply(indexing.GATHER, (order, found), (keys.ndim - 1,))
+    assert order is not None
+    if count is not None and not few:
+        order = sliced(order, order.ndim - 1, 0, count)
+    if count is not None or axis != order.ndim - 1:
+        order = functions.contiguous_value(functions.movedim(order, -1, axis))
+    return remember_range(order, 0, size - 1)
 
 
 @public()
@@ -62,7 +135,7 @@ def topk(input: Tensor, k: int, dim: int = -1, largest: bool = True, sorted: boo
         raise RuntimeError("selected index k out of range")
     if not shape:
         return results.TopK(functions.clone(input), functions.zeros((), dtype=dtypes.int64))
-    order = functions.contiguous_value(sliced(_order(input, axis, largest), axis, 0, k))
+    order = _order(input, axis, largest, k)
     return results.TopK(apply(indexing.GATHER, (input, order), (axis,), _topk_rule), order)
 
 

@@ -30,7 +30,7 @@ KINDS = (
     "scatter",  # writes at positions given by a source
     "scan",  # running combination along an axis
     "recurrent",  # a recurrent layer: states carried from step to step, rows independent
-    "sort",  # permutation that orders an axis
+    "sort",  # the elements of each row in order
     "host",  # a Python function on NumPy arrays
     "copy",  # to another device
 )

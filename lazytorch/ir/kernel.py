@@ -5,7 +5,8 @@ axes, whose points are independent and run in parallel, and stages that run one 
 other for each row: reductions over inner axes, stores, and values kept on chip. A
 :class:`ContractBody` is a sum of products, an :class:`AttentionBody` two of them around a
 softmax. :class:`ScanBody` and :class:`ScatterBody` walk one axis in order;
-:class:`RecurrentBody` walks the time steps of a recurrent layer.
+:class:`RecurrentBody` walks the time steps of a recurrent layer, a :class:`SortBody` puts rows in
+order.
 
 Arrays are named by value numbers; the plan binds them to buffers.
 """
@@ -216,6 +217,29 @@ class RecurrentBody:
 
 
 @dataclass(frozen=True)
+class SortBody:
+    """``target =`` what the ordering operation ``op`` makes of the values along ``axis``.
+
+    Each row has ``kept`` results, which lie side by side in the target; rows follow one another.
+    """
+
+    rows: tuple[Axis, ...]
+    axis: Axis
+    op: OpDef
+    attrs: tuple[Any, ...]
+    value: Expression
+    target: int
+    kept: int
+
+    def expressions(self) -> list[Expression]:
+        return [self.value]
+
+    def stores(self) -> list[Store]:
+        flat = Axis(extent(self.rows) * self.kept, "flat")
+        return [Store(self.target, of_atom(flat), self.value, (flat,))]
+
+
+@dataclass(frozen=True)
 class ScatterBody:
     """For each row: copy ``base`` along ``base_axis`` into the target, then walk ``axis`` in
     order and combine ``value`` into the target at ``position``.
@@ -246,7 +270,9 @@ class ScatterBody:
         return [Store(self.target, self.target_index, self.value, (self.axis,))]
 
 
-Body = Union[RowBody, ContractBody, AttentionBody, ScanBody, ScatterBody, RecurrentBody]
+Body = Union[
+    RowBody, ContractBody, AttentionBody, ScanBody, ScatterBody, RecurrentBody, SortBody
+]  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from lazytorch.ir.kernel import (
     RowBody,
     ScanBody,
     ScatterBody,
+    SortBody,
     Stage,
     Stash,
 )
@@ -59,6 +60,8 @@ def show_body(body: Body, name: ValueName = plain_name) -> list[str]:
         return writer.scan(body)
     if isinstance(body, RecurrentBody):
         return writer.recurrent(body)
+    if isinstance(body, SortBody):
+        return writer.sort(body)
     if isinstance(body, ScatterBody):
         return writer.scatter(body)
     return [f"{type(body).__name__} storing {[name(s.target) for s in body.stores()]}"]
@@ -147,6 +150,13 @@ class _Writer:
         self.line(f"{self.value_name(body.target)} = {body.op.name} of {list(body.attrs)}")
         for operand, shape in zip(body.operands, body.shapes):
             self.line(f"with {self.text(operand)} of shape {list(shape)}")
+        return self.lines
+
+    def sort(self, body: SortBody) -> list[str]:
+        self.lines.append(f"rows {self.loops(body.rows)}")
+        along = self.loops((body.axis,))
+        what = f"{body.op.name} {list(body.attrs)} along {along} of {self.text(body.value)}"
+        self.line(f"{self.value_name(body.target)} = {what}")
         return self.lines
 
     def scatter(self, body: ScatterBody) -> list[str]:

@@ -29,6 +29,7 @@ from lazytorch.ir.kernel import (
     RowBody,
     ScanBody,
     ScatterBody,
+    SortBody,
     Stash,
     Store,
     extent,
@@ -60,6 +61,8 @@ def verify_kernel(kernel: Kernel, sizes: Sizes, complete: bool = True) -> None:
             _verify_scan(body, sizes, where)
         elif isinstance(body, RecurrentBody):
             _verify_recurrent(body, sizes, where)
+        elif isinstance(body, SortBody):
+            _verify_sort(body, sizes, where)
         elif isinstance(body, ScatterBody):
             _verify_scatter(body, sizes, where)
         else:
@@ -189,6 +192,15 @@ def _verify_recurrent(body: RecurrentBody, sizes: Sizes, where: str) -> None:
             _fail(where, f"{operand!r} is not a whole array of {size} elements")
     if body.axis.size != sizes[body.target]:
         _fail(where, f"stores {body.axis.size} of the {sizes[body.target]} elements")
+
+
+def _verify_sort(body: SortBody, sizes: Sizes, where: str) -> None:
+    axes = (*body.rows, body.axis)
+    _verify_distinct(axes, where)
+    _verify_expressions([body.value], axes, set(), {}, sizes, where)
+    count = extent(body.rows) * body.kept
+    if count != sizes[body.target]:
+        _fail(where, f"stores {count} of the {sizes[body.target]} elements")
 
 
 def _verify_scatter(body: ScatterBody, sizes: Sizes, where: str) -> None:

@@ -7,6 +7,7 @@ from lazytorch.ops import (
     indexing,
     leaves,
     movement,
+    ordering,
     philox,
     recurrence,
     reduction,
@@ -14,7 +15,6 @@ from lazytorch.ops import (
 )
 
 __all__ = [
-    "attention", "contraction", "elementwise", "indexing", "leaves", "movement", "philox",
-    "recurrence",
-    "reduction", "shapes",
+    "attention", "contraction", "elementwise", "indexing", "leaves", "movement",
+    "ordering", "philox", "recurrence", "reduction", "shapes",
 ]  # fmt: skip

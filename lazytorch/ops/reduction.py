@@ -1,4 +1,4 @@
-"""The primitives that combine elements along axes: reductions, running scans, and sorting.
+"""The primitives that combine elements along axes: reductions and running scans.
 
 Reduced axes disappear from the result; ``keepdim`` is a reshape on top. A reduction over an
 empty axis gives the operation's identity.
@@ -132,22 +132,3 @@ CUMSUM = _scan("cumsum", np.add, elementwise.ADD, lambda dtype: 0)
 CUMPROD = _scan("cumprod", np.multiply, elementwise.MUL, lambda dtype: 1)
 CUMMAX = _scan("cummax", np.maximum, elementwise.MAXIMUM, lowest)
 CUMMIN = _scan("cummin", np.minimum, elementwise.MINIMUM, highest)
-
-
-def _argsort(attrs: tuple[Any, ...], array: np.ndarray) -> np.ndarray:
-    axis, descending = attrs
-    if not descending:
-        return np.argsort(array, axis=axis, kind="stable")
-    # A stable descending order is the reverse of the stable order of the reversed array.
-    size = array.shape[axis]
-    reverse = np.flip(np.argsort(np.flip(array, axis), axis=axis, kind="stable"), axis)
-    return size - 1 - reverse
-
-
-ARGSORT = register(
-    OpDef(
-        name="argsort", kind="sort", arity=1,
-        infer=lambda shapes, types, attrs: (shapes[0], dtypes.int64),
-        numpy=_argsort,
-    )
-)  # fmt: skip

@@ -23,6 +23,7 @@ from lazytorch.ir.kernel import (
     RowBody,
     ScanBody,
     ScatterBody,
+    SortBody,
     Stash,
 )
 from lazytorch.ir.segments import segments
@@ -293,6 +294,11 @@ def _run_recurrent(body: RecurrentBody, arrays: Arrays, scalars: Mapping[int, An
     arrays[body.target][...] = body.op.numpy(body.attrs, *operands)
 
 
+def _run_sort(body: SortBody, arrays: Arrays, scalars: Mapping[int, Any]) -> None:
+    space = Space((*body.rows, body.axis), arrays, scalars)
+    arrays[body.target][...] = body.op.numpy(body.attrs, space.full(body.value)).reshape(-1)
+
+
 def _run_scatter(body: ScatterBody, arrays: Arrays, scalars: Mapping[int, Any]) -> None:
     target = arrays[body.target]
     if body.base is not None:
@@ -322,6 +328,7 @@ _RUNNERS: dict[type, Callable[[Any, Arrays, Mapping[int, Any]], None]] = {
     ScanBody: _run_scan,
     ScatterBody: _run_scatter,
     RecurrentBody: _run_recurrent,
+    SortBody: _run_sort,
 }
 
 __all__ = ["Space", "run"]

@@ -18,6 +18,7 @@ from lazytorch.ir.kernel import (
     RowBody,
     ScanBody,
     ScatterBody,
+    SortBody,
     Store,
 )
 from lazytorch.ops import elementwise, movement
@@ -44,6 +45,8 @@ def body_of(graph: Graph, number: int, puller: Puller) -> Body:
         return _scan(graph, number, puller)
     if kind == "recurrent":
         return _recurrent(graph, number, puller)
+    if kind == "sort":
+        return _sort(graph, number, puller)
     if kind == "scatter":
         return _scatter(graph, number, puller)
     return _map(graph, number, puller)
@@ -140,6 +143,16 @@ def _recurrent(graph: Graph, number: int, puller: Puller) -> RecurrentBody:
     return RecurrentBody(
         _axes((Recurrence(*graph.attrs[number]).batch,)), graph.ops[number], graph.attrs[number],
         tuple(operands), tuple(shapes), number, Axis(graph.size(number), "flat"),
+    )  # fmt: skip
+
+
+def _sort(graph: Graph, number: int, puller: Puller) -> SortBody:
+    (source,) = graph.sources[number]
+    *rows, axis = _axes(graph.shapes[source])
+    value = puller.element(source, tuple(of_atom(a) for a in (*rows, axis)))
+    return SortBody(
+        tuple(rows), axis, graph.ops[number], graph.attrs[number], value, number,
+        graph.shapes[number][-1],
     )  # fmt: skip
 
 

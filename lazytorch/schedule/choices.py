@@ -22,6 +22,10 @@ MAX_ARGUMENTS = 120
 MAX_BODIES = 48
 # Elements up to which independent elementwise bodies share a launch although they share no data.
 SIDE_BY_SIDE_ELEMENTS = 1 << 21
+# Elements of a row that are sorted at once (their pairs fill the local memory of the smallest
+# devices), and so few of a row's first elements that they are kept in order while it is read.
+SORTED_RUN = 4096
+FIRST_FEW = 128
 # Rows that a fused row group must have, unless it is small: rows are what runs in parallel.
 MIN_GROUP_ROWS = 8
 SMALL_GROUP_ELEMENTS = 1 << 14

@@ -13,6 +13,7 @@ from lazytorch.ir.kernel import (
     RowBody,
     ScanBody,
     ScatterBody,
+    SortBody,
     extent,
 )
 from lazytorch.ops.recurrence import Recurrence
@@ -55,6 +56,9 @@ def _flops(body: Body) -> int:
         return 2 * of.steps * of.batch * (of.gates * of.width + projection)
     if isinstance(body, (ScanBody, ScatterBody)):
         return extent(body.rows) * body.axis.size * (1 + _operations([body.value]))
+    if isinstance(body, SortBody):
+        comparisons = max(1, (body.axis.size - 1).bit_length())
+        return extent(body.rows) * body.axis.size * (comparisons + _operations([body.value]))
     return 0
 
 

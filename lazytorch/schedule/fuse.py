@@ -34,14 +34,14 @@ from lazytorch.schedule.graph import Graph
 from lazytorch.schedule.order import Item, in_order
 from lazytorch.schedule.regions import Puller
 
-HOST_KINDS = frozenset(("host", "sort", "copy"))
+HOST_KINDS = frozenset(("host", "copy"))
 # Of a pointer or of the largest scalar.
 ARGUMENT_BYTES = 8
 
 
 @dataclass(frozen=True)
 class HostStep:
-    """A value made by the host: a Python function, a sort, or a copy between devices."""
+    """A value made by the host: a Python function, or a copy between devices."""
 
     number: int
     reads: tuple[int, ...]
@@ -215,7 +215,7 @@ class Fuser:
         elif isinstance(first, RowBody):
             merged = merge_rows(first, second, producer.writes & consumer.reads)
         else:
-            return "the producer walks an axis in order"
+            return "the producer makes whole rows"
         if isinstance(merged, str):
             return merged
         return _over_caps(merged) or merged

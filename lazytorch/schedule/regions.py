@@ -61,7 +61,7 @@ def _store_what_must_be_read_in_memory(graph: Graph, number: int, stored: dict[i
             data = graph.sources[data][0]
         if graph.ops[data] is not leaves.BUFFER:
             stored.setdefault(data, "gather reads it at computed positions")
-    elif op.kind in ("host", "sort", "copy", "recurrent"):
+    elif op.kind in ("host", "copy", "recurrent"):
         for source in sources:
             if graph.ops[source] is not leaves.BUFFER:
                 stored.setdefault(source, f"{op.kind} reads it from memory")

@@ -21,7 +21,15 @@ from lazytorch.dtypes import DType
 from lazytorch.ir import expression as ex
 from lazytorch.ir.node import Node
 from lazytorch.ir.show import show_kernel
-from lazytorch.ops import attention, indexing, leaves, movement, recurrence, reduction
+from lazytorch.ops import (
+    attention,
+    indexing,
+    leaves,
+    movement,
+    ordering,
+    recurrence,
+    reduction,
+)
 from lazytorch.ops import elementwise as op
 from lazytorch.schedule.fuse import Fuser, HostStep
 from lazytorch.schedule.graph import build_graph, number_graph
@@ -98,6 +106,16 @@ def positions(build: Builder) -> list[Node]:
     return [picked, build.apply(indexing.SCATTER, x, places, x, attrs=(1, "add"))]
 
 
+def sorting(build: Builder) -> list[Node]:
+    """Rows in two runs that are merged, and the first few of each row."""
+    bits = build.apply(op.BITCAST, array(build, 30, 100), attrs=(dtypes.int32,))
+    keys = build.apply(ordering.FLOAT_ORDER, bits)
+    pairs = build.apply(ordering.PAIR, keys, build.iota(100, dtypes.int32))
+    runs = build.apply(ordering.SORTED_RUNS, pairs, attrs=(64, 64, 32))
+    few = build.apply(ordering.SORTED_RUNS, pairs, attrs=(128, 5, 32))
+    return [build.apply(ordering.MERGED_RUNS, runs, attrs=(64,)), few]
+
+
 def dropout_and_half(build: Builder) -> list[Node]:
     seed, offset = build.scalar(1, dtypes.int64), build.scalar(0, dtypes.int64)
     bits = build.apply(leaves.RANDOM, seed, offset, attrs=((64, 100),))
@@ -138,7 +156,7 @@ def attention_and_its_gradient(build: Builder) -> list[Node]:
 
 GRAPHS: tuple[Callable[[Builder], list[Node]], ...] = (
     gelu, softmax, layer_norm, column_sum, large_sum, linear_relu, convolution, weight_gradient,
-    moves, embedding_and_its_gradient, positions, dropout_and_half, lstm,
+    moves, embedding_and_its_gradient, positions, sorting, dropout_and_half, lstm,
     attention_and_its_gradient,
 )  # fmt: skip
 

@@ -16,7 +16,7 @@ from lazytorch.dtypes import DType
 from lazytorch.ir import registry
 from lazytorch.ir.definition import OpDef
 from lazytorch.ir.node import Node
-from lazytorch.ops import elementwise
+from lazytorch.ops import elementwise, ordering
 from lazytorch.runtime import get_device
 from lazytorch.runtime.discovery import discover
 from tests.graphs import DEVICES, Builder, assert_close, expected
@@ -42,6 +42,8 @@ DISTURBED_ON_POCL = ("sin", "cos", "tan", "pow")
 
 
 def categories(op: OpDef) -> list[DType]:
+    if op is ordering.FLOAT_ORDER:
+        return [dtypes.int32, dtypes.int64]
     if op.name in ONLY_INTEGERS:
         keys = "iu"
     elif op.name in ONLY_BITS:

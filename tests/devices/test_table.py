@@ -17,6 +17,7 @@ from lazytorch.ops import (
     indexing,
     leaves,
     movement,
+    ordering,
     recurrence,
     reduction,
 )
@@ -297,15 +298,30 @@ for record in (reduction.CUMSUM, reduction.CUMPROD, reduction.CUMMAX, reduction.
     _scans(record)
 
 
+def pairs(build: Builder, rng: np.random.Generator, *shape: int) -> Node:
+    """Keys with ties, each with its place in the row."""
+    keys = build.leaf(rng.integers(-40, 40, shape).astype("i4") << 20)
+    places = build.leaf(np.arange(shape[-1], dtype="i4"))
+    return build.apply(ordering.PAIR, keys, places)
+
+
 @case
-def argsort(build: Builder, rng: np.random.Generator) -> Cases:
+def sorted_runs(build: Builder, rng: np.random.Generator) -> Cases:
     named = {}
-    for name, x in layouts(build, rng):
-        for descending in (False, True):
-            named[f"{name} {descending}"] = build.apply(reduction.ARGSORT, x, attrs=(1, descending))
-    ties = build.leaf(rng.integers(0, 3, (2, 40)))
-    named["ties"] = build.apply(reduction.ARGSORT, ties, attrs=(1, False))
-    named["ties down"] = build.apply(reduction.ARGSORT, ties, attrs=(1, True))
+    for shape in ((3, 20), (2, 170), (0, 5)):
+        for run, kept in ((64, 64), (128, 20)):
+            attrs = (run, kept, 32)
+            rows = pairs(build, rng, *shape)
+            named[f"{shape} {run} {kept}"] = build.apply(ordering.SORTED_RUNS, rows, attrs=attrs)
+    return named
+
+
+@case
+def merged_runs(build: Builder, rng: np.random.Generator) -> Cases:
+    named = {}
+    for shape, run in (((2, 100), 64), ((3, 129), 32), ((0, 9), 4)):
+        rows = build.apply(ordering.SORTED_RUNS, pairs(build, rng, *shape), attrs=(run, run, 32))
+        named[f"{shape} {run}"] = build.apply(ordering.MERGED_RUNS, rows, attrs=(run,))
     return named
 
 
