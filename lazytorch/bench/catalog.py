@@ -149,19 +149,20 @@ def _elementwise() -> list[Workload]:
 
 
 def _row(
-    program: str, inputs: tuple[Input, ...], out: int, *goals: Goal, unread: int = 0
-) -> Workload:
+    program: str, inputs: tuple[Input, ...], out: int, *goals: Goal, unread: int = 0,
+    group: str = "rows",
+) -> Workload:  # fmt: skip
     """A program that is named by its first input's shape and makes ``out`` words of 4 bytes, of
     whose inputs so many words are ``unread``."""
     shape = "x".join(str(n) for n in inputs[0].shape)
     nbytes = float(sum(item.nbytes for item in inputs) + 4 * (out - unread))
     name = f"{program.replace('_', '-')}-{shape}"
     kind = "gradient" if program.endswith("_gradient") else "forward"
-    return Workload(name, "rows", program, inputs, {}, 0.0, nbytes, goals, kind)
+    return Workload(name, group, program, inputs, {}, 0.0, nbytes, goals, kind)
 
 
 def _rows() -> list[Workload]:
-    x, large = Input((4096, 1024)), Input((16384, 1024))
+    x = Input((4096, 1024))
     vector = Input((1024,))
     image, channels = Input((32, 64, 32, 32)), Input((64,))
     row = _row
@@ -169,37 +170,63 @@ def _rows() -> list[Workload]:
         row("softmax", (x,), 4096 * 1024, *_best(1.3)),
         row("log_softmax", (x,), 4096 * 1024),
         row("layer_norm", (x, vector, vector), 4096 * 1024, *_best(1.0)),
-        row("sum_rows", (large,), 1024, *_best(1.3)),
-        row("sum_columns", (large,), 16384),
-        row("sum_all", (large,), 1),
-        row("max_columns", (large,), 16384),
-        row("mean_columns", (large,), 16384),
-        row("argmax_columns", (large,), 2 * 16384),
         row("layer_norm_gradient", (x, vector, vector, x), 4096 * 1024),
         row("group_norm", (image, channels, channels), math.prod(image.shape)),
         row("group_norm_gradient", (image, channels, channels, image), math.prod(image.shape)),
-        row("cumsum", (x,), 4096 * 1024),
         row("cummax", (Input((1 << 22,)),), 1 << 22),
-        row("transpose", (x,), 4096 * 1024),
     ]
 
 
-def _positions() -> list[Workload]:
-    """What is read, written and ordered at positions that are data."""
+def _tensors() -> list[Workload]:
+    """What tensors are reduced, ordered, indexed and moved by: large arrays, and awkward ones."""
+
+    def row(program: str, out: int, *inputs: Input, best: float = 0.0, unread: int = 0) -> Workload:
+        goals = (*(_best(best) if best else ()), Goal("torch", 0.5))
+        return _row(program, inputs, out, *goals, unread=unread, group="tensors")
+
+    large, small, narrow = Input((16384, 1024)), Input((64, 1024)), Input((1 << 20, 8))
     x, each = Input((4096, 1024)), Input((4096, 1024), 1024)
-    tokens, table, words = Input((8192,), 50257), Input((50257, 256)), Input((8192, 256))
-    few = Input((256, 4096))
-    whole, asked = math.prod(table.shape), math.prod(words.shape)
+    few, line = Input((256, 4096)), Input((1, 1 << 20))
+    table, tokens, words = Input((50257, 256)), Input((8192,), 50257), Input((8192, 256))
+    letters, many = Input((512, 8)), Input((65536,), 512)
+    odd, wide = Input((4001, 1003)), Input((64, 65536))
+    unused = math.prod(table.shape) - math.prod(words.shape)
     return [
-        _row("gather", (x, each), 4096 * 1024),
-        _row("index_select", (x, Input((4096,), 4096)), 4096 * 1024),
-        _row("scatter_add", (x, each, x), 4096 * 1024),
-        _row("embedding", (tokens, table), asked, unread=whole - asked),
-        _row("embedding_gradient", (tokens, table, words), whole, unread=whole),
-        _row("concatenate", (x, x), 2 * 4096 * 1024),
-        _row("sort", (few,), 256 * 4096),
-        _row("topk", (few,), 256 * 16),
-    ]
+        row("sum_rows", 1024, large, best=1.3),
+        row("sum_columns", 16384, large),
+        row("sum_columns", 64, small),
+        row("sum_columns", 1 << 20, narrow),
+        row("sum_all", 1, large),
+        row("mean_columns", 16384, large),
+        row("mean_columns", 64, wide),
+        row("max_columns", 16384, large),
+        row("max_columns", 1 << 20, narrow),
+        row("argmax_columns", 2 * 16384, large),
+        row("argmax_columns", 2 * 64, wide),
+        row("cumsum", 4096 * 1024, x),
+        row("cumsum", 64 * 65536, wide),
+        row("sort", 256 * 4096, few),
+        row("sort", 1 << 20, line),
+        row("sort", 8 << 20, narrow),
+        row("topk", 256 * 16, few),
+        row("topk", 16, line),
+        row("index_select", 4096 * 1024, x, Input((4096,), 4096)),
+        row("index_select", 8192 * 256, table, tokens, unread=unused),
+        row("gather", 4096 * 1024, x, each),
+        row("gather", 64 * 65536, wide, Input(wide.shape, 65536)),
+        row("scatter_add", 4096 * 1024, x, each, x),
+        row("scatter_add", 64 * 65536, wide, Input(wide.shape, 65536), wide),
+        row("embedding", 8192 * 256, tokens, table, unread=unused),
+        row("embedding", 65536 * 8, many, letters),
+        row("concatenate", 2 * 4096 * 1024, x, x),
+        row("concatenate", 4001 * 1040, odd, Input((4001, 37))),
+        row("transpose", 4096 * 1024, x),
+        row("transpose", math.prod(odd.shape), odd),
+        _row(
+            "embedding_gradient", (tokens, table, words), math.prod(table.shape),
+            unread=math.prod(table.shape),
+        ),
+    ]  # fmt: skip
 
 
 def _tiny() -> list[Workload]:
@@ -287,12 +314,12 @@ def _steps() -> list[Workload]:
 
 
 WORKLOADS: tuple[Workload, ...] = (
-    *_matmuls(), *_convolutions(), *_attention(), *_elementwise(), *_rows(), *_positions(),
+    *_matmuls(), *_convolutions(), *_attention(), *_elementwise(), *_rows(), *_tensors(),
     *_tiny(), *_steps(),
 )  # fmt: skip
 # Groups of groups.
 GROUPS = {
-    "kernels": ("matmul", "convolution", "attention", "elementwise", "rows", "tiny"),
+    "kernels": ("matmul", "convolution", "attention", "elementwise", "rows", "tensors", "tiny"),
     # The table of figures that were asked for, one row a line of it.
     "asked": (
         "matmul-256", "matmul-512", "matmul-1024", "matmul-2048", "matmul-1000x999x1001",
@@ -303,4 +330,4 @@ GROUPS = {
     ),
 }  # fmt: skip
 # Asked of the geometric mean over a group.
-GROUP_GOALS = {"convolution": Goal("torch", 1.4)}
+GROUP_GOALS = {"convolution": Goal("torch", 1.4), "tensors": Goal("torch", 1.0)}
