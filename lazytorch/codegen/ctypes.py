@@ -299,6 +299,32 @@ inline void lt_philox_words{width}(ulong seed, ulong block, uint* words) {{
 """
 
 
+# Floating-point types whose values kernels hold as float32.
+SHORT_FLOATS = (dtypes.float16, dtypes.bfloat16)
+
+
+def short_float_bits(dtype: DType, width: int) -> tuple[str, str]:
+    """Name and text of the function that gives the bits of 16-bit floats held as float32."""
+    lanes = "" if width == 1 else str(width)
+    name = f"lt_{dtype.name}_bits{lanes}"
+    if dtype is dtypes.float16:
+        body = f"ushort{lanes} r; vstore_half{lanes}(a, 0, (half*)&r); return r;"
+    else:
+        body = f"return convert_ushort{lanes}(as_uint{lanes}(a) >> 16);"
+    return name, f"inline ushort{lanes} {name}(float{lanes} a) {{ {body} }}"
+
+
+def short_float_value(dtype: DType, width: int) -> tuple[str, str]:
+    """Name and text of the function that gives the float32 value of the bits of 16-bit floats."""
+    lanes = "" if width == 1 else str(width)
+    name = f"lt_{dtype.name}_value{lanes}"
+    if dtype is dtypes.float16:
+        body = f"return vload_half{lanes}(0, (const half*)&a);"
+    else:
+        body = f"return as_float{lanes}(convert_uint{lanes}(a) << 16);"
+    return name, f"inline float{lanes} {name}(ushort{lanes} a) {{ {body} }}"
+
+
 # A cache line: what a store that passes by the caches has to fill at once.
 LINE_BYTES = 64
 

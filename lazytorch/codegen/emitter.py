@@ -304,8 +304,7 @@ class Emitter(Blocks):
         if op is elementwise.CAST:
             return self._cast(expression, width)
         if op is elementwise.BITCAST:
-            type_name = ctypes.vector(ctypes.value_type(expression.dtype), width)
-            return f"as_{type_name}({self.wide(expression.operands[0], width)})"
+            return self._bitcast(expression, width)
         operands = [self.wide(operand, width) for operand in expression.operands]
         # A predicate's own type is bool; its text works on the operands' type.
         worked = expression.operands[-1].dtype if op.predicate else expression.dtype
@@ -346,6 +345,21 @@ class Emitter(Blocks):
         if full not in self.helpers:
             self.helpers[full] = ctypes.helper_source(name, type_name, width)
         return full
+
+    def _bitcast(self, expression: Expression, width: int) -> str:
+        operand = expression.operands[0]
+        text = self.wide(operand, width)
+        # Floats of 16 bits are worked on as float32: their bits are taken and made here.
+        given = operand.dtype
+        if given in ctypes.SHORT_FLOATS:
+            name, source = ctypes.short_float_bits(given, width)
+            self.helpers.setdefault(name, source)
+            text = f"{name}({text})"
+        if expression.dtype in ctypes.SHORT_FLOATS:
+            name, source = ctypes.short_float_value(expression.dtype, width)
+            self.helpers.setdefault(name, source)
+            return f"{name}(as_{ctypes.vector('ushort', width)}({text}))"
+        return f"as_{ctypes.vector(ctypes.value_type(expression.dtype), width)}({text})"
 
     def _cast(self, expression: Expression, width: int) -> str:
         (operand,) = expression.operands

@@ -103,9 +103,7 @@ def view_as_real(input: Tensor) -> Tensor:
     strides = (*(2 * stride for stride in strides_of(input)), 1)
     offset = 2 * input.storage_offset()
     shape = (*shape_of(input), 2)
-    return reinterpret_view(
-        input, dtype_of(input).real, shape, strides, offset, _view_as_real_rule
-    )
+    return reinterpret_view(input, dtype_of(input).real, shape, strides, offset, _view_as_real_rule)
 
 
 @public(method=False, out=False)
@@ -125,9 +123,7 @@ def view_as_complex(input: Tensor) -> Tensor:
         raise RuntimeError("Tensor must have a last dimension with stride 1")
     offset = input.storage_offset()
     if any(stride % 2 for stride, extent in zip(strides[:-1], shape) if extent > 1):
-        raise RuntimeError(
-            "Tensor must have a stride divisible by 2 for all but last dimension"
-        )
+        raise RuntimeError("Tensor must have a stride divisible by 2 for all but last dimension")
     if offset % 2:
         raise RuntimeError("Tensor must have a storage_offset divisible by 2")
     halves = tuple(stride // 2 for stride in strides[:-1])

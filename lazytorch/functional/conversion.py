@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from lazytorch import dtypes, engine
-from lazytorch.autograd.grad_mode import mode
+from lazytorch.autograd.grad_mode import mode, no_grad
+from lazytorch.autograd.rules import Rule
 from lazytorch.autograd.tape import attach
 from lazytorch.dtypes import DType
-from lazytorch.ops import elementwise
-from lazytorch.tensor.apply import CAST_RULE, apply, cast, to_device_node
+from lazytorch.tensor.apply import CAST_RULE, cast, reinterpret_view, to_device_node
 from lazytorch.tensor.attach import functions, public
 from lazytorch.tensor.device import as_device, device
-from lazytorch.tensor.recorder import array_of
-from lazytorch.tensor.storage import dtype_of, node_of, shape_of
+from lazytorch.tensor.promotion import scalar_name
+from lazytorch.tensor.storage import dtype_of, node_of, shape_of, strides_of
 from lazytorch.tensor.tensor import Tensor, fresh
 
 # Conversion -----------------------------------------------------------------------------------
@@ -118,23 +116,53 @@ def is_pinned(self: Tensor, device: Any = None) -> bool:
 
 
 def view_as_dtype(input: Tensor, dtype: DType) -> Tensor:
-    """The bits of the elements read as another dtype of the same size."""
+    """The same memory read as elements of another dtype; a view without a gradient.
+
+    Where the elements differ in size, the last dimension (of stride 1) grows or shrinks.
+    ``RuntimeError`` when the elements do not fill whole ones of ``dtype``.
+    """
     before = dtype_of(input)
-    if before.itemsize == dtype.itemsize:
-        return apply(elementwise.BITCAST, (fresh(node_of(input), input._device),), (dtype,))
-    array = np.ascontiguousarray(array_of(node_of(input)))
-    if not array.ndim:
+    shape, strides, offset = shape_of(input), strides_of(input), input.storage_offset()
+    if dtype is before:
+        return input.view_as(input)
+    if before.itemsize > dtype.itemsize:
+        ratio = before.itemsize // dtype.itemsize
+        _check_last(input, dtype)
+        shape = (*shape[:-1], shape[-1] * ratio)
+        strides = (*(step * ratio for step in strides[:-1]), 1)
+        offset *= ratio
+    elif before.itemsize < dtype.itemsize:
+        ratio = dtype.itemsize // before.itemsize
+        _check_last(input, dtype)
+        for name, number in (
+            ("self.size(-1)", shape[-1]),
+            ("self.storage_offset()", offset),
+            *((f"self.stride({axis})", step) for axis, step in enumerate(strides[:-1])),
+        ):
+            if number % ratio:
+                raise RuntimeError(
+                    f"{name} must be divisible by {ratio} to view {scalar_name(before)} as "
+                    f"{scalar_name(dtype)} (different element sizes), but got {number}"
+                )
+        shape = (*shape[:-1], shape[-1] // ratio)
+        strides = (*(step // ratio for step in strides[:-1]), 1)
+        offset //= ratio
+    with no_grad():
+        return reinterpret_view(input, dtype, shape, strides, offset, _no_gradient)
+
+
+_no_gradient = Rule("None", ())
+
+
+def _check_last(input: Tensor, dtype: DType) -> None:
+    names = f"view {scalar_name(dtype_of(input))} as {scalar_name(dtype)}"
+    if not shape_of(input):
+        raise RuntimeError(f"self.dim() cannot be 0 to {names} (different element sizes)")
+    if strides_of(input)[-1] != 1:
         raise RuntimeError(
-            f"self.dim() cannot be 0 to view {before!r} as {dtype!r} (different element sizes)"
+            f"self.stride(-1) must be 1 to {names} (different element sizes), but got "
+            f"{strides_of(input)[-1]}"
         )
-    if array.shape[-1] * before.itemsize % dtype.itemsize:
-        raise RuntimeError(
-            f"self.size(-1) must be divisible by {dtype.itemsize // before.itemsize} to view "
-            f"{before!r} as {dtype!r} (different element sizes), but got {array.shape[-1]}"
-        )
-    return fresh(
-        engine.leaf_from_array(array.view(dtype.numpy), input._device.runtime), input._device
-    )
 
 
 functions.view_as_dtype = view_as_dtype

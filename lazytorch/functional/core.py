@@ -25,6 +25,7 @@ from lazytorch.tensor.storage import (
     dtype_of,
     host_view,
     node_of,
+    repeats,
     shape_of,
     share_from_numpy,
     share_with_numpy,
@@ -360,7 +361,19 @@ def fill_(self: Tensor, value: Any) -> Tensor:
             "fill_ only supports 0-dimension value tensor but got tensor with "
             f"{len(shape_of(value))} dimensions."
         )
-    return store(self, copied(self, value))
+    return _filled(self, value)
+
+
+def _filled(target: Tensor, value: Any) -> Tensor:
+    """Fill a tensor; unlike other writes, one that repeats its elements too (an expanded one)."""
+    strides = target.stride()
+    if repeats(shape_of(target), strides):
+        once = tuple(slice(0, 1) if step == 0 else slice(None) for step in strides)
+        place = target[once]
+        store(place, copied(place, value))
+    else:
+        store(target, copied(target, value))
+    return target
 
 
 @public(function=False)
@@ -408,7 +421,7 @@ def resize_as_(self: Tensor, other: Tensor, *, memory_format: Any = None) -> Ten
 @public(function=True, out=False)
 def zero_(self: Tensor) -> Tensor:
     """Write zeros everywhere."""
-    return store(self, copied(self, 0))
+    return _filled(self, 0)
 
 
 def copy_out(target: Tensor, value: Tensor) -> None:

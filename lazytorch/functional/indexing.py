@@ -167,8 +167,9 @@ def _basic_view(input: Tensor, items: Sequence[Any]) -> Tensor:
     for item in items:
         if item is None:
             shape.append(1)
-            strides.append(1)
-            steps.append(1)
+            within = axis < len(before)
+            strides.append(before[axis] * true[axis] if within else 1)
+            steps.append(before[axis] * logical[axis] if within else 1)
             last = "UnsqueezeBackward0"
             continue
         if item.__class__ is slice:

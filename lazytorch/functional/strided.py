@@ -15,7 +15,7 @@ from lazytorch.ops import indexing, movement
 from lazytorch.ops.shapes import count
 from lazytorch.tensor.apply import apply, make_view
 from lazytorch.tensor.attach import functions, public
-from lazytorch.tensor.storage import overlaps, shape_of, strided_positions
+from lazytorch.tensor.storage import View, dtype_of, overlaps, shape_of, strided_positions
 from lazytorch.tensor.tensor import Tensor, fresh
 
 
@@ -103,8 +103,8 @@ def as_strided(
     if any(step < 0 for step in strides):
         raise RuntimeError("as_strided: Negative strides are not supported at the moment")
     reach = sum((extent - 1) * step for extent, step in zip(shape, strides)) + offset
-    storage = input.untyped_storage()
-    room = count(storage.node.shape)
+    memory = input.untyped_storage().node
+    room = count(memory.shape) * memory.dtype.itemsize // dtype_of(input).itemsize
     if 0 not in shape and (reach >= room or offset < 0):
         raise RuntimeError(
             f"setStorage: sizes {list(shape)}, strides {list(strides)}, storage offset {offset} "
@@ -132,7 +132,11 @@ def as_whole_storage(input: Tensor) -> Tensor:
     if input._view is None:
         return input
     whole = fresh(None, input._device)
-    whole._storage = input._storage
+    storage = whole._storage = input.untyped_storage()
+    dtype = input._view.dtype
+    if dtype is not None:
+        room = count(storage.node.shape) * storage.node.dtype.itemsize // dtype.itemsize
+        whole._view = View(None, (room,), (1,), 0, -1, dtype)
     return whole
 
 

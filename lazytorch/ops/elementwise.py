@@ -180,7 +180,8 @@ FLOOR_DIVIDE = _map(
         "i": "lt_floor_divide({0}, {1})",
         "u": "lt_floor_divide({0}, {1})",
     },
-    (lambda g, f: f.zeros_like(g), lambda g, f: f.zeros_like(g)), cost=12,
+    (lambda g, f: f.zeros_like(g), lambda g, f: f.zeros_like(g)),
+    cost=12,
 )
 
 
@@ -301,7 +302,9 @@ def _shift(function: Callable[..., Any]) -> Callable[..., Any]:
         bits = x.dtype.itemsize * 8
         inside = (y >= 0) & (y < bits)
         shifted = function(x, np.where(inside, y, 0))
-        beyond = np.where(x < 0, -1, 0) if function is np.right_shift else np.zeros_like(x)
+        beyond = np.zeros_like(x)
+        if function is np.right_shift and x.dtype.kind == "i":
+            beyond = np.where(x < 0, x.dtype.type(-1), beyond)
         return np.where(inside, shifted, beyond).astype(x.dtype)
 
     return compute

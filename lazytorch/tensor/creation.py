@@ -126,7 +126,8 @@ def tensor(
         return wants_grad(copied, requires_grad)
     place = as_device(device)
     kind = data.__class__
-    if kind is float or kind is int or kind is bool:
+    # Kernels take real arguments only: a complex number goes the way of arrays.
+    if kind in (float, int, bool) and (dtype is None or dtype.kind != "c"):
         chosen = dtype or _dtype_of_number(data)
         # A scalar argument, never a constant: data must not enter the key of a plan.
         number = _python_number(data, chosen)

@@ -21,9 +21,10 @@ from lazytorch import engine
 from lazytorch.dtypes import DType
 from lazytorch.ir.index import row_major_strides
 from lazytorch.ir.node import Node
-from lazytorch.ops import elementwise, indexing, movement
+from lazytorch.ops import indexing, movement
 from lazytorch.ops.shapes import count
 from lazytorch.tensor.recorder import array_of, own_value, record
+from lazytorch.tensor.reinterpretation import reinterpreted, with_memory
 
 
 class Storage:
@@ -202,42 +203,6 @@ def _put_in_order(base: Node, value: Node, positions: np.ndarray) -> Node:
     return record(movement.RESHAPE, (written,), (base.shape,), base.shape, base.dtype, device)
 
 
-def _reshaped(node: Node, shape: tuple[int, ...]) -> Node:
-    if node.shape == shape:
-        return node
-    return record(movement.RESHAPE, (node,), (shape,), shape, node.dtype, node.device)
-
-
-def reinterpreted(base: Node, dtype: DType) -> Node:
-    """The memory of ``base``, in order, as a vector of elements of another dtype.
-
-    Between a complex type and the type of its parts (which lie side by side, the real one
-    first), or between types of one size; ``RuntimeError`` for others.
-    """
-    size = count(base.shape)
-    line = _reshaped(base, (size,))
-    if base.dtype is dtype:
-        return line
-    device = base.device
-    if base.dtype.kind == "c" and base.dtype.real is dtype:
-        parts = tuple(
-            _reshaped(record(op, (line,), (), (size,), dtype, device), (size, 1))
-            for op in (elementwise.REAL, elementwise.IMAGINARY)
-        )
-        pairs = record(movement.CONCATENATE, parts, (1,), (size, 2), dtype, device)
-        return _reshaped(pairs, (2 * size,))
-    if dtype.kind == "c" and dtype.real is base.dtype:
-        half = (size // 2,)
-        places = tuple(
-            record(movement.AS_STRIDED, (line,), (half, (2,), first), half, base.dtype, device)
-            for first in (0, 1)
-        )
-        return record(elementwise.COMPLEX, places, (), half, dtype, device)
-    if dtype.itemsize == base.dtype.itemsize and "c" not in (dtype.kind, base.dtype.kind):
-        return record(elementwise.BITCAST, (line,), (dtype,), (size,), dtype, device)
-    raise RuntimeError(f"memory of {base.dtype!r} cannot be seen as {dtype!r}")
-
-
 def write(tensor: Any, value: Node) -> None:
     """Make ``value`` (of the tensor's shape, dtype and device) the tensor's content.
 
@@ -266,7 +231,7 @@ def write(tensor: Any, value: Node) -> None:
         else:
             changed = reinterpreted(base, view.dtype)
             changed = put(changed, value, view.shape, view.strides, view.offset)
-            storage.node = _reshaped(reinterpreted(changed, base.dtype), base.shape)
+            storage.node = with_memory(base, changed)
         storage.version += 1
         tensor._node = value
         view.version = storage.version
@@ -369,7 +334,9 @@ def host_view(tensor: Any) -> np.ndarray:
 
 def _strided(array: np.ndarray, view: View) -> np.ndarray:
     if view.dtype is not None:
-        array = array.reshape(-1).view(view.dtype.numpy)
+        size = view.dtype.itemsize
+        line = array.reshape(-1).view(np.uint8)
+        array = line[: line.size // size * size].view(view.dtype.numpy)
     if 0 in view.shape:
         return np.empty(view.shape, array.dtype)
     flat = array.reshape(-1)[view.offset :]
