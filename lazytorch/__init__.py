@@ -17,7 +17,7 @@ globals().update(_namespace.public_names())
 
 _LAZY = (
     "compat", "compiler", "cuda", "fft", "linalg", "mps", "nn", "optim", "random", "serialization",
-    "signal", "special", "utils", "viz", "xpu",
+    "signal", "special", "testing", "utils", "viz", "xpu",
 )  # fmt: skip
 _FROM = {
     "save": "serialization", "load": "serialization", "graph": "viz", "explain": "viz",

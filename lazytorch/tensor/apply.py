@@ -209,16 +209,16 @@ def binary(
     """``f(input, other)`` for a two-operand map, where one of the two may be a number.
 
     ``floating`` makes the result of integers floating point; ``refused`` is the message with
-    which bool operands are refused. An ``operator`` answers ``NotImplemented`` where the other
-    operand is neither, so that Python asks that operand.
+    which bool operands are refused.
+
+    An ``operator`` answers ``NotImplemented`` where the other operand is neither a tensor nor a
+    number, so that Python asks that operand.
     """
     rule = rule or rule_of(op)
-    predicate = op.predicate
-    boolean = dtypes.bool_
+    predicate, boolean = op.predicate, dtypes.bool_
     cls = rule_class(rule)
     plans = [rule.plan(mask, 2) for mask in range(4)]
-    general = _general_binary(op, rule, floating, refused)
-    general = unless_foreign(general) if operator else general
+    general = _general_binary(op, rule, floating, refused, operator)
 
     def operate(a: Any, b: Any) -> Tensor:
         if not isinstance(a, Tensor):
@@ -314,7 +314,7 @@ def _broadcast(pair: tuple[Shape, Shape]) -> Shape:
 
 
 def _general_binary(
-    op: OpDef, rule: Rule, floating: bool, refused: str | None
+    op: OpDef, rule: Rule, floating: bool, refused: str | None, operator: bool
 ) -> Callable[[Any, Any], Tensor]:
     def operate(a: Any, b: Any) -> Tensor:
         if refused is not None and (_is_bool(a) or _is_bool(b)):
@@ -324,7 +324,7 @@ def _general_binary(
             return complex_form(op)(first, second)
         return apply(op, (first, second), (), rule)
 
-    return operate
+    return unless_foreign(operate) if operator else operate
 
 
 def _is_bool(operand: Any) -> bool:

@@ -29,7 +29,7 @@ LAYERS = (
     ("cuda", "mps", "xpu", "fft", "linalg", "signal", "special", "random"),
     ("nn", "optim", "utils", "serialization"),
     ("compiler",),
-    ("viz", "bench", "compat"),
+    ("viz", "bench", "compat", "testing"),
     ("cli",),
     ("__main__",),
 )

@@ -66,3 +66,50 @@ def test_print_options() -> None:
         assert repr(torch.tensor([1e-3, 1.5])) == "tensor([0.00, 1.50])"
     finally:
         torch.set_printoptions(profile="default")
+
+
+def _random_values(numbers: np.random.Generator) -> np.ndarray:
+    """An array of any rank whose values call for one of the formats."""
+    shape = tuple(numbers.choice([0, 1, 2, 3, 7, 40], p=[0.03, 0.17, 0.2, 0.2, 0.2, 0.2])
+                  for _ in range(numbers.integers(0, 4)))  # fmt: skip
+    values = numbers.standard_normal(shape)
+    scales = (1.0, 10.0 ** numbers.integers(-12, 12), 10.0 ** numbers.integers(-6, 6, shape), 0.0)
+    values = values * scales[numbers.integers(0, 4)]
+    if numbers.random() < 0.3:
+        values = np.round(values * 100)
+    if numbers.random() < 0.3:
+        values = np.where(
+            numbers.random(shape) < 0.2, numbers.choice([np.nan, np.inf, -np.inf]), values
+        )
+    return np.asarray(values)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_random_tensors_print_as_in_pytorch(seed: int) -> None:
+    torch = pytest.importorskip("torch")
+    numbers = np.random.default_rng(seed)
+    for _ in range(25):
+        values = _random_values(numbers)
+        dtype = str(
+            numbers.choice(["float32", "float64", "float16", "bfloat16", "complex64", "int64"])
+        )
+        if dtype == "int64":
+            values = np.nan_to_num(values, posinf=9, neginf=-9).clip(-1e6, 1e6).astype(np.int64)
+        elif dtype == "complex64":
+            values = values + 1j * _random_values(numbers).reshape(-1)[:1].sum()
+        options = {
+            "precision": int(numbers.integers(0, 8)),
+            "linewidth": int(numbers.choice([20, 80, 200])),
+            "threshold": int(numbers.choice([5, 1000])),
+            "edgeitems": int(numbers.choice([1, 3])),
+            "sci_mode": numbers.choice([None, None, True, False]),
+        }
+        texts = []
+        for library in (torch, lazytorch):
+            library.set_printoptions(**options)
+            try:
+                with np.errstate(all="ignore"):
+                    texts.append(repr(library.tensor(values, dtype=getattr(library, dtype))))
+            finally:
+                library.set_printoptions(profile="default")
+        assert texts[0] == texts[1], (dtype, options)
