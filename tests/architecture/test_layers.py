@@ -29,7 +29,7 @@ LAYERS = (
     ("cuda", "mps", "xpu", "fft", "linalg", "signal", "special", "random"),
     ("nn", "optim", "utils", "serialization"),
     ("compiler",),
-    ("viz", "bench", "compat", "testing"),
+    ("viz", "bench", "compat", "testing", "backends"),
     ("cli",),
     ("__main__",),
 )

@@ -134,3 +134,13 @@ def test_a_stream_continues_from_its_state() -> None:
 def test_what_is_out_of_scope_says_what_to_use(program: str, advice: str) -> None:
     with pytest.raises(NotImplementedError, match=advice):
         eval(program, {"torch": lazytorch})
+
+
+def test_switches_of_other_libraries_are_kept() -> None:
+    backends = lazytorch.backends
+    assert backends.cudnn.is_available() is False and backends.cudnn.version() is None
+    assert backends.mps.is_available() == lazytorch.mps.is_available()
+    assert backends.cuda.matmul.allow_tf32 is False
+    backends.cudnn.benchmark = True
+    assert backends.cudnn.benchmark is True
+    backends.cudnn.benchmark = False
