@@ -442,6 +442,10 @@ _roll_rule = named(movement.CONCATENATE, "RollBackward0")
 def rot90(input: Tensor, k: int = 1, dims: Sequence[int] = (0, 1)) -> Tensor:
     """Rotated by 90 degrees ``k`` times in the plane of two dimensions."""
     first, second = (normalize_axis(axis, len(shape_of(input))) for axis in dims)
+    if first == second:
+        raise RuntimeError(
+            f"expected rotation dims to be different, but got dim0 = {dims[0]} and dim1 = {dims[1]}"
+        )
     turns = k % 4
     if turns == 0:
         return functions.clone(input)

@@ -282,6 +282,9 @@ def bucketize(
     input: Any, boundaries: Tensor, *, out_int32: bool = False, right: bool = False
 ) -> Tensor:
     """The number of the interval between boundaries in which each value lies."""
+    rank = len(shape_of(boundaries))
+    if rank != 1:
+        raise RuntimeError(f"boundaries tensor must be 1 dimension, but got dim({rank})")
     return searchsorted(boundaries, input, out_int32=out_int32, right=right)
 
 
@@ -301,6 +304,9 @@ def isclose(
     input: Tensor, other: Tensor, rtol: float = 1e-05, atol: float = 1e-08, equal_nan: bool = False
 ) -> Tensor:
     """Where ``|input - other| <= atol + rtol * |other|``."""
+    for name, given in (("rtol", rtol), ("atol", atol)):
+        if given < 0:
+            raise RuntimeError(f"{name} must be greater than or equal to zero, but got {given}")
     same = functions.eq(input, other)
     if equal_nan and dtype_of(input).kind == "f":
         both = functions.logical_and(functions.isnan(input), functions.isnan(other))

@@ -172,9 +172,10 @@ class Recollection:
                 return False
         if list(map(_op_of, pending)) != self._ops:
             return False
-        if any(piece_of(found[place]) is not None for place in self._strided):
-            return False
+        # Settling a ready piece may have settled one that is pending: it has no source then.
         if list(map(_buffer_of, pending)).count(None) != len(pending):
+            return False
+        if any(piece_of(found[place]) is not None for place in self._strided):
             return False
         scalar = leaves.SCALAR
         bare = list(compress(found, self._bare))

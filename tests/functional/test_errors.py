@@ -143,3 +143,20 @@ def test_refused_as_in_pytorch(name: str) -> None:
     with pytest.raises(expected.type) as raised:
         call(lazytorch, F)
     assert len(str(raised.value)) > 10
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda m, x: m.isclose(x, x, rtol=-0.5), "rtol must .* zero, but got -0.5"),
+        (lambda m, x: m.isclose(x, x, atol=-0.5), "atol must .* zero, but got -0.5"),
+        (lambda m, x: m.bucketize(x, x), r"must be 1 dimension, but got dim\(2\)"),
+        (lambda m, x: m.rot90(x, dims=[1, 1]), "different, but got dim0 = 1 and dim1 = 1"),
+        (lambda m, x: m.multinomial(x, 0), "cannot sample n_sample <= 0 samples"),
+    ],
+)
+def test_what_was_answered_silently_is_refused(call: Call, message: str) -> None:
+    with pytest.raises(RuntimeError, match=message):
+        call(lazytorch, lazytorch.ones(2, 2))
+    with pytest.raises(RuntimeError, match=message):
+        call(torch, torch.ones(2, 2))
