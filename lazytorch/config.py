@@ -77,6 +77,7 @@ _TABLE: dict[str, Setting] = {
         Setting(
             "TRIAL_BUILDS", _flag, False, "1 compiles a new plan cheaply until it is run again"
         ),
+        Setting("BUILD_PROCESSES", int, 0, "processes that compile a program, 0 for one each core"),
         Setting("PLAN_CACHE", int, 512, "finished plans kept in memory"),
     )
 }

@@ -15,6 +15,9 @@ from lazytorch.runtime.replay import NumpyReplay, OpenCLReplay, Replay
 from lazytorch.schedule.plan import LaunchStep, Plan
 
 kernel_texts: set[int] = set()
+# Programs are cut into parts of about so many characters, which Intel's runtime compiles in half a
+# second; each part costs it 30 ms of its own.
+PART_CHARACTERS = 40_000
 # A plan with at most so much work is first compiled without optimization if its source has at
 # least so many characters. A convolution of 2 x 3 x 9 x 11 into 4 channels (27,000 characters)
 # takes Intel's runtime 562 ms to compile, without optimization 177; elementwise kernels of 1,500
@@ -46,13 +49,31 @@ def replay_of(plan: Plan, device: Device) -> Replay:
     names = dict.fromkeys(step.name for step in plan.steps if isinstance(step, LaunchStep))
 
     def lasting() -> dict[str, Any]:
-        return dict(device.build(plan.source, list(names)))
+        return device.build_parts(program_parts(plan))
 
     options = _trial_options(plan)
     if not config.get("TRIAL_BUILDS") or not (options or device.binaries_are_compiled):
         return OpenCLReplay(plan, device, lasting())
     launchers = dict(device.build(plan.source, list(names), trial=options))
     return OpenCLReplay(plan, device, launchers, lasting)
+
+
+def program_parts(plan: Plan) -> list[tuple[str, list[str]]]:
+    """The plan's program cut into programs, (source, kernel names) each.
+
+    Where it is cut depends on the plan alone, never on the machine: a program's text is the name
+    of its binary in the cache.
+    """
+    beginning = plan.source.removesuffix("\n".join(plan.sources.values()))
+    parts: list[list[str]] = []
+    room = 0
+    for name, text in plan.sources.items():
+        if len(text) > room:
+            parts.append([])
+            room = PART_CHARACTERS
+        parts[-1].append(name)
+        room -= len(text)
+    return [(beginning + "\n".join(map(plan.sources.__getitem__, part)), part) for part in parts]
 
 
 def _trial_options(plan: Plan) -> str:

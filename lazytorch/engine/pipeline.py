@@ -33,6 +33,11 @@ from lazytorch.schedule.plan import CallStep, LaunchStep, Plan
 from lazytorch.schedule.regions import choose_stored
 from lazytorch.schedule.simplify import simplify
 
+# A graph of so many values gives a program of more than one part (``binding.PART_CHARACTERS``):
+# the processes that help to compile it can start while it is scheduled. A multilayer perceptron's
+# training step has 150.
+LONG_GRAPH = 100
+
 
 @dataclass(frozen=True)
 class Scheduled:
@@ -208,6 +213,8 @@ def target_of(device: Device) -> Target:
 
 def prepare(numbering: Numbering, device: Device) -> Replay:
     """Schedule, compile and bind a numbered graph."""
+    if len(numbering.order) >= LONG_GRAPH:
+        device.expect_long_build()
     scheduled = schedule(numbering, device)
     if tuning.is_tuning() and device.kind == "opencl":
         session = importlib.import_module("lazytorch.engine.tuning.session")

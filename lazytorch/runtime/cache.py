@@ -136,6 +136,10 @@ class FileCache:
             os.utime(path)
         return payload
 
+    def has(self, key: str) -> bool:
+        """Whether there is something to read, damaged or not."""
+        return self.folder is not None and (self.folder / key).exists()
+
     def write(self, key: str, payload: bytes) -> None:
         """Store bytes; whoever reads sees all of them or none."""
         folder = self.folder

@@ -164,6 +164,14 @@ class Device:
         """
         raise DeviceError(f"{self.name} runs no OpenCL programs; evaluate the kernel instead")
 
+    def build_parts(self, parts: Sequence[tuple[str, Sequence[str]]]) -> dict[str, Any]:
+        """Compile a program that was cut into programs, (source, kernel names) each; the launchers
+        of all kernels by name. Like :meth:`build`, but several processes may take part."""
+        return {k: v for source, names in parts for k, v in self.build(source, names).items()}
+
+    def expect_long_build(self) -> None:
+        """Said as soon as it is known that much will be compiled soon."""
+
     def synchronize(self) -> None:
         """Wait until everything launched so far is done."""
 

@@ -110,6 +110,15 @@ def discover() -> Discovery:
     return _found
 
 
+def child_environment() -> dict[str, str]:
+    """The variables of a process that has to find the modules and drivers of this one."""
+    environment = dict(os.environ, PYTHONPATH=os.pathsep.join(filter(None, sys.path)))
+    vendors = discover().vendors_variable
+    if vendors:
+        environment["OCL_ICD_VENDORS"] = vendors
+    return environment
+
+
 def loaded() -> bool:
     """Whether drivers were loaded into this process."""
     return _module is not None

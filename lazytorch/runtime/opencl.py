@@ -21,7 +21,7 @@ import numpy as np
 
 from lazytorch import logs
 from lazytorch.errors import BuildError, DeviceError, OutOfMemoryError
-from lazytorch.runtime import binding, discovery
+from lazytorch.runtime import binding, build_pool, discovery
 from lazytorch.runtime.buffers import Block, Buffer, MemoryPool, export
 from lazytorch.runtime.cache import FileCache
 from lazytorch.runtime.capabilities import default_options, read_capabilities
@@ -237,6 +237,55 @@ class OpenCLDevice(Device):
             self._unstored.discard(oldest)
         return {name: self._launcher(program, name) for name in kernel_names}
 
+    def expect_long_build(self) -> None:
+        if self._has_build_workers():
+            build_pool.pool_of(self.candidate).start(build_pool.processes() - 1)
+
+    def _has_build_workers(self) -> bool:
+        """Only for processors: opening a graphics device again takes longer and holds memory."""
+        return self.capabilities.family == "cpu" and build_pool.processes() > 1
+
+    def build_parts(self, parts: Sequence[tuple[str, Sequence[str]]]) -> dict[str, Launcher]:
+        self.check_usable()
+        options = " ".join(self._with_defaults(()))
+        missing = [part for part in parts if not self._is_built(part[0], options)]
+        if len(missing) < 2 or not self._has_build_workers():
+            return super().build_parts(parts)
+        missing.sort(key=lambda part: -len(part[0]))
+        pool = build_pool.pool_of(self.candidate)
+        pool.start(min(build_pool.processes(), len(missing)) - 1)
+        jobs = pool.submit([source for source, _ in missing], options)
+        left: list[build_pool.Job] = []
+        try:
+            for job, (source, names) in zip(jobs, missing, strict=True):
+                if job.claim():
+                    self.build(source, names)
+                else:
+                    left.append(job)
+            for job in left:
+                self._adopt(job)
+        finally:
+            # After an error nobody wants the rest.
+            for job in jobs:
+                job.claim()
+        return super().build_parts(parts)
+
+    def _is_built(self, source: str, options: str) -> bool:
+        key = FileCache.key(source, options, *self._key_parts)
+        return key in self._kept or _programs.has(key)
+
+    def _adopt(self, job: build_pool.Job) -> None:
+        """Keep what a worker compiled; without a binary the source is still to be built."""
+        binary = job.wait()
+        if binary is None:
+            return
+        key = FileCache.key(job.source, job.options, *self._key_parts)
+        program = self._from_binary(key, binary, job.options)
+        if program is not None:
+            counters.programs_built += 1
+            self._kept[key] = program
+            _programs.write(key, binary)
+
     def _launcher(self, program: Any, name: str) -> Launcher:
         try:
             return Launcher(self, self._cl, program, name)
@@ -251,8 +300,9 @@ class OpenCLDevice(Device):
 
     def _load(self, key: str, options: str) -> Any:
         binary = _programs.read(key)
-        if binary is None:
-            return None
+        return None if binary is None else self._from_binary(key, binary, options)
+
+    def _from_binary(self, key: str, binary: bytes, options: str) -> Any:
         try:
             program = binding.create_program_from_binary(
                 self._cl, self.context, self.cl_device, binary

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import atexit
 import json
-import os
 import subprocess
 import sys
 import threading
@@ -161,10 +160,6 @@ def _run(item: Candidate) -> tuple[str, str]:
 def _start(item: Candidate) -> subprocess.Popen[str]:
     if getattr(sys, "frozen", False) or not sys.executable:
         raise OSError("this program has no Python interpreter of its own to run a probe with")
-    environment = dict(os.environ, PYTHONPATH=os.pathsep.join(filter(None, sys.path)))
-    vendors = discovery.discover().vendors_variable
-    if vendors:
-        environment["OCL_ICD_VENDORS"] = vendors
     return subprocess.Popen(
         [
             sys.executable,
@@ -178,7 +173,7 @@ def _start(item: Candidate) -> subprocess.Popen[str]:
         stderr=subprocess.PIPE,
         text=True,
         errors="replace",
-        env=environment,
+        env=discovery.child_environment(),
     )
 
 
