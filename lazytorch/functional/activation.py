@@ -170,8 +170,9 @@ def prelu(input: Tensor, weight: Tensor) -> Tensor:
 
 
 def rrelu(
-    input: Tensor, lower: float = 1.0 / 8, upper: float = 1.0 / 3, training: bool = False
-) -> Tensor:
+    input: Tensor, lower: float = 1.0 / 8, upper: float = 1.0 / 3, training: bool = False,
+    generator: Any = None,
+) -> Tensor:  # fmt: skip
     """``leaky_relu`` whose slope is drawn from [lower, upper] while training, else the middle."""
     if lower > upper:
         raise RuntimeError(
@@ -180,7 +181,7 @@ def rrelu(
     if not training:
         return leaky_relu(input, (lower + upper) / 2)
     with no_grad():
-        slope = functions.rand_like(input) * (upper - lower) + lower
+        slope = functions.rand_like(input, generator=generator) * (upper - lower) + lower
         slope = where(input > 0, 1.0, slope)  # type: ignore[operator]
     return input * slope  # type: ignore[operator, no-any-return]
 

@@ -89,9 +89,17 @@ def batch_norm(
     training raises ValueError.
     """
     require_tensor(input, "batch_norm", "input", 1)
-    require_floating(input, "batch_norm")
     if training:
         _verify_batch_size(shape_of(input))
+    return channel_norm(input, running_mean, running_var, weight, bias, training, momentum, eps)
+
+
+def channel_norm(
+    input: Tensor, running_mean: Tensor | None, running_var: Tensor | None,
+    weight: Tensor | None, bias: Tensor | None, training: bool, momentum: float, eps: float,
+) -> Tensor:  # fmt: skip
+    """``batch_norm`` that lets a channel have a single value."""
+    require_floating(input, "batch_norm")
     _check_batch_norm(input, running_mean, running_var, weight, bias, training)
     if not training:
         assert running_mean is not None and running_var is not None

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from lazytorch.functional.activation import logsigmoid
 from lazytorch.functional.composite import (
     axis_of,
     larger,
     padded,
-    require_floating,
     reshaped,
     sum_over,
     windowed,
@@ -20,7 +21,7 @@ from lazytorch.functional.loss import reduced, reduction_of
 from lazytorch.ops.shapes import count
 from lazytorch.tensor.attach import functions, public
 from lazytorch.tensor.promotion import result_type
-from lazytorch.tensor.storage import shape_of
+from lazytorch.tensor.storage import dtype_of, shape_of
 from lazytorch.tensor.tensor import Tensor
 
 
@@ -67,10 +68,8 @@ def cosine_embedding_loss(
     a: Any = input1
     b: Any = input2
     tiny = 1e-12
-    product = sum_over(a * b, (axis,), keep=False)
-    lengths = (sum_over(a * a, (axis,), keep=False) + tiny) * (  # type: ignore[operator]
-        sum_over(b * b, (axis,), keep=False) + tiny  # type: ignore[operator]
-    )
+    product = functions.sum(a * b, axis)
+    lengths = (functions.sum(a * a, axis) + tiny) * (functions.sum(b * b, axis) + tiny)
     cosine = product / functions.sqrt(lengths)
     far = functions.clamp_min(cosine - margin, 0)
     values = where(target == 1, 1 - cosine, where(target == -1, far, 0))  # type: ignore[arg-type]
@@ -164,12 +163,34 @@ def _triplet(
     anchor: Tensor, positive: Tensor, negative: Tensor, distance: Callable[..., Tensor],
     margin: float, swap: bool, reduction: str,
 ) -> Tensor:  # fmt: skip
-    require_floating(anchor, "triplet_margin_loss")
     near: Any = distance(anchor, positive)
     far: Any = distance(anchor, negative)
     if swap:
         far = functions.minimum(far, distance(positive, negative))
     return reduced(functions.clamp_min(near - far + margin, 0), reduction)
+
+
+@public(method=False)
+def pdist(input: Tensor, p: float = 2) -> Tensor:
+    """The p-distances of all pairs of rows of a matrix (n, d): n (n - 1) / 2 of them.
+
+    Pairs come in the order (0, 1), (0, 2), ..., (1, 2), ....
+
+    >>> pdist(tensor([[0., 0.], [3., 4.], [0., 1.]]))
+    tensor([5.0000, 1.0000, 4.2426])
+    """
+    shape = shape_of(input)
+    if len(shape) != 2:
+        raise RuntimeError(f"pdist only supports 2D tensors, got: {len(shape)}D")
+    if dtype_of(input).kind != "f":
+        raise RuntimeError("pdist only supports floating-point dtypes")
+    if p < 0:
+        raise RuntimeError("pdist only supports non-negative p values")
+    first, second = np.triu_indices(shape[0], 1)
+    device = input._device
+    a: Any = functions.index_select(input, 0, functions.tensor(first, device=device))
+    b: Any = functions.index_select(input, 0, functions.tensor(second, device=device))
+    return functions.norm(a - b, p, -1)  # type: ignore[no-any-return]
 
 
 def local_response_norm(

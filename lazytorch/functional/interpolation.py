@@ -96,15 +96,19 @@ def _far(t: Any) -> Any:
     return ((t - 5) * t + 8) * t * _CUBIC - 4 * _CUBIC
 
 
+def cubic_weights(t: Any) -> tuple[Any, Any, Any, Any]:
+    """The weights of the four pixels around a point that is ``t`` beyond the second."""
+    return _far(t + 1), _near(t), _near(1 - t), _far(2 - t)
+
+
 def _cubic(x: Tensor, axis: int, wanted: int, scale: float, corners: bool) -> Tensor:
     extent, rank = shape_of(x)[axis], len(shape_of(x))
     position = _real_position(x, wanted, scale, corners, True)
     floor = functions.floor(position)
     t = position - floor
     place = cast(floor, dtypes.int64)
-    weights = (_far(t + 1), _near(t), _near(1 - t), _far(2 - t))
     total: Any = None
-    for step, weight in enumerate(weights):
+    for step, weight in enumerate(cubic_weights(t)):
         index = _along(_limited(place + (step - 1), extent), axis, rank)
         term = gathered(x, index, axis) * _along(weight, axis, rank)
         total = term if total is None else total + term
@@ -208,13 +212,29 @@ def interpolate(
     return narrowed(x, input)
 
 
+def _deprecated(name: str) -> None:
+    warnings.warn(
+        f"`nn.functional.{name}` is deprecated. Use `nn.functional.interpolate` instead.",
+        stacklevel=3,
+    )
+
+
 def upsample(
     input: Tensor, size: Any = None, scale_factor: Any = None, mode: str = "nearest",
     align_corners: bool | None = None,
 ) -> Tensor:  # fmt: skip
     """The old name of :func:`interpolate`."""
-    warnings.warn(
-        "`nn.functional.upsample` is deprecated. Use `nn.functional.interpolate` instead.",
-        stacklevel=2,
-    )
+    _deprecated("upsample")
     return interpolate(input, size, scale_factor, mode, align_corners)
+
+
+def upsample_nearest(input: Tensor, size: Any = None, scale_factor: Any = None) -> Tensor:
+    """``interpolate`` with mode 'nearest'."""
+    _deprecated("upsample_nearest")
+    return interpolate(input, size, scale_factor, "nearest")
+
+
+def upsample_bilinear(input: Tensor, size: Any = None, scale_factor: Any = None) -> Tensor:
+    """``interpolate`` with mode 'bilinear' and aligned corners."""
+    _deprecated("upsample_bilinear")
+    return interpolate(input, size, scale_factor, "bilinear", True)

@@ -221,6 +221,19 @@ def group_norm(
 ) -> Tensor:  # fmt: skip
     """Zero mean and unit variance over each of ``num_groups`` groups of channels of a sample."""
     require_tensor(input, "group_norm", "input", 1)
+    shape = shape_of(input)
+    if len(shape) > 1 and num_groups > 0 and shape[0] * count(shape[1:]) == num_groups:
+        raise ValueError(
+            f"Expected more than 1 value per channel when training, got input size {list(shape)}"
+        )
+    return grouped_norm(input, num_groups, weight, bias, eps)
+
+
+def grouped_norm(
+    input: Tensor, num_groups: int, weight: Tensor | None, bias: Tensor | None, eps: float
+) -> Tensor:
+    """``group_norm`` that lets a group have a single value."""
+    require_tensor(input, "group_norm", "input", 1)
     require_floating(input, "group_norm")
     shape = shape_of(input)
     if len(shape) < 2:
@@ -234,10 +247,6 @@ def group_norm(
         raise RuntimeError(
             f"Expected number of channels in input to be divisible by num_groups, but got input of "
             f"shape {list(shape)} and num_groups={num_groups}"
-        )
-    if batch * count(shape[2:]) * (channels // num_groups) == 1:
-        raise ValueError(
-            f"Expected more than 1 value per channel when training, got input size {list(shape)}"
         )
     for parameter, name in ((weight, "weight"), (bias, "bias")):
         if parameter is not None and shape_of(parameter) != (channels,):

@@ -115,23 +115,23 @@ def pad(
         raise NotImplementedError(f"Unrecognised padding mode {mode}")
     if value not in (None, 0):
         raise ValueError(f'Padding mode "{mode}" doesn\'t take in value argument')
-    return _pad_by_mode(input, widths, mode)
+    return _pad_by_mode(input, widths, mode, len(sides) // 2)
 
 
-def _pad_by_mode(input: Tensor, widths: list[tuple[int, int]], mode: str) -> Tensor:
+def _pad_by_mode(input: Tensor, widths: list[tuple[int, int]], mode: str, spatial: int) -> Tensor:
     shape = shape_of(input)
-    number = sum(1 for low, high in widths if low or high)
-    spatial = len(shape) - next((a for a, w in enumerate(widths) if w != (0, 0)), len(shape))
-    if spatial > 3 or (len(shape) not in (spatial, spatial + 1, spatial + 2) and number):
+    if spatial > 3 or (spatial and len(shape) not in (spatial, spatial + 1, spatial + 2)):
         raise NotImplementedError(
             "Only 2D, 3D, 4D, 5D padding with non-constant padding are supported for now"
         )
     extend = _MODES[mode]
     cropped = [(min(low, 0), min(high, 0)) for low, high in widths]
-    x = padded(input, cropped)
+    # What wraps around is what is left; edges and mirror images are those of the whole input.
+    x = padded(input, cropped) if mode == "circular" else input
     for axis, (low, high) in enumerate(widths):
         if low > 0 or high > 0:
             x = extend(x, axis, max(low, 0), max(high, 0))
+    x = x if mode == "circular" else padded(x, cropped)
     return functions.clone(input) if x is input else x  # type: ignore[no-any-return]
 
 

@@ -36,6 +36,7 @@ from lazytorch.ops.reduction import lowest
 from lazytorch.ops.shapes import count
 from lazytorch.tensor.apply import cast
 from lazytorch.tensor.attach import functions, public
+from lazytorch.tensor.promotion import scalar_name
 from lazytorch.tensor.storage import dtype_of, shape_of
 from lazytorch.tensor.tensor import Tensor
 
@@ -254,7 +255,11 @@ def average(
     with no_grad():
         values = cut(widened(detached(x)), windows, 0)
         total: Any = sum_over(values, _last(dims, len(shape_of(values))), keep=False)
-        out = narrowed(total / _divisor(windows, padded_too, override, total), x)
+        divisor = _divisor(windows, padded_too, override, total)
+        if dtype_of(x).kind == "f":
+            out = narrowed(total / divisor, x)
+        else:
+            out = functions.div(total, divisor, rounding_mode="trunc")
     return attach(out, rule, (x,), (windows, padded_too, override))
 
 
@@ -265,8 +270,10 @@ def avg_pool(
     """The mean of each window."""
     function = f"avg_pool{dims}d"
     x, had_batch = batched(input, dims, function)
-    if dtype_of(x).kind != "f":
-        raise NotImplementedError(f'"{function}" not implemented for {dtype_of(x)!r}')
+    if dtype_of(x).kind != "f" and dtype_of(x) is not dtypes.int64:
+        raise NotImplementedError(
+            f"\"{function}\" not implemented for '{scalar_name(dtype_of(x))}'"
+        )
     if divisor_override == 0:
         raise RuntimeError("divisor must be not zero")
     windows = _windows(x, dims, kernel_size, stride, padding, 1, ceil_mode, function)

@@ -388,6 +388,61 @@ def exponential_(self: Tensor, lambd: float = 1.0, *, generator: Generator | Non
     return store(self, functions.div(functions.log(plain_sub(1, drawn)), -float(lambd)))
 
 
+@public(function=False)
+def cauchy_(
+    self: Tensor, median: float = 0, sigma: float = 1, *, generator: Generator | None = None
+) -> Tensor:
+    """Fill with numbers of the Cauchy distribution: ``median + sigma * tan(pi * (u - 1/2))``."""
+    if dtype_of(self).kind != "f":
+        raise RuntimeError(
+            "Cauchy distribution is a continuous probability distribution. dtype must be a "
+            f"floating point but you specified {dtype_of(self).name}"
+        )
+    if sigma <= 0:
+        raise RuntimeError(f"cauchy_ expects sigma > 0.0, but found sigma={sigma}")
+    drawn = uniform_values(shape_of(self), _wide(self), self._device, generator)
+    slope = functions.tan(plain_mul(plain_sub(drawn, 0.5), math.pi))
+    values = plain_add(plain_mul(slope, float(sigma)), float(median))
+    return store(self, cast(values, dtype_of(self)))
+
+
+@public(function=False)
+def log_normal_(
+    self: Tensor, mean: float = 1, std: float = 2, *, generator: Generator | None = None
+) -> Tensor:
+    """Fill with exponentials of normal numbers, whose mean and deviation are given."""
+    if std <= 0:
+        raise RuntimeError(f"log_normal_ expects std > 0.0, but found std={std}")
+    if dtype_of(self).kind != "f":
+        raise NotImplementedError(
+            f"\"log_normal_\" not implemented for '{scalar_name(dtype_of(self))}': it takes a "
+            "floating-point tensor"
+        )
+    drawn = normal_values(shape_of(self), _wide(self), self._device, generator)
+    values = functions.exp(plain_add(plain_mul(drawn, float(std)), float(mean)))
+    return store(self, cast(values, dtype_of(self)))
+
+
+@public(function=False)
+def geometric_(self: Tensor, p: float, *, generator: Generator | None = None) -> Tensor:
+    """Fill with numbers of trials until the first success of probability ``p``: 1, 2, ...."""
+    if not 0 < p < 1:
+        raise RuntimeError(f"geometric_ expects p to be in (0, 1), but got p={p}")
+    if dtype_of(self).kind not in "fiu":
+        raise NotImplementedError(
+            f"\"geometric_\" not implemented for '{scalar_name(dtype_of(self))}'"
+        )
+    drawn = uniform_values(shape_of(self), _wide(self), self._device, generator)
+    # 1 - u lies in (0, 1]; its logarithm over that of a failure, rounded up.
+    trials = functions.ceil(functions.div(functions.log(plain_sub(1, drawn)), math.log1p(-p)))
+    return store(self, cast(functions.clamp(trials, min=1), dtype_of(self)))
+
+
+def _wide(self: Tensor) -> DType:
+    """The dtype in which a distribution is computed."""
+    return dtypes.float64 if dtype_of(self).itemsize == 8 else dtypes.float32
+
+
 for _name in ("manual_seed", "seed", "initial_seed", "get_rng_state", "set_rng_state"):
     setattr(functions, _name, getattr(generator_module, _name))
 functions.Generator = Generator

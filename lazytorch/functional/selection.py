@@ -349,6 +349,45 @@ def index_fill(input: Tensor, dim: int, index: Tensor, value: Any) -> Tensor:
     return out if shape_of(input) else reshape(out, ())
 
 
+@public(inplace=True)
+def index_reduce(
+    input: Tensor, dim: int, index: Tensor, source: Tensor, reduce: str, *,
+    include_self: bool = True,
+) -> Tensor:  # fmt: skip
+    """``input`` with slices of ``source`` combined at positions: prod, mean, amax or amin.
+
+    Without ``include_self`` what ``input`` holds at those positions does not count.
+
+    >>> index_reduce(ones(2), 0, tensor([0, 0]), tensor([2., 3.]), "prod")
+    tensor([6., 1.])
+    """
+    if reduce not in ("prod", "mean", "amax", "amin"):
+        raise RuntimeError(
+            f"index_reduce(): Expected reduce to be one of prod, mean, amax or amin but got "
+            f"{reduce}."
+        )
+    _long_index(index, "index_reduce_")
+    if len(shape_of(index)) > 1:
+        raise IndexError("index_reduce_(): Index is supposed to be a vector")
+    base, values, vector = _row(input), _row(source), _row(index)
+    axis = normalize_axis(dim, len(shape_of(base)))
+    expected = tuple(
+        shape_of(vector)[0] if place == axis else extent
+        for place, extent in enumerate(shape_of(base))
+    )
+    if shape_of(values) != expected:
+        raise RuntimeError(
+            f"index_reduce_(): Number of indices ({shape_of(vector)[0]}) should be equal to "
+            f"source.size(dim): ({shape_of(values)[axis]}), for dim: {axis}"
+            if len(shape_of(values)) == len(expected)
+            else "index_reduce_(): self and source must have the same number of dimensions"
+        )
+    checked = cast(check_index(vector, shape_of(base)[axis], axis), dtypes.int64)
+    positions = functions.expand_copy(_along(checked, axis, len(expected)), expected)
+    out = scatter_reduce(base, axis, positions, values, reduce, include_self=include_self)
+    return label(reshape(out, shape_of(input)), "IndexReduceBackward0")
+
+
 # By mask and by flat position -----------------------------------------------------------------
 
 
@@ -368,6 +407,25 @@ def nonzero(input: Tensor, *, as_tuple: bool = False) -> Any:
         )
     found = np.argwhere(array)
     return _host(found, input)
+
+
+@public()
+def nonzero_static(input: Tensor, *, size: int, fill_value: int = -1) -> Tensor:
+    """The first ``size`` positions of elements that are not zero, (size, rank).
+
+    Where there are fewer, rows of ``fill_value`` follow.
+
+    >>> nonzero_static(tensor([0, 1, 2]), size=3)
+    tensor([[ 1],
+            [ 2],
+            [-1]])
+    """
+    if size < 0:
+        raise RuntimeError("nonzero_static: 'size' must be an non-negative integer")
+    found = np.argwhere(functions.peek(input))[:size]
+    rows = np.full((size, len(shape_of(input))), fill_value, np.int64)
+    rows[: len(found)] = found
+    return _host(rows, input)
 
 
 def _host(array: np.ndarray, like: Tensor) -> Tensor:

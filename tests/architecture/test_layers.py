@@ -26,7 +26,7 @@ LAYERS = (
     ("tensor", "autograd"),
     ("functional",),
     ("accelerators",),
-    ("cuda", "mps", "xpu", "fft", "linalg", "signal", "special", "random"),
+    ("cuda", "mps", "xpu", "fft", "linalg", "masked", "signal", "special", "random"),
     ("nn", "optim", "utils", "serialization"),
     ("compiler",),
     ("viz", "bench", "compat", "testing", "backends"),
