@@ -121,7 +121,8 @@ class Buffer:
         if self.host is None:
             return None
         part = self.device.wrap_host(self.host[offset : offset + nbytes], self.origin)
-        part._keep = self
+        # In a tuple: the part has a handle of its own, and its slices are counted from there.
+        part._keep = (self,)
         return part
 
     def as_numpy(self, dtype: Any, shape: tuple[int, ...]) -> Array:

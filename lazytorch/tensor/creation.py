@@ -334,47 +334,6 @@ def empty_strided(size: Any, stride: Any, **options: Any) -> Tensor:
     return functions.as_strided(flat, shape, strides)
 
 
-@public(function=False)
-def new_empty_strided(
-    self: Tensor, size: Any, stride: Any, dtype: DType | None = None, layout: Any = None,
-    device: Any = None, pin_memory: bool = False, requires_grad: bool = False,
-) -> Tensor:  # fmt: skip
-    """``empty_strided`` with this tensor's dtype and device."""
-    return empty_strided(
-        size, stride, dtype=dtype or dtype_of(self), requires_grad=requires_grad,
-        device=self._device if device is None else device,
-    )  # fmt: skip
-
-
-@public(method=False)
-def empty_permuted(size: Any, physical_layout: Any, **options: Any) -> Tensor:
-    """A tensor without gaps whose dimensions lie in memory in the order ``physical_layout``.
-
-    >>> empty_permuted((2, 3), (1, 0)).stride()
-    (1, 2)
-    """
-    shape, order = tuple(size), tuple(physical_layout)
-    if len(shape) != len(order):
-        raise RuntimeError(
-            "Number of dimensions in size does not match the length of the physical_layout; i.e. "
-            f"len(size) = {len(shape)} is not equal to len(physical_layout) = {len(order)}"
-        )
-    strides = [0] * len(shape)
-    step = 1
-    for place in reversed(range(len(order))):
-        axis = order[place]
-        if not 0 <= axis < len(shape):
-            raise RuntimeError(
-                f"Dimension out of range (expected to be between 0 and {len(shape) - 1}, but got "
-                f"{axis} at index {place}).  NB: negative dims not currently supported"
-            )
-        if strides[axis]:
-            raise RuntimeError("Duplicate dim not allowed")
-        strides[axis] = step
-        step *= max(shape[axis], 1)
-    return empty_strided(shape, strides, **options)
-
-
 builtins_sum = sum
 
 

@@ -249,6 +249,14 @@ def test_columns_of_a_matrix_are_no_piece(device: str) -> None:
     assert (engine.to_array(one) == data[4:5, 3:8]).all()
 
 
+def test_a_piece_of_a_piece_begins_where_the_first_does(device: str) -> None:
+    x = leaf(np.arange(6, dtype=np.float32), device)
+    part = op(movement.SLICE, x, attrs=((3,), (2,), (1,)))
+    inner = op(movement.SLICE, part, attrs=((0,), (1,), (-1,)))
+    total = op(elementwise.ADD, inner, op(movement.SLICE, x, attrs=((0,), (1,), (1,))))
+    assert engine.to_array(total).tolist() == [3]
+
+
 def test_an_empty_value_written_into_another_changes_nothing(device: str) -> None:
     base = leaf(np.arange(6, dtype=np.float32), device)
     nothing = op(elementwise.EXP, leaf(np.zeros((0,), np.float32), device))
