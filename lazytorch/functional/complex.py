@@ -17,6 +17,7 @@ from lazytorch.autograd.grad_mode import no_grad
 from lazytorch.autograd.rules import Rule
 from lazytorch.autograd.tape import attach, label
 from lazytorch.functional import elementwise
+from lazytorch.functional.linalg import squared_repeatedly
 from lazytorch.ops import elementwise as ops
 from lazytorch.tensor.apply import apply, cast, combined, complex_forms, reinterpret_view
 from lazytorch.tensor.attach import functions, public
@@ -78,6 +79,8 @@ def complex_(real: Tensor, imag: Tensor) -> Tensor:
             f"Expected object of scalar type {scalar_name(first)} but got scalar type "
             f"{scalar_name(second)} for second argument"
         )
+    if first is dtypes.float16:
+        raise NotImplementedError("complex(): complex32 does not exist here: use float32 parts")
     return joined(real, imag)
 
 
@@ -438,15 +441,9 @@ def _integer_power(z: Tensor, exponent: int) -> Tensor:
     """By repeated squaring."""
     if exponent < 0:
         return _quotient(functions.ones_like(z), _integer_power(z, -exponent))
-    result: Tensor | None = None
-    square = z
-    while exponent:
-        if exponent & 1:
-            result = square if result is None else _product(result, square)
-        exponent >>= 1
-        if exponent:
-            square = _product(square, square)
-    return functions.ones_like(z) if result is None else result
+    if exponent == 0:
+        return functions.ones_like(z)
+    return squared_repeatedly(z, exponent, _product)
 
 
 _LARGEST_SQUARED = 64

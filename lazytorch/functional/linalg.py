@@ -8,7 +8,7 @@ one function serves both ways, to any order.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from lazytorch import dtypes
@@ -479,3 +479,16 @@ _members.__matmul__ = _operator
 _members.__imatmul__ = lambda self, other: functions.assign_result(
     self, matmul(functions.snapshot(self), other)
 )
+
+
+def squared_repeatedly(base: Tensor, exponent: int, multiply: Callable[..., Tensor]) -> Tensor:
+    """``base`` multiplied ``exponent`` (at least 1) times, by squaring: O(log n) products."""
+    result: Tensor | None = None
+    while True:
+        if exponent & 1:
+            result = base if result is None else multiply(result, base)
+        exponent >>= 1
+        if not exponent:
+            assert result is not None
+            return result
+        base = multiply(base, base)

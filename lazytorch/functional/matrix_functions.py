@@ -13,7 +13,7 @@ from lazytorch.autograd.rules import Rule
 from lazytorch.autograd.tape import attach
 from lazytorch.functional.equations import inv
 from lazytorch.functional.host import call_host
-from lazytorch.functional.linalg import c_name, matmul, mm
+from lazytorch.functional.linalg import c_name, matmul, mm, squared_repeatedly
 from lazytorch.functional.matrices import adjoint_of, check_square
 from lazytorch.tensor.apply import cast
 from lazytorch.tensor.attach import functions, public, with_out
@@ -93,15 +93,7 @@ def matrix_power(input: Tensor, n: int) -> Tensor:
     if n == 0:
         one = functions.eye(shape[-1], dtype=dtype_of(input), device=input.device)
         return functions.broadcast_to(one, shape).clone()  # type: ignore[no-any-return]
-    result: Tensor | None = None
-    base = input
-    while n:
-        if n & 1:
-            result = base if result is None else matmul(result, base)
-        n >>= 1
-        if n:
-            base = matmul(base, base)
-    assert result is not None
+    result = squared_repeatedly(input, n, matmul)
     return functions.clone(result) if result is input else result
 
 

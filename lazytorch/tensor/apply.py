@@ -26,7 +26,7 @@ from lazytorch.ops import elementwise, leaves
 from lazytorch.ops.shapes import broadcast
 from lazytorch.tensor import recorder
 from lazytorch.tensor.device import device
-from lazytorch.tensor.promotion import get_default_dtype, number_dtype, result_type
+from lazytorch.tensor.promotion import get_default_dtype, number_dtype, result_type, scalar_name
 from lazytorch.tensor.recorder import infer_and_record, record, scalar_node
 from lazytorch.tensor.site import user_site
 from lazytorch.tensor.storage import View, current_node, dtype_of, node_of, shape_of, storage_of
@@ -154,11 +154,11 @@ _COMPLEX_MAPS = (
 )  # fmt: skip
 
 
-def complex_form(op: OpDef) -> Callable[..., Tensor]:
-    """The function that stands for a map on complex numbers."""
+def complex_form(op: OpDef, dtype: DType) -> Callable[..., Tensor]:
+    """What stands for a map on complex numbers; ``NotImplementedError`` where nothing does."""
     found = complex_forms.get(op)
     if found is None:
-        raise NotImplementedError(f"\"{op.name}\" not implemented for 'ComplexFloat'")
+        raise NotImplementedError(f"\"{op.name}\" not implemented for '{scalar_name(dtype)}'")
     return found
 
 
@@ -171,10 +171,13 @@ def unary(op: OpDef, rule: Rule | None, floating: bool) -> Callable[[Tensor], Te
         node = a._node
         if node is None or a._view is not None:
             node = current_node(a)
-        if node.dtype.kind == "c" and op not in _COMPLEX_MAPS:
-            return complex_form(op)(a)
-        if floating and node.dtype.kind not in "fc":
-            return operate(cast(a, get_default_dtype()))
+        kind = node.dtype.kind
+        if kind != "f":
+            if kind == "c":
+                if op not in _COMPLEX_MAPS:
+                    return complex_form(op, node.dtype)(a)
+            elif floating:
+                return operate(cast(a, get_default_dtype()))
         made = Node(
             op, (node,), (), node.shape, dtypes.bool_ if predicate else node.dtype, node.device,
             user_site(),
@@ -321,7 +324,7 @@ def _general_binary(
             raise RuntimeError(refused)
         (first, second), dtype = combined((a, b), floating)
         if dtype.kind == "c" and op not in _COMPLEX_MAPS:
-            return complex_form(op)(first, second)
+            return complex_form(op, dtype)(first, second)
         return apply(op, (first, second), (), rule)
 
     return unless_foreign(operate) if operator else operate

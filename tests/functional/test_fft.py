@@ -8,19 +8,10 @@ import numpy as np
 import pytest
 
 import lazytorch as torch
-from lazytorch.runtime import available_devices
 
 _generator = np.random.default_rng(1)
 Z = _generator.standard_normal((3, 6, 5)) + 1j * _generator.standard_normal((3, 6, 5))
 R = _generator.standard_normal((3, 6, 5))
-
-
-@pytest.fixture(params=available_devices())
-def each_device(request: pytest.FixtureRequest) -> Any:
-    before = torch.get_default_device()
-    torch.set_default_device(request.param)
-    yield request.param
-    torch.set_default_device(before)
 
 
 CASES: list[tuple[str, np.ndarray, dict[str, Any]]] = [

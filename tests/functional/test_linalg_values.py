@@ -31,14 +31,6 @@ def dtype(request: pytest.FixtureRequest) -> Any:
     torch.set_default_device(before)
 
 
-@pytest.fixture(params=available_devices())
-def each_device(request: pytest.FixtureRequest) -> Any:
-    before = torch.get_default_device()
-    torch.set_default_device(request.param)
-    yield request.param
-    torch.set_default_device(before)
-
-
 def matrices(*shape: int, dtype: str = "float64") -> np.ndarray:
     array = _generator.standard_normal(shape)
     if dtype.startswith("complex"):

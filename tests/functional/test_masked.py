@@ -8,21 +8,12 @@ import numpy as np
 import pytest
 
 import lazytorch as torch
-from lazytorch.runtime import available_devices
 
 _generator = np.random.default_rng(7)
 X = _generator.standard_normal((4, 5))
 KEEP = _generator.random((4, 5)) > 0.4
 KEEP[2] = False
 KEEP[0] = True
-
-
-@pytest.fixture(params=available_devices())
-def each_device(request: pytest.FixtureRequest) -> Any:
-    before = torch.get_default_device()
-    torch.set_default_device(request.param)
-    yield request.param
-    torch.set_default_device(before)
 
 
 def rows(function: Any) -> np.ndarray:

@@ -9,19 +9,10 @@ import pytest
 from scipy.integrate import trapezoid
 
 import lazytorch as torch
-from lazytorch.runtime import available_devices
 
 INF, NAN = math.inf, math.nan
 _generator = np.random.default_rng(11)
 NUMBERS = np.array([0.0, -0.0, 1, -1, 3, 0.75, -0.1, 1e30, INF, -INF, NAN, 2.0**-100, 1023])
-
-
-@pytest.fixture(params=available_devices())
-def each_device(request):
-    before = torch.get_default_device()
-    torch.set_default_device(request.param)
-    yield request.param
-    torch.set_default_device(before)
 
 
 # Numbers --------------------------------------------------------------------------------------

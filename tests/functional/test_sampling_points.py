@@ -10,19 +10,10 @@ import pytest
 
 import lazytorch as torch
 from lazytorch.nn import functional as F
-from lazytorch.runtime import available_devices
 
 peer = pytest.importorskip("torch")
 P = peer.nn.functional
 _generator = np.random.default_rng(3)
-
-
-@pytest.fixture(params=available_devices())
-def each_device(request: pytest.FixtureRequest) -> Any:
-    before = torch.get_default_device()
-    torch.set_default_device(request.param)
-    yield request.param
-    torch.set_default_device(before)
 
 
 IMAGE = _generator.standard_normal((2, 3, 4, 5))

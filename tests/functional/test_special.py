@@ -10,7 +10,6 @@ from scipy import special
 
 import lazytorch as torch
 from lazytorch import engine
-from lazytorch.runtime import available_devices
 from lazytorch.tensor.storage import node_of
 
 INF, NAN = math.inf, math.nan
@@ -39,14 +38,6 @@ POLYNOMIALS = {
     "hermite_polynomial_h": special.eval_hermite, "hermite_polynomial_he": special.eval_hermitenorm,
     "laguerre_polynomial_l": special.eval_laguerre, "legendre_polynomial_p": special.eval_legendre,
 }  # fmt: skip
-
-
-@pytest.fixture(params=available_devices())
-def each_device(request):
-    before = torch.get_default_device()
-    torch.set_default_device(request.param)
-    yield request.param
-    torch.set_default_device(before)
 
 
 def test_functions_of_one_number(each_device):

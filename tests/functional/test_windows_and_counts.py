@@ -8,7 +8,6 @@ from scipy.signal import windows
 
 import lazytorch as torch
 from lazytorch.nn import functional as F
-from lazytorch.runtime import available_devices
 
 # name: (options here, arguments of SciPy's function)
 WINDOWS = {
@@ -18,14 +17,6 @@ WINDOWS = {
     "general_cosine": ({"a": [0.5, 0.3, 0.2]}, ([0.5, 0.3, 0.2],)),
     "general_hamming": ({"alpha": 0.7}, (0.7,)),
 }  # fmt: skip
-
-
-@pytest.fixture(params=available_devices())
-def each_device(request):
-    before = torch.get_default_device()
-    torch.set_default_device(request.param)
-    yield request.param
-    torch.set_default_device(before)
 
 
 @pytest.mark.parametrize("name", WINDOWS)
