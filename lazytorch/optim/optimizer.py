@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 from lazytorch import engine
 from lazytorch.autograd.grad_mode import enable_grad, no_grad
+from lazytorch.optim.recording import UpdateMemory
 from lazytorch.optim.scalars import StepCounts, StepScalars, settle
 from lazytorch.tensor.tensor import Tensor
 from lazytorch.utils.hooks import RemovableHandle
@@ -65,6 +66,7 @@ class Optimizer:
         self.state: defaultdict[Tensor, Any] = defaultdict(dict)
         self.param_groups: list[dict[str, Any]] = []
         self._counts = StepCounts()
+        self._updates = UpdateMemory()
         groups = list(params)
         if not groups:
             raise ValueError("optimizer got an empty parameter list")
@@ -162,9 +164,14 @@ class Optimizer:
         with no_grad():
             # Scalars are made once a step and shared, so one kernel can take them for all
             # parameters; values that change (lr, bias corrections) are never compiled in.
+            repeats = engine.current.capture is None and self._has_numbers
             for group in self.param_groups:
                 parameters = [p for p in group["params"] if p.grad is not None]
-                if parameters:
+                if not parameters:
+                    continue
+                if repeats:
+                    self._updates.record(self, group, _shape_of_options(group), parameters)
+                else:
                     self._update_group(group, parameters, StepScalars((self, group)))
         self._counts.end_step()
         engine.flush()
@@ -177,8 +184,9 @@ class Optimizer:
     def _numbers(self, group: dict[str, Any], count: float) -> dict[str, Any]:
         """The numbers of the update in step ``count``, by the names ``_update_group`` uses.
 
-        An optimizer that defines it can be captured by ``torch.compile``: a repetition asks for
-        the numbers and computes nothing else. The shape of the update may depend on which
+        An optimizer that defines it can be captured by ``torch.compile``, and records the same
+        update of a loop's steps once: a repetition asks for the numbers and computes nothing
+        else. The shape of the update may depend on which
         options are zero, true or ``None``, on nothing else in the group.
         """
         raise NotImplementedError
@@ -213,11 +221,7 @@ class Optimizer:
             states = [self.state.get(p, {}) for p in parameters if p.grad is not None]
             shape.append(len({id(state.get("step")) for state in states if state}))
             shape.append(tuple(map(id, parameters)))
-            for key, value in group.items():
-                if isinstance(value, float):
-                    shape.append((key, value != 0))
-                elif value is None or isinstance(value, (bool, int, str)):
-                    shape.append((key, value))
+            shape.append(_shape_of_options(group))
         return tuple(shape)
 
     def _step_repeated(self) -> None:
@@ -315,6 +319,7 @@ class Optimizer:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self._counts = StepCounts()
+        self._updates = UpdateMemory()
         self._create_hook_tables()
         self.defaults.setdefault("differentiable", False)
         # Groups saved by an older version, or by another option set, get what they lack.
@@ -421,6 +426,17 @@ def effective_gradient(parameter: Tensor, group: dict[str, Any], scalars: StepSc
     if decay != 0:
         gradient = gradient + parameter * scalars("weight_decay", decay, parameter)
     return gradient
+
+
+def _shape_of_options(group: dict[str, Any]) -> tuple[Any, ...]:
+    """What of a group's options the shape of its update may depend on."""
+    shape: list[Any] = []
+    for key, value in group.items():
+        if isinstance(value, float):
+            shape.append((key, value != 0))
+        elif value is None or isinstance(value, (bool, int, str)):
+            shape.append((key, value))
+    return tuple(shape)
 
 
 def _split_names(given: list[Any]) -> tuple[list[Any], list[str]]:

@@ -26,11 +26,13 @@ class StepScalars:
 
     They are told apart by name, never by value: two numbers that happen to be equal in one step
     must not become one argument, which would be another kernel. ``owner`` is the optimizer with
-    the group: a captured step asks them for the numbers of each repetition.
+    the group: a captured step asks them for the numbers of each repetition. ``made`` are name and
+    value of each, the tensor it was first made for, and the 0-d tensor.
     """
 
     def __init__(self, owner: Any = None) -> None:
-        self._made: dict[tuple[str, Any, DType, Any], Tensor] = {}
+        self.made: list[tuple[str, Any, Tensor, Tensor]] = []
+        self._known: dict[tuple[str, Any, DType, Any], Tensor] = {}
         self._owner = owner
 
     def __call__(self, name: str, value: Any, like: Tensor) -> Tensor:
@@ -41,9 +43,10 @@ class StepScalars:
         narrow = like.dim() > 0 and like.dtype != dtypes.float64
         dtype = dtypes.float32 if narrow else like.dtype
         key = (name, value, dtype, like.device)
-        made = self._made.get(key)
+        made = self._known.get(key)
         if made is None:
-            made = self._made[key] = _argument(value, dtype, like.device)
+            made = self._known[key] = _argument(value, dtype, like.device)
+            self.made.append((name, value, like, made))
             capture = engine.current.capture
             if capture is not None and self._owner is not None:
                 capture.note_scalar(made._node, ("number", *self._owner, like, name))
