@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import importlib
 import os
 import sys
@@ -12,7 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from lazytorch.bench import cold, growth, page, plots, table
+from lazytorch.bench import cold, growth, page, plots, table, tuned
 from lazytorch.bench.catalog import GROUP_GOALS, GROUPS, WORKLOADS
 from lazytorch.bench.contest import Contest
 from lazytorch.bench.machine import machine, now
@@ -52,6 +53,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--plot", metavar="FOLDER", help="write the plots as PNG files (needs matplotlib)")
     add("--cold", action="store_true", help="measure first calls in fresh processes (MLP, GPT)")
     add("--growth", action="store_true", help="measure how time grows with sizes")
+    add(
+        "--tuned", action="store_true",
+        help="tune the workloads' kernels from nothing and compare the defaults with that",
+    )  # fmt: skip
     add("--list", action="store_true", help="print the workloads and what is asked of them")
 
 
@@ -76,6 +81,10 @@ def run(arguments: argparse.Namespace) -> int:
     for line in missing:
         print(line)
     try:
+        if arguments.tuned:
+            note = functools.partial(print, flush=True)
+            report.tuned += tuned.measure(workloads, arguments.device, note)
+            workloads = []
         with Contest(found, seconds) as contest:
             if workloads:
                 measure(report, contest, workloads)
@@ -95,6 +104,8 @@ def _workloads(arguments: argparse.Namespace) -> list[Workload]:
     """What is named; everything for nothing named, unless something else is asked for."""
     if arguments.names:
         return select(arguments.names, WORKLOADS, GROUPS)
+    if arguments.tuned:
+        return select(tuned.WORKLOADS, WORKLOADS, GROUPS)
     if arguments.cold or arguments.growth:
         return []
     return select(["asked"] if arguments.quick else [], WORKLOADS, GROUPS)

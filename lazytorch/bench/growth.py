@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from lazytorch.bench.catalog import gpt_step, matmul_square
 from lazytorch.bench.results import Outcome
@@ -30,6 +30,12 @@ def _flops(workload: Workload, size: int) -> float:
     return workload.flops
 
 
+def _member(workload: Workload) -> Workload:
+    """A workload of a series: nothing is asked of it alone, and eager-looking code is enough to
+    see how its time grows."""
+    return replace(workload, group="growth", goals=(), only="eager")
+
+
 def _chain(count: int) -> Workload:
     options = {"count": count}
     return Workload(f"adds-{count}", "growth", "adds", (Input((16,)),), options, only="eager")
@@ -38,15 +44,15 @@ def _chain(count: int) -> Workload:
 SERIES = (
     Series(
         "gpt-width", "width of the GPT", (128, 256, 512, 1024),
-        lambda size: gpt_step(f"gpt-width-{size}", size, 8), _flops,
+        lambda size: _member(gpt_step(f"gpt-width-{size}", size, 8)), _flops,
     ),
     Series(
         "gpt-batch", "batch of the GPT", (1, 4, 16, 64),
-        lambda size: gpt_step(f"gpt-batch-{size}", 256, size), _flops,
+        lambda size: _member(gpt_step(f"gpt-batch-{size}", 256, size)), _flops,
     ),
     Series(
         "matmul-size", "rows and columns of the product", (64, 128, 256, 512, 1024, 2048, 4096),
-        matmul_square, _flops,
+        lambda size: _member(matmul_square(size)), _flops,
     ),
     Series(
         "graph-nodes", "additions in the graph", (10, 100, 1000, 10000), _chain,
@@ -75,7 +81,7 @@ def lines_of(series: Series, outcomes: Sequence[Outcome]) -> list[str]:
         for outcome, workload, size in zip(outcomes, series.workloads(), series.sizes)
     }
     for label in dict.fromkeys(r.contestant for outcome in outcomes for r in outcome.results):
-        found = [(o, t) for o in outcomes if (t := o.seconds(label)) is not None]
+        found = [(o, t) for o in outcomes if (t := o.measured(label)) is not None]
         power = exponent([work[o.workload] for o, _ in found], [t for _, t in found])
         if power is None:
             continue

@@ -85,7 +85,7 @@ def _growth_figure(pyplot: Any, series: Growth, colours: dict[str, str]) -> Any:
         points = [
             (size, seconds * 1e3)
             for size, outcome in zip(series.sizes, series.outcomes)
-            if (seconds := outcome.seconds(label)) is not None
+            if (seconds := outcome.measured(label)) is not None
         ]
         if points:
             x, y = zip(*points)
@@ -97,7 +97,8 @@ def _growth_figure(pyplot: Any, series: Growth, colours: dict[str, str]) -> Any:
     axes.set_ylabel("ms")
     axes.set_title(series.name)
     axes.grid(which="major", color="#e5e5e5")
-    axes.legend(fontsize=8)
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(fontsize=8)
     return figure
 
 

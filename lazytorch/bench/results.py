@@ -81,8 +81,16 @@ class Outcome:
 
     def seconds(self, contestant: str) -> float | None:
         """The minimum of a contestant whose output was right."""
+        return self._minimum(contestant, ("ok",))
+
+    def measured(self, contestant: str) -> float | None:
+        """The minimum of a contestant whose output was right, or that ran without anybody to
+        compare with: enough to see how its own time grows."""
+        return self._minimum(contestant, ("ok", "unverified"))
+
+    def _minimum(self, contestant: str, statuses: tuple[str, ...]) -> float | None:
         for result in self.results:
-            if result.contestant == contestant and result.times and result.status == "ok":
+            if result.contestant == contestant and result.times and result.status in statuses:
                 return result.times.minimum
         return None
 
@@ -179,6 +187,26 @@ class Growth:
 
 
 @dataclass
+class TunedKernel:
+    """A kernel of a workload with the rules' schedule (``default``) and with the best that tuning
+    found, in seconds; ``schedule`` is that, ``None`` where the rules' own won."""
+
+    workload: str
+    device: str
+    kernel: str
+    default: float
+    tuned: float
+    tried: int
+    discarded: int
+    schedule: dict[str, Any] | None
+
+    @property
+    def ratio(self) -> float:
+        """How many times the tuned kernel's time the default takes."""
+        return self.default / self.tuned
+
+
+@dataclass
 class Report:
     """A whole run."""
 
@@ -190,6 +218,7 @@ class Report:
     outcomes: list[Outcome] = field(default_factory=list)
     growth: list[Growth] = field(default_factory=list)
     cold: list[ColdStart] = field(default_factory=list)
+    tuned: list[TunedKernel] = field(default_factory=list)
 
     @property
     def bad(self) -> list[str]:
@@ -271,6 +300,7 @@ def from_json(text: str) -> Report:
     kept = _fields(Report, record)
     kept["outcomes"] = [_outcome(item) for item in record["outcomes"]]
     kept |= {"growth": growth, "cold": [ColdStart(**item) for item in record["cold"]]}
+    kept["tuned"] = [TunedKernel(**item) for item in record["tuned"]]
     return Report(**kept)
 
 

@@ -7,10 +7,12 @@ Knows bodies and targets; must not know C.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from itertools import product
 from typing import Any
 
+from lazytorch.codegen.choice import AttentionSchedule, Schedule, items_of
 from lazytorch.codegen.target import Target
 from lazytorch.dtypes import DType
 from lazytorch.ir import expression as ex
@@ -38,6 +40,13 @@ MOST_KEYS = 128
 CHUNK = 128
 # Work-items for each core, so that none waits long for the last one.
 ITEMS_PER_CORE = 4
+# Work-items in a group of a GPU.
+ITEMS = 64
+# (rows, vectors) of register tiles, queries and keys of a tile, and queries of a work-item, that
+# are worth trying.
+TILES = ((8, 2), (4, 4), (6, 4), (12, 2), (4, 2), (8, 1), (2, 4))
+POSSIBLE_QUERIES, POSSIBLE_KEYS = (16, 32, 64, 8), (128, 64, 256, 32)
+POSSIBLE_CHUNKS = (128, 64, 256, 512, 32)
 
 
 @dataclass(frozen=True)
@@ -78,10 +87,12 @@ class TiledAttentionBody:
 
 @dataclass(frozen=True)
 class ItemAttentionBody:
-    """An attention whose work-items have one position of ``along`` (queries or keys) each."""
+    """An attention whose work-items, ``items`` in a group, have one position of ``along`` (queries
+    or keys) each."""
 
     form: AttentionBody
     along: Axis
+    items: int
 
     def expressions(self) -> list[Expression]:
         return self.form.expressions()
@@ -91,20 +102,28 @@ class ItemAttentionBody:
 
 
 def lower_attention(
-    body: AttentionBody, values: dict[int, DType], new_value: NewValue, target: Target
+    body: AttentionBody,
+    values: dict[int, DType],
+    new_value: NewValue,
+    target: Target,
+    schedule: Schedule | None = None,
 ) -> list[Kernel]:
     """The kernels that compute ``body``, in launch order.
 
-    ``new_value(dtype, count)`` gives the number of a new temporary array.
+    ``new_value(dtype, count)`` gives the number of a new temporary array; ``schedule`` is what
+    somebody wants instead of the rules' choice.
     """
     known = dict(values)
 
     def kernel(part: Any, note: str = "") -> Kernel:
         return Kernel((part,), dict(known), notes=(note,) if note else ())
 
-    tiling = choose_tiling(body, target) if target.family == "cpu" else None
+    tiling = None
+    if target.family == "cpu":
+        wanted = schedule if isinstance(schedule, AttentionSchedule) else None
+        tiling = wished_tiling(body, target, wanted) or choose_tiling(body, target)
     if tiling is None:
-        return [kernel(part) for part in _by_item(body)]
+        return [kernel(part) for part in _by_item(body, items_of(ITEMS, target, schedule))]
     query = body.result("query")
     if query is None:
         return [kernel(TiledAttentionBody(body, tiling))]
@@ -139,7 +158,7 @@ def _added_up(
     return RowBody(query.axes, (reduce, *query.epilogue))
 
 
-def _by_item(body: AttentionBody) -> list[ItemAttentionBody]:
+def _by_item(body: AttentionBody, items: int) -> list[ItemAttentionBody]:
     """Forwards, and for the gradient of the queries, an item a query; for the others a key."""
     parts = []
     for along, names in (
@@ -147,7 +166,7 @@ def _by_item(body: AttentionBody) -> list[ItemAttentionBody]:
     ):  # fmt: skip
         results = tuple(result for result in body.results if result.name in names)
         if results:
-            parts.append(ItemAttentionBody(replace(body, results=results), along))
+            parts.append(ItemAttentionBody(replace(body, results=results), along, items))
     return parts
 
 
@@ -187,11 +206,76 @@ def choose_tiling(body: AttentionBody, target: Target) -> AttentionTiling | None
     return _fitting(body, tiling, target)
 
 
+def possible_tilings(body: AttentionBody, target: Target) -> list[AttentionTiling]:
+    """Every tiling that could be tried, those nearest to the rules' choice first."""
+    rule = choose_tiling(body, target)
+    if rule is None:
+        return []
+    registers = 32 if target.vector_width >= 16 else 16
+    backward = body.gradient is not None
+    found: dict[AttentionTiling, int] = {}
+    tiles = [tile for tile in TILES if tile[0] * tile[1] + tile[1] < registers]
+    for (rows, vectors), queries, keys in product(
+        dict.fromkeys(((rule.rows, rule.vectors), *tiles)),
+        dict.fromkeys((rule.queries, *POSSIBLE_QUERIES)),
+        dict.fromkeys((rule.keys, *POSSIBLE_KEYS)),
+    ):
+        # Backwards the keys of a tile are rows of register tiles as well.
+        if keys % rule.width or keys < vectors * rule.width or (backward and keys % rows):
+            continue
+        tile = replace(
+            rule, rows=rows, vectors=vectors, queries=padded(queries, rows), keys=keys
+        )  # fmt: skip
+        if tile.queries >= 2 * body.queries.size or keys >= 2 * body.keys.size:
+            continue
+        for tiling in _shared_out(body, tile):
+            if _local_bytes(body, tiling) <= target.local_memory:
+                found.setdefault(tiling, _steps_from(tiling, rule))
+    return sorted(found, key=lambda tiling: found[tiling])
+
+
+def _shared_out(body: AttentionBody, tile: AttentionTiling) -> Iterator[AttentionTiling]:
+    """The tiling with other work-items: chunks of queries forwards, splits backwards."""
+    if body.gradient is None:
+        for chunk in (tile.chunk, *POSSIBLE_CHUNKS):
+            if chunk < 2 * body.queries.size:
+                yield replace(tile, chunk=padded(max(chunk, tile.queries), tile.queries))
+        return
+    blocks = -(-body.keys.size // tile.keys)
+    for splits in (tile.splits, 1, 2, 4, 8):
+        if splits <= blocks:
+            yield replace(tile, splits=splits, chunk=tile.queries)
+
+
+def _steps_from(tiling: AttentionTiling, rule: AttentionTiling) -> int:
+    """In how many choices a tiling differs from the rules'; the register tile is one."""
+    same = (
+        (tiling.rows, tiling.vectors) == (rule.rows, rule.vectors), tiling.keys == rule.keys,
+        tiling.queries == rule.queries, tiling.chunk == rule.chunk, tiling.splits == rule.splits,
+    )  # fmt: skip
+    return same.count(False)
+
+
+def described(tiling: AttentionTiling) -> AttentionSchedule:
+    """The numbers that tell a tiling from all others of the same body."""
+    return AttentionSchedule(
+        tiling.rows, tiling.vectors, tiling.queries, tiling.keys, tiling.chunk, tiling.splits
+    )
+
+
+def wished_tiling(
+    body: AttentionBody, target: Target, wanted: AttentionSchedule | None
+) -> AttentionTiling | None:
+    """The tiling of that description, where it fits."""
+    possible = () if wanted is None else possible_tilings(body, target)
+    return next((tiling for tiling in possible if described(tiling) == wanted), None)
+
+
 def _fitting(
     body: AttentionBody, tiling: AttentionTiling, target: Target
 ) -> AttentionTiling | None:
     """The tiling made smaller until its arrays fit in local memory."""
-    while sum(local_arrays(body, tiling).values()) * body.accumulate.itemsize > target.local_memory:
+    while _local_bytes(body, tiling) > target.local_memory:
         if tiling.chunk > tiling.queries and body.gradient is None:
             tiling = replace(tiling, chunk=padded(tiling.chunk // 2, tiling.queries))
         elif tiling.keys > max(tiling.width, tiling.rows):
@@ -203,6 +287,10 @@ def _fitting(
         else:
             return None
     return tiling
+
+
+def _local_bytes(body: AttentionBody, tiling: AttentionTiling) -> int:
+    return sum(local_arrays(body, tiling).values()) * body.accumulate.itemsize
 
 
 def local_arrays(body: AttentionBody, tiling: AttentionTiling) -> dict[str, int]:

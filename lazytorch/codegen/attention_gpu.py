@@ -20,11 +20,9 @@ from lazytorch.ir.index import Axis, of_atom
 from lazytorch.ir.kernel import AttentionResult, extent
 from lazytorch.ops import elementwise
 
-ITEMS = 64
-
 
 def render_attention_gpu(body: ItemAttentionBody, emitter: Emitter, group: str) -> int:
-    """Write the statements; the number of work-groups of ``ITEMS``."""
+    """Write the statements; the number of work-groups of ``body.items``."""
     return _Renderer(body, emitter).render(group)
 
 
@@ -41,7 +39,8 @@ class _Renderer:
         form, emitter = self.form, self.emitter
         axes = (*form.batch, self.body.along)
         count = extent(axes)
-        self.line(f"const {emitter.index_type} item = {group} * {ITEMS} + (int)get_local_id(0);")
+        item = f"{group} * {self.body.items} + (int)get_local_id(0)"
+        self.line(f"const {emitter.index_type} item = {item};")
         emitter.open()
         bind_rows(emitter, axes, "item")
         if form.gradient is None:
@@ -49,7 +48,7 @@ class _Renderer:
         else:
             self._backward()
         emitter.close(f"if (item < {count}) {{")
-        return -(-count // ITEMS)
+        return -(-count // self.body.items)
 
     # Pieces -------------------------------------------------------------------------------------
 

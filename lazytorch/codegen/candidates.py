@@ -1,143 +1,148 @@
 """The schedules worth trying for a body: what a tuner measures, the most promising first.
 
-Knows which choices exist and which of them fit the body; must not know how long anything takes.
+Every kind of body that has choices is a :class:`Family` here, and this is all that a tuner knows
+of it. Must not know how long anything takes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TypeVar
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
 
-from lazytorch.codegen import contract, finish, group_tiling, rows
-from lazytorch.codegen.choice import (
-    ContractSchedule,
-    GroupSchedule,
-    RowSchedule,
-    Schedule,
-)
-from lazytorch.codegen.contract_form import Form
-from lazytorch.codegen.contract_schedule import possible_tilings
+from lazytorch.codegen import attention, recurrent
+from lazytorch.codegen.candidates_contract import contractions
+from lazytorch.codegen.candidates_rows import row_schedules, scan_schedules, scatter_schedules
+from lazytorch.codegen.choice import ItemSchedule, Schedule
 from lazytorch.codegen.target import Target
-from lazytorch.ir.kernel import Body, ContractBody, Reduce, RowBody, extent
+from lazytorch.ir.kernel import (
+    AttentionBody,
+    Body,
+    ContractBody,
+    RecurrentBody,
+    RowBody,
+    ScanBody,
+    ScatterBody,
+    extent,
+)
+from lazytorch.ops.recurrence import Recurrence
 
-# Elements that a work-item of a row kernel may take, in steps of four.
-SHARES = tuple(256 << (2 * step) for step in range(6))
-ACCUMULATORS = (2, 4, 8)
-LOCAL_SIZES = (1, 16, 32, 64, 128, 256)
-
-_Item = TypeVar("_Item")
+# Schedules that are tried of one body.
+COUNT = 36
+ITEM_COUNTS = (32, 64, 128, 256)
 
 
-def candidates(body: Body, target: Target, count: int = 36) -> Sequence[Schedule]:
+@dataclass(frozen=True)
+class Family:
+    """Bodies of one type.
+
+    ``schedules(body, target, count)`` lists at most ``count`` schedules worth trying, none where
+    there is no choice. ``terms(body)`` is the length of the longest sum whose order a schedule may
+    change: 1 where every schedule computes the same bits. ``name(body)`` is for people.
+    """
+
+    schedules: Callable[[Any, Target, int], Sequence[Schedule]]
+    terms: Callable[[Any], int]
+    name: Callable[[Any], str]
+
+
+def family_of(body: Body) -> Family | None:
+    """The family of a body as the scheduler made it; None where there is nothing to choose."""
+    return _FAMILIES.get(type(body))
+
+
+def candidates(body: Body, target: Target, count: int = COUNT) -> Sequence[Schedule]:
     """At most ``count`` schedules for a body as the scheduler made it; none where there is no
     choice."""
-    if isinstance(body, ContractBody):
-        if extent(body.summed) == 0 or contract.is_reduction(body, target):
-            return []
-        if target.family == "gpu":
-            form = contract.settled(body, target)
-            return _group_schedules(form, target, count)
-        return list(_tilings(contract.settled(body, target), target, count))
-    if isinstance(body, RowBody):
-        return list(_row_schedules(finish.collapse(body), target))[:count]
-    return []
+    family = family_of(body)
+    return () if family is None else family.schedules(body, target, count)
 
 
-# Contractions on CPU devices ---------------------------------------------------------------------
+# Schedules of layers ------------------------------------------------------------------------------
 
 
-def _tilings(form: Form, target: Target, count: int) -> list[ContractSchedule]:
-    estimates = possible_tilings(form, target)
-    ordered = sorted(estimates, key=estimates.__getitem__)
-    # An estimate errs for whole kinds of tilings at once, so the best of each kind are taken too.
-    kinds: tuple[Callable[[ContractSchedule], object], ...] = (
-        lambda s: (s.rows, s.vectors),
-        lambda s: (s.block, s.splits),
-        lambda s: (s.column_groups, s.row_panels),
-        lambda s: (s.lines, s.pitch),
-    )
-    chosen: dict[ContractSchedule, None] = dict.fromkeys(ordered[: count // 3])
-    ways = contract.possible_packing(form)
-    if len(ways) > 1 and chosen:
-        for schedule in ordered[:3]:
-            for way in ways:
-                chosen[_with_pack(schedule, way)] = None
-    queues = [list(_firsts(ordered, kind)) for kind in kinds]
-    for place in range(max((len(queue) for queue in queues), default=0)):
-        for queue in queues:
-            if place < len(queue):
-                chosen[queue[place]] = None
-    return [*chosen][:count]
+def _attentions(body: AttentionBody, target: Target, count: int) -> list[Schedule]:
+    tilings = attention.possible_tilings(body, target) if target.family == "cpu" else []
+    if not tilings:
+        return _items(target)[:count]
+    return [attention.described(tiling) for tiling in tilings[1 : count + 1]]
 
 
-def _with_pack(schedule: ContractSchedule, way: str) -> ContractSchedule:
-    return ContractSchedule(**{**schedule.__dict__, "pack": way})
+def _recurrences(body: RecurrentBody, target: Target, count: int) -> list[Schedule]:
+    if target.family == "gpu":
+        return _items(target)[:count]
+    return [*recurrent.possible_cuts(body, target)[1 : count + 1]]
 
 
-def _firsts(items: Iterable[_Item], kind: Callable[[_Item], object]) -> Iterator[_Item]:
-    """The first item of each kind."""
-    seen: set[object] = set()
-    for item in items:
-        key = kind(item)
-        if key not in seen:
-            seen.add(key)
-            yield item
+def _items(target: Target) -> list[Schedule]:
+    return [ItemSchedule(n) for n in ITEM_COUNTS if n <= target.max_work_group_size]
 
 
-# Contractions on GPUs ----------------------------------------------------------------------------
+# Sums --------------------------------------------------------------------------------------------
 
 
-def _group_schedules(form: Form, target: Target, count: int) -> list[GroupSchedule]:
-    found = list(group_tiling.possible(form, target))
-    found.sort(key=lambda tiling: group_tiling.cycles(tiling, form, target))
-    # The best of every shape, then the best of all.
-    first = list(_firsts(found, lambda tiling: (tiling.rows, tiling.columns, tiling.row_each)))
-    ordered = dict.fromkeys([*found[: count // 2], *first, *found])
-    return [
-        GroupSchedule(t.rows, t.columns, t.row_each, t.column_each, t.depth, t.splits, t.buffers)
-        for t in [*ordered][:count]
-    ]
+def _row_terms(body: RowBody) -> int:
+    return max((extent(stage.axes) for stage in body.stages), default=1)
 
 
-# Rows --------------------------------------------------------------------------------------------
+def _attention_terms(body: AttentionBody) -> int:
+    axes = (body.queries, body.keys, body.inner, body.columns)
+    return max(axis.size for axis in axes)
 
 
-def _row_schedules(body: RowBody, target: Target) -> Iterator[RowSchedule]:
-    for style in rows.possible_styles(body, target):
-        if style == "inner":
-            yield from _inner(body, target)
-        elif style == "columns":
-            yield from _columns(body, target)
-        else:
-            for local in LOCAL_SIZES:
-                if local <= target.max_work_group_size:
-                    yield RowSchedule(style, local=local)
+def _recurrent_terms(body: RecurrentBody) -> int:
+    of = Recurrence(*body.attrs)
+    return max(of.gates, of.width, of.hidden) * of.steps
 
 
-def _inner(body: RowBody, target: Target) -> Iterator[RowSchedule]:
-    work = max(extent(stage.axes) for stage in body.stages)
-    count = extent(body.rows)
-    stashes = (True, False) if finish.add_stashes(body) != body else (True,)
-    shares = {min(count, max(1, elements // work)) for elements in SHARES}
-    for stash in stashes:
-        for share in sorted(shares):
-            if share > 1 and share * target.compute_units > count:
-                continue
-            for accumulators in ACCUMULATORS:
-                yield RowSchedule("inner", share, accumulators, stash=stash)
+# Names -------------------------------------------------------------------------------------------
 
 
-def _columns(body: RowBody, target: Target) -> Iterator[RowSchedule]:
-    reduces = [stage for stage in body.stages if isinstance(stage, Reduce)]
-    size = body.rows[-1].size
-    work = max(1, sum(extent(stage.axes) for stage in reduces))
-    step = 4 * target.vector_width
-    shares = {min(size, max(step, elements // work // step * step)) for elements in SHARES}
-    if reduces:
-        shares.add(min(size, 16 * step))
-    for share in sorted(shares):
-        for vectors in (1, 2, 4, 8) if reduces else (0,):
-            yield RowSchedule("columns", share, vectors)
+def _sizes(*sizes: int) -> str:
+    return "x".join(map(str, sizes))
 
 
-__all__ = ["candidates"]
+def _contract_name(body: ContractBody) -> str:
+    sizes = [extent(axes) for axes in (body.batch, body.rows, body.columns, body.summed)]
+    return f"contract {_sizes(*sizes[0 if sizes[0] > 1 else 1 :])}"
+
+
+def _row_name(body: RowBody) -> str:
+    inner = [stage.axes for stage in body.stages if stage.axes]
+    names = [stage.op.name for stage in body.stages if hasattr(stage, "op")]
+    shape = _sizes(*(axis.size for axis in body.rows)) or "1"
+    if inner:
+        shape += f" of {extent(max(inner, key=extent))}"
+    return f"{'+'.join(dict.fromkeys(names)) or 'map'} {shape}"
+
+
+def _attention_name(body: AttentionBody) -> str:
+    kind = "attention" if body.gradient is None else "attention gradient"
+    sizes = (extent(body.batch), body.queries.size, body.keys.size, body.inner.size)
+    return f"{'causal ' if body.causal else ''}{kind} {_sizes(*sizes)}"
+
+
+def _recurrent_name(body: RecurrentBody) -> str:
+    of = Recurrence(*body.attrs)
+    return f"{body.op.name} {_sizes(of.steps, of.batch, of.width)}"
+
+
+def _scan_name(body: ScanBody) -> str:
+    return f"running {body.op.name} {extent(body.rows)} of {body.axis.size}"
+
+
+def _scatter_name(body: ScatterBody) -> str:
+    how = "set" if body.combine is None else body.combine.name
+    return f"scatter {how} {extent(body.rows)} of {body.axis.size}"
+
+
+_FAMILIES: dict[type, Family] = {
+    ContractBody: Family(contractions, lambda body: extent(body.summed), _contract_name),
+    RowBody: Family(row_schedules, _row_terms, _row_name),
+    AttentionBody: Family(_attentions, _attention_terms, _attention_name),
+    RecurrentBody: Family(_recurrences, _recurrent_terms, _recurrent_name),
+    ScanBody: Family(scan_schedules, lambda body: 1, _scan_name),
+    ScatterBody: Family(scatter_schedules, lambda body: 1, _scatter_name),
+}
+
+__all__ = ["COUNT", "Family", "candidates", "family_of"]

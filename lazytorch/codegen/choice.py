@@ -8,11 +8,12 @@ falls back to its own rules where the wish cannot be met.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, fields
-from typing import Any, Union
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Union, get_args
 
+from lazytorch.codegen.target import Target
 from lazytorch.dtypes import DType
-from lazytorch.ir.kernel import Body, RowBody
+from lazytorch.ir.kernel import Body, RowBody, ScanBody, ScatterBody
 
 
 @dataclass(frozen=True)
@@ -39,8 +40,67 @@ class ContractSchedule:
 
 
 @dataclass(frozen=True)
+class PixelSchedule:
+    """A convolution with vectors along its output channels: the numbers of
+    ``contract_pixels.PixelTiling``."""
+
+    vectors: int
+    lines: int
+    depth: int
+    chunk: int
+    run: int
+    per_tile: int
+    height: int
+    column_groups: int
+    shares: int
+
+
+@dataclass(frozen=True)
+class TapSchedule:
+    """A weight's gradient, one kernel position at a time: the numbers of
+    ``contract_taps.TapTiling``."""
+
+    rows: int
+    vectors: int
+    channels: int
+    column_groups: int
+    height: int
+    per_block: int
+    together: int
+    splits: int
+
+
+@dataclass(frozen=True)
+class AttentionSchedule:
+    """An attention or its gradient on a CPU: the numbers of ``attention.AttentionTiling``."""
+
+    rows: int
+    vectors: int
+    queries: int
+    keys: int
+    chunk: int
+    splits: int
+
+
+@dataclass(frozen=True)
+class RecurrentSchedule:
+    """A recurrent layer on a CPU: rows of a work-item, of a register tile, vectors of a tile."""
+
+    rows: int
+    tile: int
+    vectors: int
+
+
+@dataclass(frozen=True)
+class ItemSchedule:
+    """A kernel of a GPU whose work-items are each on their own: the size of a work-group."""
+
+    local: int
+
+
+@dataclass(frozen=True)
 class RowSchedule:
-    """A map, reduction, scan or scatter.
+    """A map or a reduction with what surrounds it.
 
     ``style`` is one of ``rows.choose_style``'s. ``share`` is what a work-item takes (rows of style
     'inner', columns of style 'columns'), ``vectors`` the accumulators it works on at once (of
@@ -56,6 +116,17 @@ class RowSchedule:
 
 
 @dataclass(frozen=True)
+class WalkSchedule:
+    """A scan or a scatter, which walk an axis in order: how in vectors (a style of
+    ``scans.possible_styles``, '' where there is one way only), and the columns that a work-item
+    takes or the size of a work-group; 0 leaves each to the rule."""
+
+    style: str
+    share: int = 0
+    local: int = 0
+
+
+@dataclass(frozen=True)
 class GroupSchedule:
     """A contraction on a GPU: the fields of ``group_tiling.GroupTiling``."""
 
@@ -68,12 +139,13 @@ class GroupSchedule:
     buffers: int
 
 
-Schedule = Union[ContractSchedule, RowSchedule, GroupSchedule]
+Schedule = Union[
+    ContractSchedule, PixelSchedule, TapSchedule, GroupSchedule, AttentionSchedule,
+    RecurrentSchedule, ItemSchedule, RowSchedule, WalkSchedule,
+]  # fmt: skip
 #: The schedule somebody wants for a scheduled body over values of these types, or None.
 Chooser = Callable[[Body, Mapping[int, DType]], Union[Schedule, None]]
-_KINDS: dict[str, type[Any]] = {
-    kind.__name__: kind for kind in (ContractSchedule, RowSchedule, GroupSchedule)
-}
+_KINDS: dict[str, type[Any]] = {kind.__name__: kind for kind in get_args(Schedule)}
 
 
 def by_rule(body: Body, values: Mapping[int, DType]) -> Schedule | None:
@@ -109,6 +181,15 @@ def from_data(data: Any) -> Schedule:
     return kind(**given)  # type: ignore[no-any-return]
 
 
+def items_of(rule: int, target: Target, schedule: Schedule | None) -> int:
+    """Work-items in a group: the wished number, or the rule's, as far as the device has them."""
+    wanted = schedule.local if isinstance(schedule, ItemSchedule) and schedule.local else rule
+    return min(wanted, target.max_work_group_size)
+
+
+# Bodies that are rendered as the scheduler made them carry what somebody wants of them.
+
+
 @dataclass(frozen=True)
 class TunedRowBody(RowBody):
     """A row body whose schedule somebody chose."""
@@ -116,9 +197,28 @@ class TunedRowBody(RowBody):
     schedule: RowSchedule
 
 
+@dataclass(frozen=True)
+class TunedScanBody(ScanBody):
+    """A scan whose schedule somebody chose."""
+
+    schedule: WalkSchedule
+
+
+@dataclass(frozen=True)
+class TunedScatterBody(ScatterBody):
+    """A scatter whose schedule somebody chose."""
+
+    schedule: WalkSchedule = field(kw_only=True)
+
+
 def wished(body: object) -> RowSchedule | None:
     """The schedule that was chosen for a row body, if one was."""
     return body.schedule if isinstance(body, TunedRowBody) else None
+
+
+def wished_walk(body: object) -> WalkSchedule | None:
+    """The schedule that was chosen for a scan or a scatter, if one was."""
+    return body.schedule if isinstance(body, (TunedScanBody, TunedScatterBody)) else None
 
 
 def with_wish(body: RowBody, schedule: Schedule | None) -> RowBody:
@@ -126,3 +226,13 @@ def with_wish(body: RowBody, schedule: Schedule | None) -> RowBody:
     if not isinstance(schedule, RowSchedule):
         return body
     return TunedRowBody(body.rows, body.stages, schedule)
+
+
+def with_wished_walk(
+    body: ScanBody | ScatterBody, schedule: Schedule | None
+) -> ScanBody | ScatterBody:
+    """The body with the schedule attached, where it is one for scans and scatters."""
+    if not isinstance(schedule, WalkSchedule):
+        return body
+    kind = TunedScanBody if isinstance(body, ScanBody) else TunedScatterBody
+    return kind(**body.__dict__, schedule=schedule)

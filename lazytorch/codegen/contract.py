@@ -12,16 +12,24 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from lazytorch.codegen.choice import ContractSchedule, GroupSchedule, Schedule
+from lazytorch.codegen.choice import (
+    ContractSchedule,
+    GroupSchedule,
+    PixelSchedule,
+    Schedule,
+    TapSchedule,
+)
 from lazytorch.codegen.contract_body import TiledContractBody
 from lazytorch.codegen.contract_form import Form, affine, canonical, has_unit_stride, swapped
 from lazytorch.codegen.contract_gpu import GroupContractBody
 from lazytorch.codegen.contract_memory import remembered_pixels, remembered_taps, remembered_tiling
 from lazytorch.codegen.contract_pack import PanelPackBody, panel_pitch
 from lazytorch.codegen.contract_pixels import PixelTiling
+from lazytorch.codegen.contract_pixels_choice import wished_pixels
 from lazytorch.codegen.contract_pixels_cpu import PixelContractBody
 from lazytorch.codegen.contract_pixels_pack import PixelPackBody, packed_elements, packed_kernel
-from lazytorch.codegen.contract_schedule import rows_collide
+from lazytorch.codegen.contract_schedule import rows_collide, wish_for
+from lazytorch.codegen.contract_taps import TapTiling, wished_taps
 from lazytorch.codegen.contract_taps_cpu import TapContractBody
 from lazytorch.codegen.contract_tiling import Tiling
 from lazytorch.codegen.group_tiling import choose_group_tiling
@@ -76,17 +84,16 @@ def lower_contract(
         partial, split, final = _split_sum(form, groups.splits, temporary)
         return [kernel(GroupContractBody(partial, groups, split)), kernel(final, PARTIAL)]
     kernels: list[Kernel] = []
-    wanted = schedule if isinstance(schedule, ContractSchedule) else None
-    pixels = remembered_pixels(form, target) if wanted is None else None
+    pixels, taps = _convolution(form, target, schedule)
     if pixels is not None:
         kernel_pack, main = _pixels(*pixels, temporary)
         return [kernel(kernel_pack, "contract: packed kernel"), kernel(main)]
-    taps = remembered_taps(form, target) if wanted is None else None
     if taps is not None:
         if taps.splits == 1:
             return [kernel(TapContractBody(form, taps))]
         partial, split, final = _split_sum(form, taps.splits, temporary, along_rows=True)
         return [kernel(TapContractBody(partial, taps, split)), kernel(final, PARTIAL)]
+    wanted = schedule if isinstance(schedule, ContractSchedule) else None
     tiling = remembered_tiling(form, target, wanted)
     how = _packing(form, tiling, wanted.pack if wanted is not None else "")
     if how != "place":
@@ -104,6 +111,25 @@ def lower_contract(
     kernels.append(kernel(TiledContractBody(partial, tiling, split)))
     kernels.append(kernel(final, PARTIAL))
     return kernels
+
+
+def _convolution(
+    form: Form, target: Target, schedule: Schedule | None
+) -> tuple[tuple[Form, PixelTiling] | None, TapTiling | None]:
+    """A tiling for convolutions: the one that is wished for, where it fits, or the rules'. Neither
+    where another kind of tiling is wished for, or none is known."""
+    wish = wish_for(form, target)
+    if isinstance(schedule, ContractSchedule):
+        return None, None
+    if isinstance(schedule, TapSchedule):
+        taps = wished_taps(form, wish, schedule)
+        if taps is not None:
+            return None, taps
+    pixels = None
+    if isinstance(schedule, PixelSchedule):
+        pixels = wished_pixels(form, wish, schedule)
+    pixels = pixels or remembered_pixels(form, target)
+    return pixels, remembered_taps(form, target) if pixels is None else None
 
 
 def _pixels(

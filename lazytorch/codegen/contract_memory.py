@@ -13,7 +13,8 @@ from typing import Any
 
 from lazytorch.codegen.choice import ContractSchedule
 from lazytorch.codegen.contract_form import Form, Window
-from lazytorch.codegen.contract_pixels import PixelTiling, choose_pixels, pixel_form
+from lazytorch.codegen.contract_pixels import PixelTiling, pixel_form
+from lazytorch.codegen.contract_pixels_choice import choose_pixels
 from lazytorch.codegen.contract_schedule import choose_tiling, wish_for
 from lazytorch.codegen.contract_taps import TapTiling, choose_taps, tap_form
 from lazytorch.codegen.contract_tiling import Blocks, Panels, Tiling

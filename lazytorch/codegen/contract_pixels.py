@@ -11,13 +11,12 @@ Knows forms and sizes; must not know C.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
 from lazytorch.codegen.contract_form import Form, Window, has_unit_stride, swapped, windows
-from lazytorch.codegen.contract_tiling import Wish, round_up
+from lazytorch.codegen.contract_tiling import round_up
 from lazytorch.ir import expression as ex
 from lazytorch.ir import index as ix
 from lazytorch.ir.expression import Condition, Expression
@@ -29,21 +28,6 @@ MOST_TAPS = 128
 # Channels written out one after the other. Kernel positions are not: neighbours share pixels,
 # which compilers would then keep in registers that are not there.
 UNROLLED = 4
-# Channels that are summed at one kernel position before the next: the kernel is read in this
-# order, and so many planes of the input stay in the first-level cache for all positions.
-RUN = 16
-# Cycles to read a vector of the kernel from L2 and what it takes more from beyond, and a byte of
-# what a row tile wants of it from there.
-NEAR, FAR, FETCH = 0.5, 2.0, 1 / 64
-# Cycles to pack a vector of the kernel that lies as one, or lane by lane; to launch a kernel.
-VECTOR, LANES, LAUNCH = 4.0, 12.0, 15000.0
-# Cycles to begin a staged line, to copy one of its vectors, and to copy an element of its ends.
-LINE, COPY, END = 12.0, 4.0, 2.0
-# Cycles to turn a vector around and store it.
-TURN = 12.0
-START = 3000.0
-# Fewer channels than this are not worth turning results around.
-FEWEST_CHANNELS = 16
 
 
 @dataclass(frozen=True)
@@ -298,118 +282,7 @@ def panel_axis(tiling: PixelTiling, stores: tuple[Store, ...]) -> tuple[Axis, Ax
     return first, row, moved
 
 
-# The choice -------------------------------------------------------------------------------------
-
-
-def choose_pixels(form: Form, wish: Wish) -> tuple[Form, PixelTiling] | None:
-    """The form and the best tiling with vectors along the output channels."""
-    start = pixel_form(form)
-    if start is None:
-        return None
-    form, empty = start
-    channels = empty.channel.size if empty.channel is not None else 1
-    if channels < FEWEST_CHANNELS or extent(empty.channels) < 2 * wish.width:
-        return None
-    best: tuple[float, PixelTiling] | None = None
-    used = used_taps(form, empty)
-    for tile in _register_tiles(empty, -(-extent(empty.channels) // wish.width), wish.width):
-        for option in _sizes(empty, wish, tile):
-            cycles, shares = _cycles(form, option, wish, used)
-            if best is None or cycles < best[0] * 0.995:
-                best = (cycles, replace(option, shares=shares))
-    return None if best is None else (form, best[1])
-
-
-def _register_tiles(empty: PixelTiling, groups: int, width: int) -> Iterator[tuple[int, int, int]]:
-    """(depth, lines, nv) of register tiles that fit into the registers."""
-    registers = 32 if width >= 8 else 16
-    inner, depth = 1, len(empty.places) - 1
-    while depth > 0 and inner * empty.places[depth].axis.size <= 7:
-        inner *= empty.places[depth].axis.size
-        depth -= 1
-    size = empty.places[depth].axis.size
-    for nv in range(1, min(groups, 4) + 1):
-        tall = [n for n in range(1, size + 1) if n * inner * nv + nv + 1 < registers]
-        tall = [n for n in tall if n * inner <= 28] or ([1] if nv == 1 else [])
-        # Fewer panels of a less tall tile are as good as more of a taller one.
-        kept = {-(-size // n): n for n in reversed(tall)}
-        yield from ((depth, n, nv) for n in list(kept.values())[:2])
-
-
-def _sizes(empty: PixelTiling, wish: Wish, tile: tuple[int, int, int]) -> Iterator[PixelTiling]:
-    """The tilings with a register tile that fit into local memory."""
-    depth, lines, nv = tile
-    empty = replace(empty, width=wish.width, nv=nv, lines=lines, depth=depth)
-    groups = empty.groups
-    first = empty.places[0].axis.size
-    count = extent(empty.images)
-    cuts = [(n, first) for n in (1, 4, 16) if n <= count]
-    if len(empty.places) > 1:
-        heights = {-(-first // pieces) for pieces in (2, 4, 7, 14)}
-        cuts += [(1, n) for n in sorted(heights) if depth > 0 or n >= lines]
-    tiles = -(-groups // nv)
-    for pieces in (1, 2, 4, 8):
-        if pieces > tiles:
-            break
-        column_groups = -(-tiles // pieces) * nv
-        for per_tile, height in cuts:
-            option = replace(
-                empty, per_tile=per_tile, height=height, column_groups=column_groups,
-                column_tiles=-(-groups // column_groups),
-            )  # fmt: skip
-            option = _with_chunk(option, wish)
-            if option.chunk:
-                yield option
-
-
-def _with_chunk(tiling: PixelTiling, wish: Wish) -> PixelTiling:
-    """The tiling with as many channels a block as local memory holds, 0 if next to none."""
-    size = tiling.channel.size if tiling.channel is not None else 1
-    run = -(-size // max(1, round(size / RUN)))
-    run = round_up(run, UNROLLED) if size > UNROLLED else size
-    room = wish.local_bytes // wish.itemsize - tiling.width
-    room -= tiling.nv * tiling.width * tiling.turned_pitch
-    if size * tiling.plane <= room:
-        return replace(tiling, chunk=size, run=min(run, size))
-    room -= tiling.column_groups // tiling.nv * tiling.panels * tiling.tile_elements
-    most = max(0, room) // tiling.plane // run * run
-    if most * tiling.tap_count < 32:
-        return replace(tiling, chunk=0)
-    chunk = round_up(-(-size // -(-size // most)), run)
-    return replace(tiling, chunk=chunk, run=run)
-
-
-def _cycles(form: Form, tiling: PixelTiling, wish: Wish, used: float) -> tuple[float, int]:
-    """(an estimate of the time of the whole convolution on all cores, shares of the row tiles)."""
-    mr, nv, width = tiling.mr, tiling.nv, tiling.width
-    sums, loads = mr * nv / 2, (mr + nv) / 2
-    step = max(sums, loads, 4.0) + 0.25 * min(sums, loads) + NEAR * nv
-    kernel = tiling.tile_weights * wish.itemsize
-    box = tiling.chunk * tiling.plane * wish.itemsize
-    if tiling.panels > 1 and kernel // tiling.blocks + box > wish.l2_bytes * 3 // 4:
-        step += FAR * nv
-    terms = max(1, form.summed_count)
-    tiles = tiling.panels * tiling.column_groups // nv
-    row_tile = tiles * (terms * used * step + tiling.blocks * mr * nv * 2 + 20.0)
-    row_tile += tiles * nv * width * TURN * -(-mr // width)
-    row_tile += tiling.column_groups // nv * kernel * FETCH
-    line = tiling.extents[-1]
-    vectors, ends = divmod(line, width)
-    channels = tiling.channel.size if tiling.channel is not None else 1
-    row_tile += channels * tiling.plane / line * (LINE + vectors * COPY + ends * END)
-    fixed = form.batch_count * tiling.column_tiles
-    best = (float("inf"), 1)
-    for rounds in (1, 2, 4, 8):
-        shares = min(tiling.row_tiles, max(1, rounds * wish.cores // fixed))
-        per_item = -(-tiling.row_tiles // shares)
-        item = per_item * row_tile + START
-        items = fixed * shares
-        # The last round is seldom full, and cores are seldom equally fast.
-        best = min(best, ((-(-items // wish.cores) + 0.3 * (items > 1)) * item, shares))
-    unit = len(form.columns) == 1 and has_unit_stride(form.vector, form.columns[-1])
-    packed = tiling.register_tiles * kernel / wish.itemsize / width
-    pack = LAUNCH + packed * (VECTOR if unit else LANES) / wish.cores
-    return best[0] + pack, best[1]
+# Positions of the kernel ------------------------------------------------------------------------
 
 
 def conditions(operand: Expression) -> tuple[Condition, ...]:

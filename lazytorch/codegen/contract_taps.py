@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
+from lazytorch.codegen.choice import TapSchedule
 from lazytorch.codegen.contract_form import Form, Window, through_window, windows
 from lazytorch.codegen.contract_pixels import conditions
 from lazytorch.codegen.contract_tiling import Wish, round_up
@@ -263,13 +264,52 @@ def choose_taps(form: Form, wish: Wish) -> TapTiling | None:
     if empty is None:
         return None
     best: tuple[float, TapTiling] | None = None
+    for option in _options(empty, wish):
+        cycles, splits = min(_cycles(form, option, wish))
+        if best is None or cycles < best[0] * 0.995:
+            best = (cycles, replace(option, splits=splits))
+    return None if best is None else best[1]
+
+
+def possible_taps(form: Form, wish: Wish) -> dict[TapSchedule, tuple[float, TapTiling]]:
+    """Every tiling that could be tried, by its description, with its estimated cycles."""
+    empty = tap_form(form)
+    found: dict[TapSchedule, tuple[float, TapTiling]] = {}
+    for option in () if empty is None else _options(empty, wish, wide=True):
+        for cycles, splits in _cycles(form, option, wish):
+            tiling = replace(option, splits=splits)
+            found.setdefault(described_taps(tiling), (cycles, tiling))
+    return found
+
+
+def wished_taps(form: Form, wish: Wish, wanted: TapSchedule) -> TapTiling | None:
+    """The tiling of that description, where it fits."""
+    found = possible_taps(form, wish).get(wanted)
+    return None if found is None else found[1]
+
+
+def described_taps(tiling: TapTiling) -> TapSchedule:
+    """The numbers that tell a tiling from all others of the same form."""
+    return TapSchedule(
+        rows=tiling.mr, vectors=tiling.nv, channels=tiling.channels,
+        column_groups=tiling.column_groups, height=tiling.height, per_block=tiling.per_block,
+        together=tiling.together, splits=tiling.splits,
+    )  # fmt: skip
+
+
+def _options(empty: TapTiling, wish: Wish, wide: bool = False) -> Iterator[TapTiling]:
+    """Tilings that lack their splits; ``wide`` asks for more than what the rule compares."""
     for mr, nv in _register_tiles(empty, wish.width):
         tile = replace(empty, width=wish.width, mr=mr, nv=nv)
-        for option in _sizes(tile, wish):
-            cycles, splits = _cycles(form, option, wish)
-            if best is None or cycles < best[0] * 0.995:
-                best = (cycles, replace(option, splits=splits))
-    return None if best is None else best[1]
+        for together in (1, TOGETHER) if wide else (_together(tile),):
+            if extent(tile.images) % together == 0:
+                yield from _sizes(tile, wish, together)
+
+
+def _together(tile: TapTiling) -> int:
+    """Images that the rule interleaves."""
+    line = tile.sides[-1].output.size
+    return TOGETHER if line < SHORT_LINE and extent(tile.images) % TOGETHER == 0 else 1
 
 
 def _register_tiles(empty: TapTiling, width: int) -> Iterator[tuple[int, int]]:
@@ -283,12 +323,10 @@ def _register_tiles(empty: TapTiling, width: int) -> Iterator[tuple[int, int]]:
         yield from ((n, nv) for n in list(kept.values())[:4] if n * nv >= FEWEST_SUMS)
 
 
-def _sizes(tile: TapTiling, wish: Wish) -> Iterator[TapTiling]:
+def _sizes(tile: TapTiling, wish: Wish, together: int) -> Iterator[TapTiling]:
     """The tilings with a register tile that fit into local memory."""
     first = tile.sides[0].output.size
     count = extent(tile.images)
-    line = tile.sides[-1].output.size
-    together = TOGETHER if line < SHORT_LINE and count % TOGETHER == 0 else 1
     cuts = set()
     for wanted in (64, 128, 256, 512):
         height = max(1, min(first, wanted // (tile.inner_outputs * together)))
@@ -313,8 +351,9 @@ def _sizes(tile: TapTiling, wish: Wish) -> Iterator[TapTiling]:
                     yield option
 
 
-def _cycles(form: Form, tiling: TapTiling, wish: Wish) -> tuple[float, int]:
-    """(an estimate of the time of the whole gradient on all cores, shares of the sum)."""
+def _cycles(form: Form, tiling: TapTiling, wish: Wish) -> list[tuple[float, int]]:
+    """(an estimate of the time of the whole gradient on all cores, shares of the sum), for
+    different shares."""
     mr, nv, width = tiling.mr, tiling.nv, tiling.width
     sums, loads = mr * nv / 2, (mr + nv) / 2
     step = max(sums, loads, 4.0) + 0.2 * min(sums, loads)
@@ -332,7 +371,7 @@ def _cycles(form: Form, tiling: TapTiling, wish: Wish) -> tuple[float, int]:
     item += inputs * tiling.channels / width * COPY * (1 if tiling.together == 1 else 2)
     vectors = tiling.channels * tiling.taps * tiling.column_groups
     fixed = form.batch_count * tiling.row_tiles * tiling.column_tiles
-    best = (float("inf"), 1)
+    found = []
     for wanted in (1, 2, 4, 8, 16, 32, 64):
         splits = min(wanted, tiling.blocks)
         if wanted > 1 and fixed * wanted > wish.items:
@@ -342,5 +381,5 @@ def _cycles(form: Form, tiling: TapTiling, wish: Wish) -> tuple[float, int]:
         rounds = -(-items // wish.cores) + 0.15 * (items > 1)
         store = vectors * (STORE if splits == 1 else PARTIAL)
         each = item * (-(-tiling.blocks // splits) / tiling.blocks) + store + START
-        best = min(best, (rounds * each + (LAUNCH if splits > 1 else 0.0), splits))
-    return best
+        found.append((rounds * each + (LAUNCH if splits > 1 else 0.0), splits))
+    return found

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from lazytorch.codegen import contract, recurrent
 from lazytorch.codegen.attention import lower_attention
-from lazytorch.codegen.choice import Chooser, by_rule, wished, with_wish
+from lazytorch.codegen.choice import Chooser, by_rule, wished, with_wish, with_wished_walk
 from lazytorch.codegen.rows import choose_style, local_size
 from lazytorch.codegen.target import Target
 from lazytorch.dtypes import DType
@@ -69,13 +69,13 @@ def finish(
                 bodies.extend(lowered[-1].bodies)
                 continue
         if isinstance(body, AttentionBody):
-            lowered = lower_attention(body, values, new_value, target)
+            lowered = lower_attention(body, values, new_value, target, schedule)
             before.extend(lowered[:-1])
             values.update(lowered[-1].values)
             bodies.extend(lowered[-1].bodies)
             continue
         if isinstance(body, RecurrentBody):
-            lowered = recurrent.lower_recurrent(body, values, new_value, target)
+            lowered = recurrent.lower_recurrent(body, values, new_value, target, schedule)
             before.extend(_preparing(lowered[:-1], target))
             values.update(lowered[-1].values)
             bodies.extend(lowered[-1].bodies)
@@ -90,6 +90,8 @@ def finish(
                 continue
             if target.family == "cpu" and not columns and (wish is None or wish.stash):
                 body = with_wish(add_stashes(body), wish)
+        elif isinstance(body, (ScanBody, ScatterBody)):
+            body = with_wished_walk(body, schedule)
         bodies.append(body)
     if not bodies:
         return []

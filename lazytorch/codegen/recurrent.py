@@ -11,10 +11,12 @@ Knows tiles and layouts; must not know C.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from lazytorch.codegen.choice import RecurrentSchedule, Schedule, items_of
 from lazytorch.codegen.target import Target
 from lazytorch.dtypes import DType
 from lazytorch.ir import expression as ex
@@ -107,16 +109,25 @@ class TiledRecurrentBody:
 
 
 def lower_recurrent(
-    body: RecurrentBody, values: dict[int, DType], new_value: NewValue, target: Target
+    body: RecurrentBody,
+    values: dict[int, DType],
+    new_value: NewValue,
+    target: Target,
+    schedule: Schedule | None = None,
 ) -> list[Kernel]:
-    """The kernels that compute ``body``, in launch order."""
+    """The kernels that compute ``body``, in launch order; ``schedule`` is what somebody wants
+    instead of the rules' choice."""
     of = Recurrence(*body.attrs)
     forward = body.op is RECURRENT
     dtype = body.operands[0].dtype
     known = dict(values)
     width = max(1, target.vector_width * 4 // dtype.itemsize) if target.family == "cpu" else 1
-    rows, tile = _rows_of(of.batch, target) if target.family == "cpu" else (1, 1)
-    vectors = _vectors_of(tile, target)
+    rows, tile, vectors = 1, 1, 1
+    if target.family == "cpu":
+        cut = choose_cut(body, target)
+        if isinstance(schedule, RecurrentSchedule) and schedule in possible_cuts(body, target):
+            cut = schedule
+        rows, tile, vectors = cut.rows, cut.tile, cut.vectors
     packs: list[RowBody] = []
 
     def product(weight: Expression, rows_of_weight: int, columns_of_weight: int) -> Product:
@@ -140,7 +151,7 @@ def lower_recurrent(
     if of.projected:
         place = 2 + of.parts.index("projection")
         projecting = product(body.operands[place], of.width, of.hidden)
-    local = 1 if target.family == "cpu" else min(WORK_ITEMS_GPU, target.max_work_group_size)
+    local = 1 if target.family == "cpu" else items_of(WORK_ITEMS_GPU, target, schedule)
     tiled: Any = TiledRecurrentBody(body, width, rows, tile, local, recurrent, projecting)
     kernels = []
     if packs:
@@ -148,13 +159,31 @@ def lower_recurrent(
     return [*kernels, Kernel((tiled,), dict(known))]
 
 
-def _rows_of(batch: int, target: Target) -> tuple[int, int]:
-    """(rows a work-item, rows a register tile), evenly."""
+def choose_cut(body: RecurrentBody, target: Target) -> RecurrentSchedule:
+    """The rules' choice on a CPU target: rows evenly over cores and register tiles."""
+    batch = Recurrence(*body.attrs).batch
     most = max(1, -(-batch // target.compute_units))
     rows = min(MOST_ROWS, max(LEAST_ROWS, most), batch)
     rows = -(-batch // -(-batch // rows))
     largest = TILE_ROWS if target.vector_width >= 16 else TILE_ROWS // 2
-    return rows, -(-rows // -(-rows // largest))
+    tile = -(-rows // -(-rows // largest))
+    return RecurrentSchedule(rows, tile, _vectors_of(tile, target))
+
+
+def possible_cuts(body: RecurrentBody, target: Target) -> list[RecurrentSchedule]:
+    """Every cut that could be tried on a CPU target, the rules' choice first."""
+    batch = Recurrence(*body.attrs).batch
+    found = {choose_cut(body, target): None}
+    for items, tile in itertools.product((1, 2, 3, 4, 6, 8), (8, 4, 6, 12, 2, 1)):
+        rows = -(-batch // (items * target.compute_units))
+        if tile > rows or rows > 4 * MOST_ROWS:
+            continue
+        tile = -(-rows // -(-rows // tile))
+        most = _vectors_of(tile, target)
+        for vectors in (most, most // 2):
+            if vectors:
+                found[RecurrentSchedule(rows, tile, vectors)] = None
+    return [*found]
 
 
 def _vectors_of(tile: int, target: Target) -> int:

@@ -133,7 +133,7 @@ def _local_size(body: Body, target: Target) -> int:
     if isinstance(body, TiledAttentionBody):
         return 1
     if isinstance(body, ItemAttentionBody):
-        return attention_gpu.ITEMS
+        return body.items
     return contract_render.local_size(body)
 
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from math import prod
 
 from lazytorch.codegen import lanes, panels, reduce_loops, scans, sequential, tiles
-from lazytorch.codegen.choice import wished
+from lazytorch.codegen.choice import wished, wished_walk
 from lazytorch.codegen.emitter import Emitter, bind_rows
 from lazytorch.codegen.target import Target
 from lazytorch.dtypes import DType
@@ -144,6 +144,9 @@ def local_size(body: RowBody | ScanBody | ScatterBody, target: Target) -> int:
         return 1
     if isinstance(body, ScanBody) and scans.scan_style(body, target) is not None:
         return 1
+    walk = wished_walk(body)
+    if walk is not None and walk.local:
+        return min(walk.local, target.max_work_group_size)
     count = extent(body.rows)
     if gpu:
         return min(256 if count >= 4096 else 64, target.max_work_group_size)
@@ -213,11 +216,14 @@ def _scatter(
     none do, some of the rows."""
     width = target.vector_width
     axis = sequential.scatter_axis(body, width)
+    wish = wished_walk(body)
+    share = 0 if wish is None else wish.share
     emitter.open()
     row = emitter.fresh("row")
     if axis is None:
         count = extent(body.rows)
         block = _rows_per_item(count, body.base_axis.size + body.axis.size, target)
+        block = min(share, count) or block
         lies = body.base_index.coefficient(body.base_axis) == 1 and body.base_axis.size >= width
         bind_rows(emitter, body.rows, row)
         sequential.render_scatter(body, emitter, values, width=width if lies else 1)
@@ -227,6 +233,7 @@ def _scatter(
     rows = extent(outer)
     wanted = max(1, target.compute_units * 2 // rows)
     chunk = -(-axis.size // (wanted * width)) * width
+    chunk = -(-min(share, axis.size) // width) * width or chunk
     chunks = -(-axis.size // chunk)
     type_name = emitter.index_type
     start, stop = (emitter.fresh(stem) for stem in ("from", "to"))

@@ -12,6 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from lazytorch.codegen import ctypes, lanes
+from lazytorch.codegen.choice import wished_walk
 from lazytorch.codegen.contract_transpose import transposed
 from lazytorch.codegen.emitter import Emitter, bind_rows
 from lazytorch.codegen.sequential import render_scan
@@ -33,8 +34,19 @@ class ScanStyle:
     width: int
 
 
+def possible_styles(body: ScanBody, target: Target) -> list[str]:
+    """The ways in which a scan can be done, the rules' choice first."""
+    style = _vector_style(body, target)
+    return ["elements"] if style is None else [style.kind, "elements"]
+
+
 def scan_style(body: ScanBody, target: Target) -> ScanStyle | None:
     """How a scan is done in vectors, or None where it is done element by element."""
+    wish = wished_walk(body)
+    return None if wish is not None and wish.style == "elements" else _vector_style(body, target)
+
+
+def _vector_style(body: ScanBody, target: Target) -> ScanStyle | None:
     if target.family != "cpu":
         return None
     if body.rows and body.index.coefficient(body.rows[-1]) == 1:
@@ -94,6 +106,9 @@ class _Writer:
         rows = extent(outer)
         wanted = max(1, target.compute_units * 4 // rows)
         chunk = min(PANEL, -(-axis.size // (wanted * width)) * width)
+        wish = wished_walk(body)
+        if wish is not None and wish.share:
+            chunk = min(PANEL, -(-min(wish.share, axis.size) // width) * width)
         chunks = -(-axis.size // chunk)
         type_name = emitter.index_type
         row, start, stop, held, step = map(emitter.fresh, ("row", "from", "to", "held", "k"))

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lazytorch.bench import cold, command, growth, page, plots, table
+from lazytorch.bench import cold, command, growth, page, plots, table, tuned
 from lazytorch.bench.catalog import GROUP_GOALS, GROUPS, WORKLOADS
 from lazytorch.bench.command import write_whole
 from lazytorch.bench.compare import difference, loss_difference
@@ -30,6 +30,7 @@ from lazytorch.bench.results import (
     Outcome,
     Report,
     Result,
+    TunedKernel,
     from_json,
     geometric_mean,
     to_json,
@@ -193,6 +194,7 @@ def report() -> Report:
     made = Report("2026-01-01", {"cores": 2}, {"numpy": "2"}, {"seconds": 1.0}, [], [outcome()])
     made.growth.append(Growth("matmul-size", "rows", (64, 128), [outcome(), outcome()]))
     made.cold.append(ColdStart("mlp", "<cpu>", "empty", setup=1.0, first=2.0, asked=1.5))
+    made.tuned.append(TunedKernel("w", "cpu", "contract 8x8x8", 1.2e-3, 1e-3, 36, 0, {"rows": 8}))
     return made
 
 
@@ -254,6 +256,11 @@ def test_growth_is_told_by_its_exponent() -> None:
         result = Result("lazytorch cpu", True, times=times, device_seconds=seconds / 4)
         outcomes.append(Outcome(workload.name, "g", results=[result]))
     (line,) = growth.lines_of(series, outcomes)
+    for found in outcomes:
+        found.results[0].status = "unverified"
+    # How its own time grows is known without a peer to compare with.
+    assert growth.lines_of(series, outcomes) == [line]
+    assert not any(outcome.seconds("lazytorch cpu") for outcome in outcomes)
     # Eight times the work in four times the time.
     assert "grows as work^0.67; outside kernels: 75%, 75%" in line
     assert growth.exponent([1.0], [1.0]) is None
@@ -350,9 +357,7 @@ def test_a_wrong_output_is_never_timed(monkeypatch: pytest.MonkeyPatch) -> None:
             outputs = [np.full(3, self.value)]
             return {"first": 1.0, "call": 1.0, "programs": 0, "launches": 1, "outputs": outputs}
 
-    monkeypatch.setattr(
-        contest, "_workers", dict(zip(contest.contestants, (Liar(1.0), Liar(2.0))))
-    )
+    monkeypatch.setattr(contest, "_workers", dict(zip(contest.contestants, (Liar(1.0), Liar(2.0)))))
     made = contest.run(Workload("w", "g", "adds", ()))
     assert [result.status for result in made.results] == ["ok", "wrong"]
     assert made.results[0].times is not None and made.results[1].times is None
@@ -371,3 +376,18 @@ def test_requests_without_sense(
 ) -> None:
     assert main(["bench", "matmul-64", *arguments]) == 2
     assert complaint in capsys.readouterr().err
+
+
+def test_how_near_defaults_are_to_tuned_kernels() -> None:
+    kernels = [
+        TunedKernel("w", "cpu", "contract 8x8x8 float32", 1.2e-3, 1e-3, 36, 2, {"rows": 8}),
+        TunedKernel("w", "cpu", "map 64 float32", 9e-3, 9e-3, 8, 0, None),
+        TunedKernel("v", "cpu", "map 64 float32", 3e-3, 2e-3, 8, 0, {"share": 8}),
+    ]
+    # Of kernels each counts alike, of workloads the sum of their kernels.
+    assert tuned.summary(kernels) == [
+        "cpu: 1 of 3 kernels, 1 of 2 workloads within 15% of tuned; geometric mean of the "
+        "workloads 1.24, worst v 1.50"
+    ]
+    assert tuned.line_of(kernels[0]).endswith("1.20  36, 2 discarded")
+    assert [w.name for w in select(tuned.WORKLOADS, WORKLOADS, GROUPS)] == list(tuned.WORKLOADS)

@@ -15,18 +15,8 @@ from typing import Any
 import numpy as np
 
 from lazytorch.dtypes import DType
-from lazytorch.ir.kernel import Body, ContractBody, RowBody, extent
 
 _BITS = {"float64": 52, "float32": 23, "float16": 10, "bfloat16": 7}
-
-
-def terms_of(body: Body) -> int:
-    """The length of the longest sum in a body."""
-    if isinstance(body, ContractBody):
-        return extent(body.summed)
-    if isinstance(body, RowBody):
-        return max((extent(stage.axes) for stage in body.stages), default=1)
-    return 1
 
 
 def tolerance(dtype: DType, terms: int) -> float:

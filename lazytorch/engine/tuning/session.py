@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from lazytorch import config, logs
-from lazytorch.codegen.candidates import candidates
+from lazytorch.codegen.candidates import candidates, family_of
 from lazytorch.codegen.choice import Schedule, to_data
 from lazytorch.codegen.finish import finish
 from lazytorch.codegen.render import program, render
@@ -24,9 +24,10 @@ from lazytorch.dtypes import DType
 from lazytorch.engine.tuning import report
 from lazytorch.engine.tuning.table import Finding, Table, body_key, codegen_version, table_of
 from lazytorch.engine.tuning.trial import FAILURES, Trial, Variant, scalar_argument
-from lazytorch.ir.kernel import Body, ContractBody, Kernel, RowBody, extent
+from lazytorch.ir.kernel import Body, Kernel
 from lazytorch.runtime.buffers import Buffer
 from lazytorch.runtime.device import Device
+from lazytorch.schedule import estimate
 from lazytorch.schedule.fuse import HostStep, Step
 from lazytorch.schedule.graph import Graph, Numbering
 
@@ -65,15 +66,9 @@ def _untuned(step: Kernel, table: Table, target: Target) -> dict[str, Body]:
     """The bodies of a kernel that may be tuned and have not been, by key."""
     found: dict[str, Body] = {}
     for body in step.bodies:
-        if isinstance(body, (ContractBody, RowBody)) and _is_work(body):
+        if family_of(body) is not None and estimate.points(body) > 0:
             found.setdefault(body_key(body, step.values, target), body)
     return {key: body for key, body in found.items() if key not in table.findings}
-
-
-def _is_work(body: Body) -> bool:
-    if isinstance(body, ContractBody):
-        return body.flops > 0
-    return isinstance(body, RowBody) and extent(body.rows) > 0
 
 
 class _Run:
@@ -263,17 +258,6 @@ class _Contest:
 
 def label(body: Body, step: Kernel) -> str:
     """What a body is, for people: its kind, its sizes and the type of what it stores."""
-    stores = body.stores()
+    stores, family = body.stores(), family_of(body)
     kind = step.values[stores[0].target].name if stores else ""
-    if isinstance(body, ContractBody):
-        sizes = [extent(axes) for axes in (body.batch, body.rows, body.columns, body.summed)]
-        shape = "x".join(map(str, sizes[0 if sizes[0] > 1 else 1 :]))
-        return f"contract {shape} {kind}"
-    assert isinstance(body, RowBody)
-    inner = [stage.axes for stage in body.stages if stage.axes]
-    names = [stage.op.name for stage in body.stages if hasattr(stage, "op")]
-    shape = "x".join(str(axis.size) for axis in body.rows) or "1"
-    if inner:
-        shape += f" of {extent(max(inner, key=extent))}"
-    operations = "+".join(dict.fromkeys(names)) or "map"
-    return f"{operations} {shape} {kind}"
+    return f"{type(body).__name__ if family is None else family.name(body)} {kind}"

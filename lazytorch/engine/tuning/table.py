@@ -18,10 +18,11 @@ from pathlib import Path
 from typing import Any
 
 from lazytorch import codegen, config, logs
+from lazytorch.codegen.candidates import family_of
 from lazytorch.codegen.choice import Chooser, Schedule, by_rule, from_data, to_data
 from lazytorch.codegen.target import Target
 from lazytorch.dtypes import DType
-from lazytorch.ir.kernel import Body, ContractBody, RowBody
+from lazytorch.ir.kernel import Body
 from lazytorch.ir.show import show_body
 from lazytorch.runtime.cache import FileCache
 from lazytorch.runtime.device import Device
@@ -95,7 +96,7 @@ class Table:
 
     def wanted(self, target: Target, body: Body, values: Mapping[int, DType]) -> Schedule | None:
         """The schedule that was found best for a body."""
-        if not isinstance(body, (ContractBody, RowBody)):
+        if family_of(body) is None:
             return None
         found = self.findings.get(body_key(body, values, target))
         return None if found is None else found.schedule

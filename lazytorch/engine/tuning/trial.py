@@ -14,12 +14,13 @@ from typing import Any
 import numpy as np
 
 from lazytorch import config
+from lazytorch.codegen.candidates import family_of
 from lazytorch.codegen.choice import Schedule
 from lazytorch.codegen.finish import finish
 from lazytorch.codegen.render import Source, program, render
 from lazytorch.codegen.target import Target
 from lazytorch.dtypes import DType
-from lazytorch.engine.tuning.compare import difference, terms_of
+from lazytorch.engine.tuning.compare import difference
 from lazytorch.errors import BuildError, LazytorchError
 from lazytorch.ir.kernel import Body, Kernel
 from lazytorch.runtime.buffers import Buffer
@@ -151,7 +152,8 @@ class Trial:
 
     def fault(self, variant: Variant) -> str:
         """What is wrong with a variant's results; '' when nothing is."""
-        terms = terms_of(self.body)
+        family = family_of(self.body)
+        terms = 1 if family is None else family.terms(self.body)
         for number, got in self.results(variant).items():
             dtype = self.kernel.values[number]
             found = difference(got, self._right[number], dtype, terms)
