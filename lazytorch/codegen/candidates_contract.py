@@ -111,6 +111,8 @@ def _group_schedules(form: Form, target: Target, count: int) -> list[GroupSchedu
     first = list(_firsts(found, lambda tiling: (tiling.rows, tiling.columns, tiling.row_each)))
     ordered = dict.fromkeys([*found[: count // 2], *first, *found])
     return [
-        GroupSchedule(t.rows, t.columns, t.row_each, t.column_each, t.depth, t.splits, t.buffers)
+        GroupSchedule(
+            t.rows, t.columns, t.row_each, t.column_each, t.depth, t.splits, t.buffers, t.subgroup
+        )
         for t in [*ordered][:count]
     ]

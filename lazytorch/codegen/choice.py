@@ -137,6 +137,7 @@ class GroupSchedule:
     depth: int
     splits: int
     buffers: int
+    subgroup: int = 0
 
 
 Schedule = Union[

@@ -2,9 +2,10 @@
 
 A work-group computes a tile of rows by columns. Both operands' parts of a short block of the sum
 go through local memory (their prologues are computed on the way); while a block is multiplied, the
-next one is already on its way into registers. Each work-item keeps a rectangle of sums in vector
-registers. Batch, rows, columns and summed axes are each walked as one flat position, so every
-contraction is a batched matrix product here.
+next one is already on its way into registers. Where a kernel may require a size of its sub-groups,
+their items share the rows' factors through registers. Each work-item keeps a rectangle of sums in
+vector registers. Batch, rows, columns and summed axes are each walked as one flat position, so
+every contraction is a batched matrix product here.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from lazytorch.codegen.contract_form import Form, has_unit_stride
 from lazytorch.codegen.contract_sums import Sums
 from lazytorch.codegen.emitter import Emitter
 from lazytorch.codegen.group_tiling import GroupTiling
+from lazytorch.codegen.reduce_loops import SUBGROUPS
 from lazytorch.ir import expression as ex
 from lazytorch.ir.expression import Expression
 from lazytorch.ir.index import Axis
@@ -128,13 +130,23 @@ class GroupRenderer:
             emitter.declarations.append(
                 f"__local {self.sum_type} {operand.name}[{size}] __attribute__((aligned(16)));"
             )
-        emitter.line("const int item = get_local_id(0);")
+        self._item()
         emitter.line(f"const int x = item % {tiling.columns}, y = item / {tiling.columns};")
         groups = self._place(group)
         self._declare_sums()
         self._blocks()
         self._results()
         return groups
+
+    def _item(self) -> None:
+        """Name the work-item, so that a sub-group's items are neighbours in a row."""
+        size = self.tiling.subgroup
+        if not size:
+            self.emitter.line("const int item = get_local_id(0);")
+            return
+        self.emitter.helpers.setdefault("subgroups", SUBGROUPS)
+        self.emitter.line("const int lane = get_sub_group_local_id();")
+        self.emitter.line(f"const int item = get_sub_group_id() * {size} + lane;")
 
     # Where the work-group is --------------------------------------------------------------------
 
@@ -284,30 +296,52 @@ class GroupRenderer:
 
     def multiply(self, half: str) -> None:
         """One block's products, from local memory into the sums."""
-        tiling, emitter = self.tiling, self.emitter
+        tiling, emitter, size = self.tiling, self.emitter, self.tiling.subgroup
         emitter.open()
-        sides = (
-            ("p", self.left, "y", tiling.rows, self.row_vector, tiling.row_each),
-            ("q", self.right, "x", tiling.columns, self.column_vector, tiling.column_each),
-        )
-        for name, operand, place, items, width, each in sides:
-            pitch = tiling.pitch(operand.edge)
-            buffer = self._half(operand, half)
-            for piece in range(each // width):
-                at = f"{operand.name}{buffer} + k * {pitch} + {piece * items * width}"
-                at += f" + {place} * {width}"
-                kind = self._vector(width)
-                emitter.line(f"const {kind} {name}{piece} = *(__local const {kind} *)({at});")
+        if size:
+            # Each item of a sub-group holds the rows' factors at another position of the sum.
+            self._factors("held", self.left, half, "near + lane")
+            emitter.open()
+            emitter.line("const int k = near + s;")
+        else:
+            self._factors("p", self.left, half, "k")
+        self._factors("q", self.right, half, "k")
         for i, j in self._sums():
-            row = f"p{i // self.row_vector}"
-            if self.row_vector > 1:
-                row += f".s{i % self.row_vector}"
-            factor = ctypes.broadcast(row, self.sum_type, self.column_vector)
+            factor = ctypes.broadcast(self._row(i), self.sum_type, self.column_vector)
+            if size and j == 0:
+                emitter.line(f"const {self.sum_type} r{i} = {self._row(i, told=True)};")
             if self.form.accumulate.kind == "f":
                 emitter.line(f"c{i}_{j} = fma({factor}, q{j}, c{i}_{j});")
             else:
                 emitter.line(f"c{i}_{j} += {factor} * q{j};")
+        if size:
+            emitter.close(f"for (int s = 0; s < {size}; s++) {{")
+            emitter.close(f"for (int near = 0; near < {tiling.depth}; near += {size}) {{")
+            return
         emitter.close(f"for (int k = 0; k < {tiling.depth}; k++) {{")
+
+    def _factors(self, name: str, operand: _Operand, half: str, k: str) -> None:
+        """Read the item's factors of one side at position ``k`` of the block."""
+        tiling = self.tiling
+        is_left = operand is self.left
+        place, items = ("y", tiling.rows) if is_left else ("x", tiling.columns)
+        width = self.row_vector if is_left else self.column_vector
+        each = tiling.row_each if is_left else tiling.column_each
+        kind, pitch = self._vector(width), tiling.pitch(operand.edge)
+        for piece in range(each // width):
+            at = f"{operand.name}{self._half(operand, half)} + ({k}) * {pitch} "
+            at += f"+ {piece * items * width} + {place} * {width}"
+            self.emitter.line(f"const {kind} {name}{piece} = *(__local const {kind} *)({at});")
+
+    def _row(self, i: int, told: bool = False) -> str:
+        """C text of row ``i``'s factor; ``told`` by the item of the sub-group that holds it."""
+        if self.tiling.subgroup and not told:
+            return f"r{i}"
+        stem = "held" if told else "p"
+        row = f"{stem}{i // self.row_vector}"
+        if self.row_vector > 1:
+            row += f".s{i % self.row_vector}"
+        return f"sub_group_broadcast({row}, s)" if told else row
 
     # Results ------------------------------------------------------------------------------------
 

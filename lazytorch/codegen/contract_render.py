@@ -24,6 +24,11 @@ def local_size(body: object) -> int:
     return 1
 
 
+def subgroup_size(body: object) -> int:
+    """The size that the body requires of sub-groups, 0 for none."""
+    return body.tiling.subgroup if isinstance(body, GroupContractBody) else 0
+
+
 def render_contract(body: object, emitter: Emitter, group: str) -> int:
     """Write the body's statements; the number of work-groups it takes."""
     if isinstance(body, GroupContractBody):

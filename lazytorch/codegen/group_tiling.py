@@ -8,7 +8,7 @@ is computed in vain. Untested on a GPU; the tuner measures.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from lazytorch.codegen.choice import GroupSchedule
 from lazytorch.codegen.contract_form import Form
@@ -30,7 +30,10 @@ SHORTEST_SPLIT = 256
 @dataclass(frozen=True)
 class GroupTiling:
     """Work-groups of ``rows * columns`` items, ``row_each * column_each`` sums an item, blocks of
-    ``depth`` in ``buffers`` copies, sums shared by ``splits`` groups."""
+    ``depth`` in ``buffers`` copies, sums shared by ``splits`` groups.
+
+    With a ``subgroup`` its items, which share their rows, read one summed position's factors each
+    and tell each other; 0 without."""
 
     rows: int
     columns: int
@@ -39,6 +42,7 @@ class GroupTiling:
     depth: int
     splits: int
     buffers: int
+    subgroup: int = 0
     widest: int = 4
 
     @property
@@ -102,23 +106,33 @@ def possible(form: Form, target: Target) -> Iterator[GroupTiling]:
         for depth in DEPTHS:
             for buffers in (2, 1):
                 tiling = GroupTiling(
-                    rows, columns, row_each, column_each, depth, 1, buffers, _widest(form)
+                    rows, columns, row_each, column_each, depth, 1, buffers, widest=_widest(form)
                 )
                 if fits(tiling, form, target):
                     for splits in _splits(tiling, form, target):
-                        yield GroupTiling(**{**tiling.__dict__, "splits": splits})
+                        for subgroup in subgroups(tiling, form, target):
+                            yield replace(tiling, splits=splits, subgroup=subgroup)
 
 
 def fits(tiling: GroupTiling, form: Form, target: Target) -> bool:
     """Whether the device can run the tiling."""
     sums = tiling.row_each * tiling.column_each * form.accumulate.itemsize
     return (
-        min(tiling.__dict__.values()) > 0
+        min(value for name, value in tiling.__dict__.items() if name != "subgroup") > 0
+        and tiling.subgroup in subgroups(tiling, form, target)
         and tiling.local <= target.max_work_group_size
         and tiling.local_bytes(form.accumulate.itemsize) <= target.local_memory
         and sums <= 256
         and tiling.splits <= max(1, form.summed_count)
     )
+
+
+def subgroups(tiling: GroupTiling, form: Form, target: Target) -> tuple[int, ...]:
+    """Sizes of sub-groups that a tiling may use: whole ones, each in one row of items."""
+    size = target.subgroup_size
+    whole = size > 1 and tiling.columns % size == 0 and tiling.depth % size == 0
+    plain = form.accumulate.kind in "fiu" and form.accumulate.itemsize >= 4
+    return (0, size) if target.subgroups and whole and plain else (0,)
 
 
 def _widest(form: Form) -> int:
@@ -147,7 +161,8 @@ def cycles(tiling: GroupTiling, form: Form, target: Target) -> float:
     blocks = -(-summed // tiling.depth)
     # Sums wait for their factors: row_each + column_each reads for their product of them.
     row, column = tiling.row_each, tiling.column_each
-    waiting = 1.0 + 2.5 * (row + column) / (row * column)
+    # A sub-group reads each row's factor once for all of its items.
+    waiting = 1.0 + 2.5 * (row / (tiling.subgroup or 1) + column) / (row * column)
     # Fewer items than lanes leave lanes idle, whoever else is there.
     lanes = min(LANES, tiling.local * 1.5) / RESIDENT
     step = tiling.row_edge * tiling.column_edge / lanes * waiting

@@ -109,8 +109,9 @@ def render(kernel: Kernel, target: Target, name: str, bounds: Bounds | None = No
         start += groups
     if bounds is not None:
         arrays = (*arrays, bounds.number)
+    subgroup = max(contract_render.subgroup_size(body) for body in kernel.bodies)
     text = _function(
-        name, kernel.values, arrays, scalars, set(written), local, declarations + lines
+        name, kernel.values, arrays, scalars, set(written), (local, subgroup), declarations + lines
     )
     return Source(name, text, helpers, arrays, scalars, start, local)
 
@@ -184,9 +185,11 @@ def _function(
     arrays: tuple[int, ...],
     scalars: tuple[int, ...],
     written: set[int],
-    local: int,
+    sizes: tuple[int, int],
     lines: list[str],
 ) -> str:
+    """The function; ``sizes`` are those of a work-group and of a sub-group (0: any)."""
+    local, subgroup = sizes
     parameters = []
     for position, number in enumerate(arrays):
         if number not in values:
@@ -197,6 +200,8 @@ def _function(
     for position, number in enumerate(scalars):
         parameters.append(f"const {ctypes.value_type(values[number])} scalar{position}")
     head = f"__kernel __attribute__((reqd_work_group_size({local}, 1, 1)))"
+    if subgroup:
+        head += f" __attribute__((intel_reqd_sub_group_size({subgroup})))"
     body = "\n".join("  " + line for line in lines)
     return (
         f"{head}\nvoid {name}({', '.join(parameters)}) {{\n"

@@ -10,7 +10,8 @@ class Target:
     """What code generation may ask of a device.
 
     ``family`` is 'cpu' (work-group size 1, explicit vectors, no local memory) or 'gpu'
-    (work-groups over tiles, local memory). ``vector_width`` counts float32 lanes.
+    (work-groups over tiles, local memory). ``vector_width`` counts float32 lanes. ``subgroup_size``
+    is a number of work-items that kernels may require of their sub-groups, 0 where they may not.
     """
 
     family: str = "cpu"
@@ -21,3 +22,4 @@ class Target:
     max_work_group_size: int = 1024
     local_memory: int = 32 << 10
     subgroups: bool = False
+    subgroup_size: int = 0

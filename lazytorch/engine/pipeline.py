@@ -208,6 +208,7 @@ def target_of(device: Device) -> Target:
         local_memory=facts.local_memory,
         # Programs for processors are written in OpenCL C 1.2, which has none.
         subgroups=facts.subgroups and facts.family == "gpu",
+        subgroup_size=facts.subgroup_size if facts.family == "gpu" else 0,
     )
 
 

@@ -12,6 +12,9 @@ from lazytorch.runtime.device import Capabilities
 from lazytorch.runtime.discovery import Candidate
 from lazytorch.runtime.host import cache_sizes, host_memory
 
+# Every Intel GPU has sub-groups of this size, and this extension lets a kernel require it.
+SUBGROUP_SIZE, REQUIRED_SIZE = 16, "cl_intel_required_subgroup_size"
+
 
 def read_capabilities(cl: Any, candidate: Candidate, masked: tuple[str, ...]) -> Capabilities:
     """What the driver says, less what its probe found wrong."""
@@ -20,6 +23,9 @@ def read_capabilities(cl: Any, candidate: Candidate, masked: tuple[str, ...]) ->
     is_cpu = candidate.family == "cpu"
     zero_copy = is_cpu and "zero_copy" not in masked
     memory = host_memory() if zero_copy else device.global_mem_size
+    subgroups = "subgroups" not in masked and bool(
+        extensions & {"cl_khr_subgroups", "cl_intel_subgroups"}
+    )
     l1_bytes, l2_bytes = cache_sizes() if is_cpu else (0, 0)
     return Capabilities(
         name=candidate.device_name,
@@ -38,8 +44,9 @@ def read_capabilities(cl: Any, candidate: Candidate, masked: tuple[str, ...]) ->
         base_alignment_bytes=max(int(device.mem_base_addr_align) // 8, 64),
         zero_copy=zero_copy,
         int64="int64" not in masked,
-        subgroups="subgroups" not in masked
-        and bool(extensions & {"cl_khr_subgroups", "cl_intel_subgroups"}),
+        subgroups=subgroups,
+        subgroup_size=SUBGROUP_SIZE if subgroups and REQUIRED_SIZE in extensions else 0,
+        matrix_extensions=tuple(sorted(name for name in extensions if "matrix" in name)),
         l1_bytes=l1_bytes,
         # The driver's answer may be any level's; it is taken where nothing better is known.
         l2_bytes=l2_bytes or int(device.global_mem_cache_size or 0),

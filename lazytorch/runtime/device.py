@@ -26,6 +26,9 @@ class Capabilities:
     ``family`` ("cpu" or "gpu") is the kind of schedule its kernels want. ``zero_copy`` says that
     a kernel and NumPy can use the same memory. ``max_argument_bytes`` bounds the arguments of one
     kernel (a buffer counts as a pointer).
+    ``subgroup_size`` is one that a kernel may require, 0 where it may not.
+    ``matrix_extensions`` names what the driver offers for products of small matrices in one
+    instruction; no kernel uses them yet.
     ``masked`` names what the driver advertises and the probe found wrong.
     """
 
@@ -46,6 +49,8 @@ class Capabilities:
     zero_copy: bool
     int64: bool = True
     subgroups: bool = False
+    subgroup_size: int = 0
+    matrix_extensions: tuple[str, ...] = ()
     l1_bytes: int = 0
     l2_bytes: int = 0
     masked: tuple[str, ...] = ()

@@ -126,7 +126,19 @@ def _device_lines(device: dict[str, Any], default: str) -> list[str]:
             f"{', '.join(types) or 'float32 only'}"
             + (", shares memory with NumPy" if facts["zero_copy"] else "")
         )
+        lines += _group_lines(facts)
     for name, state in device.get("canaries", {}).items():
         if state != "ok":
             lines.append(f"      canary {name}: {state}")
     return lines
+
+
+def _group_lines(facts: dict[str, Any]) -> list[str]:
+    """What work-items of a group can do together."""
+    said = []
+    if facts["subgroups"]:
+        size = facts["subgroup_size"]
+        said.append(f"sub-groups of {size}" if size else "sub-groups")
+    if facts["matrix_extensions"]:
+        said.append(f"matrix instructions ({', '.join(facts['matrix_extensions'])}), not used")
+    return [f"      {', '.join(said)}"] if said else []

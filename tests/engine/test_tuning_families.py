@@ -152,6 +152,7 @@ def test_every_candidate_computes_the_same(
     device, _, family = name.partition("/")
     if family:
         schedule_type = ItemSchedule if body_type in (AttentionBody, RecurrentBody) else object
+    get_device(device)  # opened as what it is
     with config.override(SCHEDULE_FAMILY=family):
         # A convolution with a weight's gradient is a contraction too.
         trial = trials(make(device), name, body_type)[-1]
@@ -223,7 +224,7 @@ def quick(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     """Few candidates, each of which seems to be faster than the rules' choice."""
 
     def few(body: Body, target: Any) -> Any:
-        return candidates(body, target)[:3]
+        return candidates(body, target)[:2]
 
     monkeypatch.setattr(session, "SHORTEST", 0.0)
     monkeypatch.setattr(session, "GAIN", 0.0)
@@ -275,4 +276,4 @@ def test_a_wrong_attention_is_rejected(quick: Path, monkeypatch: pytest.MonkeyPa
     with config.override(TUNE="tune"):
         attention(OPENCL[0])[0].cpu().numpy()
     (found,) = tuning.saved()
-    assert found.schedule is None and found.discarded == found.tried == 3
+    assert found.schedule is None and found.discarded == found.tried == 2
