@@ -66,6 +66,10 @@ _TABLE: dict[str, Setting] = {
         Setting("CACHE_DIR", str, "", "folder of programs and plans (default: user cache)"),
         Setting("CACHE_LIMIT", _size, 512 << 20, "bytes of programs, and of plans, kept on disk"),
         Setting("MEMORY_LIMIT", _size, 0, "bytes a device may allocate, 0 for its own limit"),
+        Setting(
+            "KEEP_PACKED", _size, 1 << 30,
+            "bytes of packed operands kept while they do not change, 0 packs each time",
+        ),
         Setting("PROFILE", _flag, False, "1 prints, at exit, what every kernel took"),
         Setting("PROBE", _flag, True, "0 trusts every OpenCL driver without a probe"),
         Setting("SCHEDULE_FAMILY", str, "", "cpu or gpu: overrides the device's kernel family"),

@@ -69,8 +69,8 @@ def lower_contract(
         known[number] = dtype
         return number
 
-    def kernel(body: Any, note: str = "") -> Kernel:
-        return Kernel((body,), dict(known), notes=(note,) if note else ())
+    def kernel(body: Any, note: str = "", packs: bool = False) -> Kernel:
+        return Kernel((body,), dict(known), notes=(note,) if note else (), packs=packs)
 
     if form.summed_count == 0:
         return [kernel(_empty_sum(form), "contract: nothing to sum")]
@@ -87,7 +87,7 @@ def lower_contract(
     pixels, taps = _convolution(form, target, schedule)
     if pixels is not None:
         kernel_pack, main = _pixels(*pixels, temporary)
-        return [kernel(kernel_pack, "contract: packed kernel"), kernel(main)]
+        return [kernel(kernel_pack, "contract: packed kernel", True), kernel(main)]
     if taps is not None:
         if taps.splits == 1:
             return [kernel(TapContractBody(form, taps))]
@@ -103,7 +103,7 @@ def lower_contract(
             tiling = tiling.changed(packed_panels=True)
         else:
             pack, form = _pack_rows(form, temporary)
-        kernels.append(kernel(pack, "contract: packed operand"))
+        kernels.append(kernel(pack, "contract: packed operand", True))
     if tiling.splits == 1:
         kernels.append(kernel(TiledContractBody(form, tiling)))
         return kernels

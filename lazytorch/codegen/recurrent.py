@@ -155,7 +155,8 @@ def lower_recurrent(
     tiled: Any = TiledRecurrentBody(body, width, rows, tile, local, recurrent, projecting)
     kernels = []
     if packs:
-        kernels.append(Kernel(tuple(packs), dict(known), notes=("recurrent: packed weight",)))
+        note = "recurrent: packed weight"
+        kernels.append(Kernel(tuple(packs), dict(known), notes=(note,), packs=True))
     return [*kernels, Kernel((tiled,), dict(known))]
 
 

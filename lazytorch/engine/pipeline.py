@@ -24,6 +24,7 @@ from lazytorch.errors import BuildError, UnsupportedDtypeError
 from lazytorch.ir import expression as ex
 from lazytorch.ir.kernel import Kernel
 from lazytorch.runtime.device import Device
+from lazytorch.runtime.packed import kept_steps
 from lazytorch.runtime.replay import Replay
 from lazytorch.schedule import estimate, verify
 from lazytorch.schedule.fuse import Fuser, HostStep, Step
@@ -41,12 +42,17 @@ LONG_GRAPH = 100
 
 @dataclass(frozen=True)
 class Scheduled:
-    """Everything scheduling found out, for execution and for looking inside."""
+    """Everything scheduling found out, for execution and for looking inside.
+
+    ``kept`` are positions of the plan's steps that would be left out now, because what they pack
+    has not changed.
+    """
 
     graph: Graph
     stored: dict[int, str]
     steps: list[Step]
     plan: Plan
+    kept: frozenset[int] = frozenset()
 
 
 def schedule(numbering: Numbering, device: Device) -> Scheduled:
@@ -99,7 +105,10 @@ def schedule(numbering: Numbering, device: Device) -> Scheduled:
         nbytes=sum(s.nbytes for s in plan_steps if isinstance(s, LaunchStep)),
         bounds=None if report is None else report.codes,
     )
-    return Scheduled(graph, stored, steps, plan)
+    kept: frozenset[int] = frozenset()
+    if device.kind != "numpy":
+        kept = kept_steps(plan, [node.buffer for node in numbering.leaf_nodes])
+    return Scheduled(graph, stored, steps, plan, kept)
 
 
 def _check_dtypes(graph: Graph, device: Device) -> None:
@@ -183,10 +192,19 @@ def _lower(
             launch = LaunchStep(
                 source.name, step if last else kernel, source.arrays, source.scalars, source.groups,
                 source.local, step.covers if last else (), step.notes if last else kernel.notes,
-                flops if last else 0, nbytes if last else 0,
+                flops if last else 0, nbytes if last else 0, _packed(kernel, source),
             )  # fmt: skip
             result.append(Lowered(launch, kernel, source))
     return result
+
+
+def _packed(kernel: Kernel, source: Source) -> tuple[int, int] | None:
+    """(array, packed array) of a kernel whose result depends on one array alone."""
+    reads, writes = kernel.reads(), kernel.writes()
+    if not kernel.packs or len(reads) != 1 or len(writes) != 1 or source.scalars:
+        return None
+    # Where indices are checked it writes a report as well.
+    return (reads[0], writes[0]) if len(source.arrays) == 2 else None
 
 
 def graph_has_points(kernel: Kernel) -> bool:

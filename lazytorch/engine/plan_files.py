@@ -142,7 +142,7 @@ def _step_data(step: LaunchStep | CallStep, numbering: Numbering) -> list[Any]:
     if isinstance(step, LaunchStep):
         return [
             step.name, step.arrays, step.scalars, step.groups, step.local, step.covers,
-            step.notes, step.flops, step.nbytes,
+            step.notes, step.flops, step.nbytes, step.packs,
         ]  # fmt: skip
     row = next(
         position
@@ -183,10 +183,10 @@ def _step_from(step: list[Any], numbering: Numbering) -> LaunchStep | CallStep:
         number, place, reads, notes = step
         op, attrs = numbering.key[0][place][:2]
         return CallStep(number, op, attrs, tuple(reads), tuple(notes))
-    name, arrays, scalars, groups, local, covers, notes, flops, nbytes = step
+    name, arrays, scalars, groups, local, covers, notes, flops, nbytes, packs = step
     return LaunchStep(
         name, None, tuple(arrays), tuple(scalars), groups, local, tuple(covers), tuple(notes),
-        flops, nbytes,
+        flops, nbytes, None if packs is None else (packs[0], packs[1]),
     )  # fmt: skip
 
 

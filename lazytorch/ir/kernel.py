@@ -281,12 +281,14 @@ class Kernel:
 
     ``values`` gives the dtype of every array and scalar by number. ``covers`` are the numbers
     of the graph's values computed here, ``notes`` say why the kernel was cut as it is.
+    ``packs`` marks a kernel that only lays an operand out anew for the kernels behind it.
     """
 
     bodies: tuple[Body, ...]
     values: dict[int, DType]
     covers: tuple[int, ...] = ()
     notes: tuple[str, ...] = ()
+    packs: bool = False
 
     def reads(self) -> tuple[int, ...]:
         """Numbers of the arrays that are loaded, in order of appearance."""

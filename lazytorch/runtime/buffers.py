@@ -55,7 +55,9 @@ class Buffer:
 
     ``handle`` is what a kernel takes (``cl.Buffer`` or None on the NumPy device), ``host`` the
     same memory as a NumPy array of uint8, None where NumPy cannot see it. ``origin`` is anything
-    whose ``str`` tells the user where the buffer comes from.
+    whose ``str`` tells the user where the buffer comes from. ``shared`` says that others may write
+    the memory. ``packed`` has what ``runtime.packed`` knows of the present contents; whoever writes
+    sets it to None.
     """
 
     __slots__ = (
@@ -68,6 +70,8 @@ class Buffer:
         "idle",
         "nbytes",
         "origin",
+        "packed",
+        "shared",
     )
 
     def __init__(
@@ -81,6 +85,8 @@ class Buffer:
         self._keep: Any = None
         self.origin: object | None = None
         self.idle = False
+        self.shared = False
+        self.packed: dict[Any, Buffer | int] | None = None
 
     def __del__(self) -> None:
         try:
@@ -96,6 +102,11 @@ class Buffer:
     def owned(self) -> bool:
         """Whether the memory is the pool's: neither shared with NumPy by wrapping nor a slice."""
         return self._block is not None and self._block.size > 0
+
+    @property
+    def whole(self) -> bool:
+        """Whether this is all of a memory that nobody else may write."""
+        return self._block is not None and not self.shared
 
     def slice(self, offset: int, nbytes: int) -> Buffer:
         """A buffer for a part of this one, sharing its memory and keeping it alive.
@@ -139,6 +150,7 @@ class Buffer:
                 f"cannot copy {source.nbytes} bytes into a buffer of {self.nbytes} bytes"
             )
         if source.nbytes:
+            self.packed = None
             self.device._write(self, source, False)
 
 
@@ -203,6 +215,20 @@ class MemoryPool:
     def allocate(self, nbytes: int, origin: object | None = None, idle: bool = False) -> Buffer:
         """A buffer; with ``idle``, preferably of memory that no pending kernel uses."""
         size = size_class(nbytes)
+        block = self._block(size, nbytes, idle)
+        if block is None:
+            block = self._after_cleaning(size, nbytes)
+        buffer = self._buffer(block, nbytes, origin)
+        if self._quarantined > QUARANTINE_BYTES or len(self._quarantine) > QUARANTINE_COUNT:
+            self.device.synchronize()
+        return buffer
+
+    def allocate_if_room(self, nbytes: int, origin: object | None = None) -> Buffer | None:
+        """A buffer, or None where others would have to be cleaned away for it."""
+        block = self._block(size_class(nbytes), nbytes, False)
+        return None if block is None else self._buffer(block, nbytes, origin)
+
+    def _block(self, size: int, nbytes: int, idle: bool) -> Block | None:
         with self._lock:
             if self.returned:
                 self._take_back()
@@ -211,16 +237,15 @@ class MemoryPool:
                 block = self._fresh(size)
             if block is not None:
                 self._note(block, nbytes)
-        if block is None:
-            block = self._after_cleaning(size, nbytes)
+        return block
+
+    def _buffer(self, block: Block, nbytes: int, origin: object | None) -> Buffer:
         host = block.host
         buffer = Buffer(
             self.device, nbytes, block.handle, None if host is None else host[:nbytes], block
         )
         buffer.origin = origin
         buffer.idle = block.freed_at <= self._synced_at
-        if self._quarantined > QUARANTINE_BYTES or len(self._quarantine) > QUARANTINE_COUNT:
-            self.device.synchronize()
         return buffer
 
     def adopt(self, handle: Any, host: Array | None, nbytes: int) -> Buffer:
@@ -230,7 +255,9 @@ class MemoryPool:
         if self.returned:
             with self._lock:
                 self._take_back()
-        return Buffer(self.device, nbytes, handle, host, block)
+        buffer = Buffer(self.device, nbytes, handle, host, block)
+        buffer.shared = True
+        return buffer
 
     def begin_wait(self) -> int:
         """The time to hand to :meth:`end_wait` once the queue is empty."""
@@ -327,6 +354,7 @@ class MemoryPool:
     def _after_cleaning(self, size: int, nbytes: int) -> Block:
         logs.write("memory", lambda: f"no room for {nbytes} bytes on {self.device.name}: cleaning")
         self.device.drop_arena()
+        self.device.packed.drop()
         gc.collect()
         self.empty()
         with self._lock:

@@ -20,6 +20,7 @@ class Counters:
     programs_built: int = 0
     program_cache_hits: int = 0
     kernels_launched: int = 0
+    packings_kept: int = 0
     flops: int = 0
     bytes_moved: int = 0
     syncs: int = 0

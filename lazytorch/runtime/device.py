@@ -17,6 +17,7 @@ import numpy as np
 
 from lazytorch.errors import DeviceError
 from lazytorch.runtime.buffers import Buffer, MemoryPool
+from lazytorch.runtime.packed import PackedOperands
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,7 @@ class Device:
         self.pool = pool
         self.returned = pool.returned
         self.usable = True
+        self.packed = PackedOperands(self)
         self._arena: Buffer | None = None
         # Plans that hold slices of the arena: they let go of them when it is replaced.
         self.arena_users: weakref.WeakSet[Any] = weakref.WeakSet()
@@ -141,7 +143,9 @@ class Device:
         self.pool.reset_peak()
 
     def empty_cache(self) -> None:
-        """Give memory that no buffer uses back to the system."""
+        """Give memory that no buffer uses back to the system, and that of packed copies."""
+        with self.lock:
+            self.packed.drop()
         self.pool.empty()
 
     # what subclasses add

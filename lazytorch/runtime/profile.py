@@ -7,7 +7,7 @@ kernels take and not how Python and the device overlap.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -30,9 +30,13 @@ class TimedLaunch:
 
 @dataclass
 class Session:
-    """Everything launched while the session was open, in launch order."""
+    """Everything launched while the session was open, in launch order.
+
+    ``kept`` are launches left out because what they pack had not changed; they took no time.
+    """
 
     launches: list[TimedLaunch] = field(default_factory=list)
+    kept: list[TimedLaunch] = field(default_factory=list)
     wall_seconds: float = 0.0
 
 
@@ -58,11 +62,19 @@ def session() -> Iterator[Session]:
         _open[:] = [other for other in _open if other is not opened]
 
 
-def note(plan: Plan, device: Device, times: dict[str, list[float]]) -> None:
-    """Credit measured ``times`` (seconds by kernel name, in order) to the launches of a plan."""
+def note(
+    plan: Plan, device: Device, times: dict[str, list[float]], kept: Collection[int]
+) -> None:
+    """Credit measured ``times`` (seconds by kernel name, in order) to the launches of a plan,
+    whose steps at the positions ``kept`` were left out."""
     left = {name: iter(taken) for name, taken in times.items()}
-    for step in plan.steps:
-        if isinstance(step, LaunchStep) and step.name in left:
+    for position, step in enumerate(plan.steps):
+        if not isinstance(step, LaunchStep):
+            continue
+        if position in kept:
+            for opened in _open:
+                opened.kept.append(TimedLaunch(plan, step, device.name, 0.0))
+        elif step.name in left:
             launch = TimedLaunch(plan, step, device.name, next(left[step.name], 0.0))
             for opened in _open:
                 opened.launches.append(launch)

@@ -8,7 +8,7 @@ the plan's kernels. Both allocate only the outputs.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -18,10 +18,15 @@ from lazytorch.runtime import interpreter, profile
 from lazytorch.runtime.buffers import Buffer
 from lazytorch.runtime.counters import counters
 from lazytorch.runtime.device import Device
+from lazytorch.runtime.packed import packings_of
 from lazytorch.schedule.plan import CallStep, Plan
 
 if TYPE_CHECKING:
     from lazytorch.runtime.opencl import OpenCLDevice
+
+# Where an argument that is set before each launch is found: among these lists of buffers.
+_KINDS = {"output": 0, "leaf": 1}
+_PACKED = 2
 
 
 class Replay:
@@ -44,10 +49,12 @@ class Replay:
             if donor is None:
                 outputs.append(allocate(nbytes, origins[position]))
             else:
+                leaves[donor].packed = None
                 outputs.append(leaves[donor])
         with self.device.lock:
             if profile.active():
-                profile.note(self.plan, self.device, self._timed_run(leaves, scalars, outputs))
+                times, kept = self._timed_run(leaves, scalars, outputs)
+                profile.note(self.plan, self.device, times, kept)
             else:
                 self._run(leaves, scalars, outputs)
         counters.flops += self.plan.flops
@@ -56,13 +63,15 @@ class Replay:
 
     def _run(
         self, leaves: Sequence[Buffer], scalars: Sequence[Any], outputs: Sequence[Buffer]
-    ) -> None:
+    ) -> Collection[int]:
+        """Launch everything; the positions of steps left out because their results are kept."""
         raise NotImplementedError
 
     def _timed_run(
         self, leaves: Sequence[Buffer], scalars: Sequence[Any], outputs: Sequence[Buffer]
-    ) -> dict[str, list[float]]:
-        """Run, wait, and say how many seconds each launch of each kernel took."""
+    ) -> tuple[dict[str, list[float]], Collection[int]]:
+        """Run and wait: the seconds that each launch of each kernel took, and the positions of
+        the steps left out."""
         raise NotImplementedError
 
     def _arena(self) -> Buffer | None:
@@ -118,12 +127,12 @@ class NumpyReplay(Replay):
 
     def _run(
         self, leaves: Sequence[Buffer], scalars: Sequence[Any], outputs: Sequence[Buffer]
-    ) -> None:
-        self._timed_run(leaves, scalars, outputs)
+    ) -> Collection[int]:
+        return self._timed_run(leaves, scalars, outputs)[1]
 
     def _timed_run(
         self, leaves: Sequence[Buffer], scalars: Sequence[Any], outputs: Sequence[Buffer]
-    ) -> dict[str, list[float]]:
+    ) -> tuple[dict[str, list[float]], Collection[int]]:
         times: dict[str, list[float]] = {}
         plan = self.plan
         arena = self._arena()
@@ -143,7 +152,7 @@ class NumpyReplay(Replay):
             interpreter.run(step.kernel, arrays, values)
             times.setdefault(step.name, []).append(time.perf_counter() - began)
             counters.kernels_launched += 1
-        return times
+        return times, ()
 
 
 class OpenCLReplay(Replay):
@@ -164,6 +173,9 @@ class OpenCLReplay(Replay):
         self._launchers = launchers
         self._lasting = lasting
         self._has_run = False
+        self._packings = packings_of(plan)
+        # Where each packs to when no copy is kept.
+        self._unkept: list[Buffer] = []
         self._bound_arena: Buffer | None = None
         self._bound: list[Any] = []
 
@@ -171,21 +183,27 @@ class OpenCLReplay(Replay):
         """Make the launches anew: at first use, and when the arena was replaced."""
         plan = self.plan
         scalar_position = {number: position for position, number in enumerate(plan.scalars)}
+        packed = {packing.target: n for n, packing in enumerate(self._packings)}
+        packing_of = {packing.step: n for n, packing in enumerate(self._packings)}
         self._bound = []
-        for step in plan.steps:
+        self._unkept = [self._buffer(p.target, (), (), arena) for p in self._packings]
+        for position, step in enumerate(plan.steps):
             if isinstance(step, CallStep):
-                self._bound.append((step, None, (), ()))
+                self._bound.append((step, None, (), (), -1))
                 continue
             arguments: list[Any] = []
-            moving: list[tuple[int, bool, int]] = []
+            moving: list[tuple[int, int, int]] = []
             for slot, number in enumerate(step.arrays):
                 place = plan.layout.places[number]
-                if place.kind == "arena":
+                if number in packed:
+                    arguments.append(None)
+                    moving.append((slot, _PACKED, packed[number]))
+                elif place.kind == "arena":
                     assert arena is not None
                     arguments.append(arena.slice(place.position, place.nbytes))
                 else:
                     arguments.append(None)
-                    moving.append((slot, place.kind == "leaf", place.position))
+                    moving.append((slot, _KINDS[place.kind], place.position))
             varying = []
             for slot, number in enumerate(step.scalars, len(step.arrays)):
                 dtype = plan.dtypes[number].compute
@@ -194,7 +212,8 @@ class OpenCLReplay(Replay):
             launch = self._launchers[step.name].bind(
                 arguments, (step.groups * step.local,), (step.local,)
             )
-            self._bound.append((step, launch, tuple(moving), tuple(varying)))
+            packing = packing_of.get(position, -1)
+            self._bound.append((step, launch, tuple(moving), tuple(varying), packing))
         self._bound_arena = arena
         if arena is not None:
             self.device.arena_users.add(self)
@@ -211,24 +230,52 @@ class OpenCLReplay(Replay):
     def release_arena(self) -> None:
         """Let go of the arena, which is to be replaced by a larger one."""
         self._bound = []
+        self._unkept = []
         self._bound_arena = None
 
     def _run(
         self, leaves: Sequence[Buffer], scalars: Sequence[Any], outputs: Sequence[Buffer]
-    ) -> None:
+    ) -> Collection[int]:
         arena = self._arena()
         if self._lasting is not None:
             self._settle()
         if arena is not self._bound_arena or not self._bound:
             self._bind(arena)
-        for step, launch, moving, varying in self._bound:
+        if not self._packings:
+            self._launch_all(leaves, scalars, outputs, arena, (), ())
+            return ()
+        copies, filled = self.device.packed.find(self._packings, leaves)
+        packed = [copy or memory for copy, memory in zip(copies, self._unkept)]
+        try:
+            self._launch_all(leaves, scalars, outputs, arena, packed, filled)
+        except BaseException:
+            self.device.packed.forget(self._packings, leaves)
+            raise
+        kept = [packing.step for packing, full in zip(self._packings, filled) if full]
+        counters.packings_kept += len(kept)
+        return kept
+
+    def _launch_all(
+        self,
+        leaves: Sequence[Buffer],
+        scalars: Sequence[Any],
+        outputs: Sequence[Buffer],
+        arena: Buffer | None,
+        packed: Sequence[Buffer],
+        filled: Sequence[bool],
+    ) -> None:
+        """Launch what is bound, except packings into memory that is ``filled``."""
+        tables = (outputs, leaves, packed)
+        for step, launch, moving, varying, packing in self._bound:
             if launch is None:
                 self._call(step, leaves, scalars, outputs, arena)
                 continue
+            if packing >= 0 and filled[packing]:
+                continue
             handles: list[Any] = []
-            for slot, is_leaf, position in moving:
+            for slot, kind, position in moving:
                 handles.append(slot)
-                handles.append((leaves if is_leaf else outputs)[position].handle)
+                handles.append(tables[kind][position].handle)
             if handles:
                 launch.set_handles(tuple(handles))
             if varying:
@@ -239,15 +286,15 @@ class OpenCLReplay(Replay):
 
     def _timed_run(
         self, leaves: Sequence[Buffer], scalars: Sequence[Any], outputs: Sequence[Buffer]
-    ) -> dict[str, list[float]]:
+    ) -> tuple[dict[str, list[float]], Collection[int]]:
         device = cast("OpenCLDevice", self.device)
         device.set_profiling(True)
         try:
-            self._run(leaves, scalars, outputs)
+            kept = self._run(leaves, scalars, outputs)
             times: dict[str, list[float]] = {}
             for name, start, end in device.take_profile():
                 times.setdefault(name, []).append((end - start) / 1e9)
-            return times
+            return times, kept
         finally:
             device.set_profiling(False)
 

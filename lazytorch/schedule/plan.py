@@ -17,7 +17,9 @@ class LaunchStep:
 
     ``arrays`` and ``scalars`` are value numbers in the order of the kernel's parameters.
     ``kernel`` is what it computes, and what the NumPy device evaluates; ``None`` in a plan read
-    from a file. Steps that run the same code share a name.
+    from a file. Steps that run the same code share a name. ``packs`` is (source, target) where all
+    the launch does is to lay one array out anew, which need not be done again while that array
+    has not changed.
     """
 
     name: str
@@ -30,6 +32,7 @@ class LaunchStep:
     notes: tuple[str, ...] = ()
     flops: int = 0
     nbytes: int = 0
+    packs: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)

@@ -291,6 +291,7 @@ def still_shared(storage: Storage) -> bool:
         # On a device with memory of its own the leaf shows what was there when it was made.
         host: Any = storage.host
         storage.node = engine.leaf_from_array(host, storage.node.device, share=True)
+        storage.node.buffer.shared = False
         storage.host = storage._export = None
     return shared
 

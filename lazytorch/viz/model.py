@@ -6,7 +6,7 @@ Taken from the engine's schedule; knows nothing of text layout or drawing.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from lazytorch import engine
@@ -21,6 +21,7 @@ from lazytorch.tensor.tensor import Tensor
 
 # Graphs of more pending values are shown as they were recorded, without planning kernels.
 PLANNED_VALUES = 20_000
+KEPT = "left out: what it packs is kept and has not changed"
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,8 @@ class KernelInfo:
 
     ``operations`` are computed in it, ``reasons`` say why it was cut as it is, ``bytes`` counts
     the arrays it reads and writes once, ``launch`` is (work-groups, work-items in each).
-    ``source`` is OpenCL C, or the kernel's own text on devices that compile none.
+    ``source`` is OpenCL C, or the kernel's own text on devices that compile none. ``kept`` says
+    that it would be left out now: what it packs is kept and has not changed.
     """
 
     name: str
@@ -60,6 +62,7 @@ class KernelInfo:
     source: str
     stored: tuple[int, ...] = ()
     device: str = ""
+    kept: bool = False
 
     @property
     def title(self) -> str:
@@ -164,8 +167,11 @@ def _add_scheduled(picture: Picture, scheduled: Scheduled, device: str) -> None:
             sites[site] = engine.format_site(site)
         picture.operations[start + number] = _operation(graph, number, start, sites[site])
     picture.outputs += [start + number for number in graph.outputs]
-    for step in scheduled.plan.steps:
-        picture.kernels.append(_kernel(picture, scheduled, step, start, device))
+    for position, step in enumerate(scheduled.plan.steps):
+        kernel = _kernel(picture, scheduled, step, start, device)
+        if position in scheduled.kept:
+            kernel = replace(kernel, kept=True, reasons=(*kernel.reasons, KEPT))
+        picture.kernels.append(kernel)
 
 
 def _operation(graph: Graph, number: int, start: int, site: str) -> Operation:

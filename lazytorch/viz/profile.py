@@ -16,6 +16,7 @@ from lazytorch.runtime.profile import Session, TimedLaunch
 class KernelTime:
     """All launches of one kernel of one plan.
 
+    ``kept`` launches more were left out: what they pack had not changed.
     ``seconds`` is device time in total, ``flops`` and ``bytes`` are totals as well (bytes count
     each array a launch reads or writes once); ``reasons`` say why the kernel was cut as it is,
     and ``source`` is its OpenCL C, empty on the NumPy device.
@@ -29,6 +30,7 @@ class KernelTime:
     bytes: int
     reasons: tuple[str, ...]
     source: str
+    kept: int = 0
 
 
 class Profile:
@@ -54,11 +56,13 @@ class Profile:
 
     @property
     def kernels(self) -> list[KernelTime]:
-        """One record for each kernel that was launched."""
-        together: dict[tuple[int, str], list[TimedLaunch]] = {}
-        for launch in self._session.launches:
-            together.setdefault((id(launch.plan), launch.step.name), []).append(launch)
-        records = [_record(launches) for launches in together.values()]
+        """One record for each kernel that was launched, or left out."""
+        together: dict[tuple[int, str], tuple[list[TimedLaunch], list[TimedLaunch]]] = {}
+        for place, launches in enumerate((self._session.launches, self._session.kept)):
+            for launch in launches:
+                key = (id(launch.plan), launch.step.name)
+                together.setdefault(key, ([], []))[place].append(launch)
+        records = [_record(launches, kept) for launches, kept in together.values()]
         return sorted(records, key=lambda record: -record.seconds)
 
     def __str__(self) -> str:
@@ -78,7 +82,9 @@ class Profile:
         if len(kernels) > rows:
             rest = sum(kernel.seconds for kernel in kernels[rows:])
             lines.append(f"{f'{len(kernels) - rows} more':44} {'':8} {rest * 1e3:9.3f}")
-        launches = len(self._session.launches)
+        launches, kept = len(self._session.launches), len(self._session.kept)
+        if kept:
+            lines.append(f"{kept} launches left out: what they pack is kept and has not changed")
         lines.append(
             f"{launches} launches, {total * 1e3:.3f} ms in kernels"
             + (f" of {self.wall_seconds * 1e3:.3f} ms in all" if self.wall_seconds else "")
@@ -86,11 +92,13 @@ class Profile:
         return "\n".join(lines)
 
 
-def _record(launches: list[TimedLaunch]) -> KernelTime:
-    step, plan, count = launches[0].step, launches[0].plan, len(launches)
+def _record(launches: list[TimedLaunch], kept: list[TimedLaunch]) -> KernelTime:
+    first, count = (launches or kept)[0], len(launches)
+    step, plan = first.step, first.plan
     return KernelTime(
-        step.name, launches[0].device, count, sum(launch.seconds for launch in launches),
+        step.name, first.device, count, sum(launch.seconds for launch in launches),
         step.flops * count, step.nbytes * count, step.notes, plan.sources.get(step.name, ""),
+        len(kept),
     )  # fmt: skip
 
 
@@ -100,7 +108,7 @@ def _row(kernel: KernelTime, total: float) -> str:
     return (
         f"{name:44} {kernel.launches:8} {kernel.seconds * 1e3:9.3f} "
         f"{kernel.seconds / total if total else 0:6.1%} "
-        f"{kernel.seconds / kernel.launches * 1e6:9.1f} "
+        f"{kernel.seconds / max(kernel.launches, 1) * 1e6:9.1f} "
         f"{kernel.flops * rate:8.1f} {kernel.bytes * rate:7.1f}"
     )
 
