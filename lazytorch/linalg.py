@@ -90,9 +90,10 @@ def diagonal(A: Tensor, *, offset: int = 0, dim1: int = -2, dim2: int = -1) -> T
 
 def vander(x: Tensor, N: int | None = None) -> Tensor:
     """Powers 0, 1, .., N - 1 of elements (.., n) in a new last dimension; N is n unless given."""
-    if (N is not None and N <= 1) or not shape_of(x):
-        raise RuntimeError("N must be greater than 1.")
+    x = x if shape_of(x) else functions.reshape(x, (1,))
     count = shape_of(x)[-1] if N is None else N
+    if count <= 1:
+        raise RuntimeError("N must be greater than 1.")
     exponents: Any = functions.arange(count, device=x._device)
     return functions.pow(functions.unsqueeze(x, -1), exponents)  # type: ignore[no-any-return]
 

@@ -18,7 +18,7 @@ from lazytorch.functional.composite import (
 )
 from lazytorch.functional.normalization import Form, normalization_rule, normalized, row_size
 from lazytorch.ops.shapes import count
-from lazytorch.tensor.attach import public
+from lazytorch.tensor.attach import functions, public
 from lazytorch.tensor.size import Size
 from lazytorch.tensor.storage import shape_of
 from lazytorch.tensor.tensor import Tensor
@@ -91,6 +91,9 @@ def batch_norm(
     require_tensor(input, "batch_norm", "input", 1)
     if training:
         _verify_batch_size(shape_of(input))
+    if shape_of(input) == (0,):
+        # PyTorch takes a vector without elements for a batch without channels.
+        return functions.clone(input)  # type: ignore[no-any-return]
     return channel_norm(input, running_mean, running_var, weight, bias, training, momentum, eps)
 
 

@@ -9,7 +9,7 @@ from lazytorch.autograd.grad_mode import mode, no_grad
 from lazytorch.autograd.rules import Rule
 from lazytorch.autograd.tape import attach
 from lazytorch.dtypes import DType
-from lazytorch.tensor.apply import CAST_RULE, cast, reinterpret_view, to_device_node
+from lazytorch.tensor.apply import cast, reinterpret_view, to_device_node
 from lazytorch.tensor.attach import functions, public
 from lazytorch.tensor.device import as_device, device
 from lazytorch.tensor.promotion import scalar_name
@@ -17,6 +17,11 @@ from lazytorch.tensor.storage import dtype_of, node_of, shape_of, strides_of
 from lazytorch.tensor.tensor import Tensor, fresh
 
 # Conversion -----------------------------------------------------------------------------------
+
+
+_MOVED = Rule(
+    "ToCopyBackward0", (lambda g, attrs, f: f.converted(g, attrs[0], dtype_of(g)),)
+)
 
 
 def converted(input: Tensor, place: device, dtype: DType) -> Tensor:
@@ -27,7 +32,7 @@ def converted(input: Tensor, place: device, dtype: DType) -> Tensor:
             moved = fresh(node_of(input), place)
         else:
             moved = fresh(to_device_node(input, place), place)
-        input = attach(moved, CAST_RULE, (input,))
+        input = attach(moved, _MOVED, (input,), (input._device,))
     return cast(input, dtype)
 
 

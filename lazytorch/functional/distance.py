@@ -38,6 +38,7 @@ def cosine_similarity(x1: Tensor, x2: Tensor, dim: int = 1, eps: float = 1e-8) -
     rank = max(len(shape_of(a)), len(shape_of(b)))
     a, b = (reshaped(t, (1,) * (rank - len(shape_of(t))) + shape_of(t)) for t in (a, b))
     axis = axis_of(a, dim)
+    a, b = (t if rank else reshaped(t, (1,)) for t in (a, b))
     first = a / larger(functions.norm(a, 2, axis, keepdim=True), eps)
     second = b / larger(functions.norm(b, 2, axis, keepdim=True), eps)
     return sum_over(first * second, (axis,), keep=False)
@@ -209,7 +210,10 @@ def local_response_norm(
     widths = [(0, 0)] * len(shape)
     widths[1] = (size // 2, (size - 1) // 2)
     neighbours = windowed(padded(x * x, widths), 1, size, 1)
-    mean: Any = sum_over(neighbours, (len(shape),), keep=False) / size  # type: ignore[operator]
+    total = sum_over(neighbours, (len(shape),), keep=False)
+    # PyTorch's mean of integers is an integer.
+    rounding = None if dtype_of(x).kind == "f" else "trunc"
+    mean = functions.div(total, size, rounding_mode=rounding)
     divisor = functions.pow(mean * alpha + k, beta)
     return x / divisor  # type: ignore[no-any-return]
 

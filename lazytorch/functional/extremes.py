@@ -251,6 +251,9 @@ def cummin(input: Tensor, dim: int) -> Any:
 def logcumsumexp(input: Tensor, dim: int) -> Tensor:
     """``log(cumsum(exp(input)))``, shifted by the running maximum of the whole dimension."""
     axis = normalize_axis(dim, len(shape_of(input)))
+    if not shape_of(input):
+        row = logcumsumexp(functions.reshape(input, (1,)), 0)
+        return label(functions.reshape(row, ()), "LogcumsumexpBackward0")
     peak = reduce_value(reduction.MAX, fresh(node_of(input), input._device), (axis,), True)
     peak = functions.where(functions.isfinite(peak), peak, 0)
     out = functions.log(cumsum(functions.exp(functions.sub(input, peak)), axis))
@@ -262,6 +265,12 @@ def diff(
     input: Tensor, n: int = 1, dim: int = -1, prepend: Any = None, append: Any = None
 ) -> Tensor:
     """Differences of neighbours along a dimension, taken ``n`` times."""
+    if n < 0:
+        raise RuntimeError(f"order must be non-negative but got {n}")
+    if not shape_of(input):
+        raise RuntimeError("diff expects input to be at least one-dimensional")
+    if n == 0:
+        return functions.clone(input)
     parts = [part for part in (prepend, input, append) if part is not None]
     values: Any = functions.cat(parts, dim) if len(parts) > 1 else input
     axis = normalize_axis(dim, values.ndim)

@@ -1,8 +1,7 @@
-"""Margin losses of classes, and the loss of connectionist temporal classification (CTC)."""
+"""Margin losses of classes."""
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
@@ -16,18 +15,20 @@ from lazytorch.functional.composite import (
     iota,
     max_over,
     min_over,
-    padded,
-    part,
     reshaped,
     sum_over,
 )
 from lazytorch.functional.elementwise import where
 from lazytorch.functional.loss import reduced, reduction_of
-from lazytorch.functional.softmax import logsumexp
 from lazytorch.tensor.apply import cast
-from lazytorch.tensor.attach import functions, public
+from lazytorch.tensor.attach import functions
 from lazytorch.tensor.storage import dtype_of, shape_of
 from lazytorch.tensor.tensor import Tensor
+
+
+def _at_least_a_row(tensor: Tensor) -> Tensor:
+    """A number as a vector of one class."""
+    return tensor if shape_of(tensor) else reshaped(tensor, (1,))
 
 
 def _rows(input: Tensor, target: Tensor, name: str) -> tuple[Tensor, Tensor, bool]:
@@ -57,6 +58,7 @@ def multi_margin_loss(
         raise ValueError("only p == 1 and p == 2 supported")
     if weight is not None and len(shape_of(weight)) != 1:
         raise ValueError("weight must be one-dimensional")
+    input = _at_least_a_row(input)
     shape = shape_of(input)
     batch = shape[0] if len(shape) == 2 else 1
     if len(shape_of(target)) > 1 or int(np.prod(shape_of(target))) != batch:
@@ -88,6 +90,7 @@ def multilabel_margin_loss(
     The targets of a sample end at the first -1.
     """
     reduction = reduction_of(size_average, reduce, reduction)
+    input, target = _at_least_a_row(input), _at_least_a_row(target)
     if shape_of(input) != shape_of(target):
         raise RuntimeError(
             f"inconsistent target size: {list(shape_of(target))} for input of size: "
@@ -108,103 +111,3 @@ def multilabel_margin_loss(
     values = where(pairs, functions.clamp_min(gap, 0), 0)
     rows: Any = sum_over(values, (1, 2), keep=False) / classes  # type: ignore[operator]
     return reduced(rows if had_batch else reshaped(rows, ()), reduction)
-
-
-# CTC ------------------------------------------------------------------------------------------
-
-
-def _lengths(value: Any) -> np.ndarray:
-    if isinstance(value, Tensor):
-        value = functions.peek(value)
-    return np.asarray(value, np.int64).reshape(-1)
-
-
-def _padded_targets(targets: Tensor, lengths: np.ndarray, batch: int) -> np.ndarray:
-    """Targets as (N, S), from that form or from all after each other."""
-    values = functions.peek(targets)
-    if values.ndim == 2:
-        return np.asarray(values)
-    if batch == 1 and values.ndim == 1:
-        return np.asarray(values).reshape(1, -1)
-    width = int(lengths.max()) if lengths.size else 0
-    rows = np.zeros((batch, width), values.dtype)
-    start = 0
-    for number, length in enumerate(lengths):
-        rows[number, :length] = values[start : start + length]
-        start += int(length)
-    return rows
-
-
-def _log_add(*terms: Any) -> Any:
-    return logsumexp(functions.stack(terms, 0), 0)
-
-
-@public(method=False)
-def ctc_loss(
-    log_probs: Tensor, targets: Tensor, input_lengths: Any, target_lengths: Any, blank: int = 0,
-    reduction: str = "mean", zero_infinity: bool = False,
-) -> Tensor:  # fmt: skip
-    """Minus the log-probability of each target sequence over all alignments with the input.
-
-    ``log_probs`` (T, N, C) or (T, C). The forward recursion of A. Graves et al., "Connectionist
-    temporal classification", ICML 2006, section 4.1, in logarithms; one step a time step, so
-    the gradient of the recursion is the recursion's own.
-    """
-    if reduction not in ("none", "mean", "sum"):
-        raise ValueError(f"{reduction} is not a valid value for reduction")
-    had_batch = len(shape_of(log_probs)) == 3
-    steps, *_, classes = shape_of(log_probs)
-    x: Any = log_probs if had_batch else reshaped(log_probs, (steps, 1, classes))
-    batch = shape_of(x)[1]
-    lengths, wanted = _lengths(input_lengths), _lengths(target_lengths)
-    if lengths.size != batch or wanted.size != batch:
-        raise RuntimeError("input_lengths and target_lengths must be of size batch_size")
-    if not 0 <= blank < classes:
-        raise RuntimeError("blank must be in label range")
-    if lengths.size and int(lengths.max()) > steps:
-        raise RuntimeError(
-            f"Expected input_lengths to have value at most {steps}, but got value "
-            f"{int(lengths.max())}"
-        )
-    labels = _padded_targets(targets, wanted, batch)
-    rows = _ctc_rows(x, labels, lengths, wanted, blank)
-    if zero_infinity:
-        rows = where(rows == math.inf, 0, rows)
-    if reduction == "mean":
-        divisor = functions.tensor(np.maximum(wanted, 1)).to(rows)
-        return reduced(rows / divisor, "mean")
-    if reduction == "none" and not had_batch:
-        return reshaped(rows, ())
-    return reduced(rows, reduction)
-
-
-def _ctc_rows(
-    x: Any, labels: np.ndarray, lengths: np.ndarray, wanted: np.ndarray, blank: int
-) -> Any:
-    """The loss of each sequence of the batch."""
-    steps, batch, _ = shape_of(x)
-    width = 2 * labels.shape[1] + 1
-    extended = np.full((batch, width), blank, np.int64)
-    extended[:, 1::2] = labels
-    # A blank between two equal labels cannot be skipped, nor can a label.
-    skips = np.zeros((batch, width), bool)
-    skips[:, 3::2] = extended[:, 3::2] != extended[:, 1:-2:2]
-    place = np.arange(width)
-    begin = np.where((place < 2) & (place <= 2 * wanted[:, None]), 0.0, -math.inf)
-    positions = functions.tensor(np.broadcast_to(extended, (steps, batch, width)).copy())
-    scores = gathered(x, positions.to(x.device), 2)
-    may_skip = functions.tensor(skips).to(x.device)
-    running = functions.tensor(lengths[:, None]).to(x.device)
-    alpha: Any = reshaped(part(scores, 0, 0, 1), (batch, width)) + functions.tensor(begin).to(x)  # type: ignore[operator]
-    for step in range(1, steps):
-        one = padded(part(alpha, 1, 0, width - 1), [(0, 0), (1, 0)], -math.inf)
-        two = padded(part(alpha, 1, 0, max(width - 2, 0)), [(0, 0), (min(2, width), 0)], -math.inf)
-        total = _log_add(alpha, one, where(may_skip, two, -math.inf))
-        total = total + reshaped(part(scores, 0, step, 1), (batch, width))
-        alpha = where(running > step, total, alpha)
-    last = functions.tensor((2 * wanted)[:, None]).to(x.device)
-    at_blank = reshaped(gathered(alpha, last, 1), (batch,))
-    before = functions.tensor(np.maximum(2 * wanted - 1, 0)[:, None]).to(x.device)
-    at_label = reshaped(gathered(alpha, before, 1), (batch,))
-    empty = functions.tensor(wanted == 0).to(x.device)
-    return -_log_add(at_blank, where(empty, -math.inf, at_label))

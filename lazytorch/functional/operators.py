@@ -40,6 +40,11 @@ def _divided_by(self: Tensor, other: Any) -> Any:
     return _divide(self, other)
 
 
+def _times_matrix(self: Tensor, other: Any) -> Any:
+    """``other @ self``; NotImplemented for a number, as of PyTorch's operator."""
+    return functions.matmul(other, self) if isinstance(other, Tensor) else NotImplemented
+
+
 def _equality(function: Callable[[Any, Any], Any]) -> Callable[[Tensor, Any], Any]:
     """``==`` compares with the elements of an array of NumPy's too; ``!=`` does not."""
     compare = unless_foreign(function)
@@ -72,6 +77,8 @@ def install() -> None:
         setattr(Tensor, f"__i{name}__", _changing(function))
     members.__rsub__ = unless_foreign(plain.rsub)
     members.__rtruediv__ = _divided_by
+    members.__rdiv__ = _divide
+    members.__rmatmul__ = _times_matrix
     members.__eq__ = _equality(plain.plain_eq)
     for name in ("ne", "lt", "le", "gt", "ge"):
         setattr(Tensor, f"__{name}__", unless_foreign(getattr(plain, f"plain_{name}")))

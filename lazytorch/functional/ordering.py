@@ -261,33 +261,6 @@ def isin(
     return functions.logical_not(found) if invert else found
 
 
-@public()
-def searchsorted(
-    sorted_sequence: Tensor, input: Any, *, out_int32: bool = False, right: bool = False,
-    side: str | None = None,
-) -> Tensor:  # fmt: skip
-    """Where each value would be inserted to keep an ordered sequence ordered."""
-    values = input if isinstance(input, Tensor) else make_tensor(input)
-    after = right or side == "right"
-    ordered = functions.unsqueeze(sorted_sequence, -2)
-    wanted = functions.unsqueeze(values, -1)
-    if len(shape_of(sorted_sequence)) == 1:
-        ordered = sorted_sequence
-    below = functions.le(ordered, wanted) if after else functions.lt(ordered, wanted)
-    return functions.sum(below, -1, dtype=dtypes.int32 if out_int32 else dtypes.int64)
-
-
-@public()
-def bucketize(
-    input: Any, boundaries: Tensor, *, out_int32: bool = False, right: bool = False
-) -> Tensor:
-    """The number of the interval between boundaries in which each value lies."""
-    rank = len(shape_of(boundaries))
-    if rank != 1:
-        raise RuntimeError(f"boundaries tensor must be 1 dimension, but got dim({rank})")
-    return searchsorted(boundaries, input, out_int32=out_int32, right=right)
-
-
 # Comparison of whole tensors ------------------------------------------------------------------
 
 

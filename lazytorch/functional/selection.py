@@ -8,6 +8,7 @@ import numpy as np
 
 from lazytorch import dtypes, engine
 from lazytorch.autograd.tape import label, named
+from lazytorch.dtypes import DType
 from lazytorch.functional.bounds import check_index, check_positions, remember_range
 from lazytorch.functional.shape import reshape
 from lazytorch.ops import indexing, movement
@@ -23,7 +24,11 @@ Shape = tuple[int, ...]
 
 def _long_index(index: Tensor, name: str) -> Tensor:
     if dtype_of(index) not in (dtypes.int64, dtypes.int32):
-        raise RuntimeError(f"{name}(): Expected dtype int64 for index, but got {dtype_of(index)!r}")
+        if not count(shape_of(index)):
+            return cast(index, dtypes.int64)
+        raise RuntimeError(
+            f"{name}(): Expected dtype int32/int64 for index, but got {dtype_of(index)!r}"
+        )
     return index
 
 
@@ -45,7 +50,7 @@ def gather(input: Tensor, dim: int, index: Tensor, *, sparse_grad: bool = False)
     ``index`` has the input's number of dimensions and is nowhere larger except along ``dim``.
     """
     shape, wanted = shape_of(input), shape_of(index)
-    _long_index(index, "gather")
+    index = _long_index(index, "gather")
     if not shape or not wanted:
         return reshape(gather(_row(input), 0, _row(index)), wanted)
     axis = normalize_axis(dim, len(shape))
@@ -130,7 +135,7 @@ _rules = {
 def _scattered(input: Tensor, dim: int, index: Tensor, src: Any, mode: str, name: str) -> Tensor:
     shape, wanted = shape_of(input), shape_of(index)
     if dtype_of(index) is not dtypes.int64:
-        raise RuntimeError(f"{name}(): Expected dtype int64 for index")
+        index = cast(_long_index(index, name), dtypes.int64)
     if isinstance(src, Tensor) and dtype_of(src) is not dtype_of(input):
         raise RuntimeError(f"{name}(): Expected self.dtype to be equal to src.dtype")
     if not shape:
@@ -220,9 +225,13 @@ def scatter_reduce(
             f"reduce argument must be either sum, prod, mean, amax or amin, got {reduce}"
         )
     base = input
-    ones = functions.ones_like(src)
+    if dtype_of(input) is dtypes.bool_ and dtype_of(src) is dtypes.bool_:
+        # Of 0 and 1 the sum is the largest and the product the smallest.
+        reduce = {"sum": "amax", "prod": "amin"}.get(reduce, reduce)
+    ones = functions.ones_like(src, dtype=_count_dtype(input))
     if not include_self:
-        hit = _scattered(functions.zeros_like(input), dim, index, ones, "add", "scatter_reduce")
+        zeros = functions.zeros_like(input, dtype=_count_dtype(input))
+        hit = _scattered(zeros, dim, index, ones, "add", "scatter_reduce")
         neutral = {"sum": 0, "mean": 0, "prod": 1, "amax": _lowest(input), "amin": _highest(input)}
         base = functions.where(functions.ne(hit, 0), neutral[reduce], input)
         base = cast(base, dtype_of(input))
@@ -230,6 +239,8 @@ def scatter_reduce(
     out = _scattered(base, dim, index, src, mode, "scatter_reduce")
     if reduce == "mean":
         start = functions.ones_like(input) if include_self else functions.zeros_like(input)
+        if dtype_of(input) is dtypes.bool_:
+            raise NotImplementedError("\"scatter_reduce_mean\" not implemented for 'Bool'")
         counts = _scattered(start, dim, index, ones, "add", "scatter_reduce")
         counts = functions.clamp(counts, min=1)
         rounded = None if dtype_of(input).kind == "f" else "floor"
@@ -237,13 +248,22 @@ def scatter_reduce(
     return out
 
 
+def _count_dtype(like: Tensor) -> DType:
+    """A dtype that can count what meets at a place."""
+    return dtypes.int32 if dtype_of(like) is dtypes.bool_ else dtype_of(like)
+
+
 def _lowest(like: Tensor) -> Any:
     dtype = dtype_of(like)
+    if dtype is dtypes.bool_:
+        return False
     return -float("inf") if dtype.kind == "f" else int(np.iinfo(dtype.numpy).min)
 
 
 def _highest(like: Tensor) -> Any:
     dtype = dtype_of(like)
+    if dtype is dtypes.bool_:
+        return True
     return float("inf") if dtype.kind == "f" else int(np.iinfo(dtype.numpy).max)
 
 

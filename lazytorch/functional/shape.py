@@ -15,7 +15,7 @@ from lazytorch.ops import movement
 from lazytorch.ops.shapes import count, normalize_axis
 from lazytorch.tensor.apply import apply, make_view
 from lazytorch.tensor.attach import functions, public
-from lazytorch.tensor.storage import is_contiguous, node_of, shape_of, strides_of
+from lazytorch.tensor.storage import dtype_of, is_contiguous, node_of, shape_of, strides_of
 from lazytorch.tensor.tensor import Tensor, fresh
 
 Shape = tuple[int, ...]
@@ -549,7 +549,8 @@ def sum_to_size(input: Tensor, *size: Any) -> Tensor:
     """Summed over the dimensions along which ``size`` would broadcast to the input's shape."""
     shape, wanted = shape_of(input), as_shape(size)
     if shape == wanted:
-        return input
+        # A number is summed too: of bool and small integers that is an int64.
+        return input if wanted or dtype_of(input).kind in "fc" else functions.sum(input)
     skip = len(shape) - len(wanted)
     axes = tuple(range(skip)) + tuple(
         axis + skip for axis, extent in enumerate(wanted) if extent == 1 and shape[axis + skip] != 1

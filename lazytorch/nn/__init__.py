@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from lazytorch.functional.linear_cross_entropy import LinearCrossEntropyOptions
 from lazytorch.nn import functional, init, utils
 from lazytorch.nn.activation import (
     CELU,
@@ -214,6 +215,7 @@ __all__ = [
     "LayerNorm",
     "LeakyReLU",
     "Linear",
+    "LinearCrossEntropyOptions",
     "LocalResponseNorm",
     "LogSigmoid",
     "LogSoftmax",

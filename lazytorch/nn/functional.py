@@ -37,6 +37,7 @@ from lazytorch.functional.conv_arguments import (
     conv_transpose2d,
     conv_transpose3d,
 )
+from lazytorch.functional.ctc import ctc_loss
 from lazytorch.functional.distance import (
     cosine_embedding_loss,
     cosine_similarity,
@@ -67,6 +68,7 @@ from lazytorch.functional.interpolation import (
     upsample_nearest,
 )
 from lazytorch.functional.linalg import bilinear, linear
+from lazytorch.functional.linear_cross_entropy import linear_cross_entropy
 from lazytorch.functional.loss import (
     binary_cross_entropy,
     binary_cross_entropy_with_logits,
@@ -78,7 +80,7 @@ from lazytorch.functional.loss import (
     poisson_nll_loss,
     smooth_l1_loss,
 )
-from lazytorch.functional.margin import ctc_loss, multi_margin_loss, multilabel_margin_loss
+from lazytorch.functional.margin import multi_margin_loss, multilabel_margin_loss
 from lazytorch.functional.multi_head_attention import multi_head_attention_forward
 from lazytorch.functional.normalization import group_norm, layer_norm, rms_norm
 from lazytorch.functional.padding import (
@@ -122,6 +124,7 @@ __all__ = [
     "group_norm", "gumbel_softmax", "hardshrink", "hardsigmoid", "hardswish", "hardtanh",
     "hardtanh_", "hinge_embedding_loss", "huber_loss", "instance_norm", "interpolate", "kl_div",
     "l1_loss", "layer_norm", "leaky_relu", "leaky_relu_", "linear",
+    "linear_cross_entropy",
     "local_response_norm", "log_softmax", "logsigmoid", "lp_pool1d", "lp_pool2d", "lp_pool3d",
     "margin_ranking_loss", "max_pool1d", "max_pool1d_with_indices", "max_pool2d",
     "max_pool2d_with_indices", "max_pool3d", "max_pool3d_with_indices", "max_unpool1d",

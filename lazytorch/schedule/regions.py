@@ -59,7 +59,8 @@ def _store_what_must_be_read_in_memory(graph: Graph, number: int, stored: dict[i
         data = sources[0]
         while graph.ops[data] is movement.RESHAPE:
             data = graph.sources[data][0]
-        if graph.ops[data] is not leaves.BUFFER:
+        # The one element of a number is the same at every position.
+        if graph.ops[data] not in (leaves.BUFFER, leaves.SCALAR):
             stored.setdefault(data, "gather reads it at computed positions")
     elif op.kind in ("host", "copy", "recurrent"):
         for source in sources:

@@ -502,8 +502,22 @@ def _linspace_array(start: Any, end: Any, steps: int, dtype: DType) -> np.ndarra
 
 
 def logspace(start: Any, end: Any, steps: int, base: float = 10.0, **options: Any) -> Tensor:
-    """``base`` to the power of ``linspace(start, end, steps)``."""
-    return functions.pow(base, linspace(start, end, steps, **options))
+    """``base`` to the power of ``linspace(start, end, steps)``.
+
+    Of an integer dtype the ends are cut to integers, the exponents between them are not.
+
+    >>> logspace(0, 3, 4)
+    tensor([   1.,   10.,  100., 1000.])
+    """
+    dtype = options.get("dtype")
+    if dtype is dtypes.bool_:
+        raise NotImplementedError("\"logspace_cpu\" not implemented for 'Bool'")
+    if dtype is None or dtype.kind not in "iu":
+        return functions.pow(base, linspace(start, end, steps, **options))
+    ends = (float(int(_number(start))), float(int(_number(end))))
+    exponents = linspace(*ends, steps, **{**options, "dtype": dtypes.float32})
+    powers = functions.pow(float(base), exponents.to(dtypes.float64))  # type: ignore[attr-defined]
+    return functions.converted(powers, powers._device, dtype)
 
 
 def eye(

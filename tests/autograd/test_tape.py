@@ -388,3 +388,10 @@ def test_everything_is_computed_at_once_when_asked() -> None:
         assert node_of(x).buffer is not None
     finally:
         recorder.set_eager(False)
+
+
+def test_a_gradient_goes_back_to_the_device_its_value_came_from() -> None:
+    x = torch.ones(3, device="numpy").requires_grad_()
+    (gradient,) = torch.autograd.grad((x * 2).cpu(), x, torch.full((3,), 5.0, device="cpu"))
+    assert gradient.device.type == "numpy"
+    assert gradient.tolist() == [10, 10, 10]

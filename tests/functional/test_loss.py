@@ -10,7 +10,7 @@ import pytest
 
 import lazytorch
 import lazytorch.nn.functional as F
-from tests.functional.checks import compare, random, strided
+from tests.functional.checks import compare, random, same_refusal, strided
 
 torch = pytest.importorskip("torch")
 TF = torch.nn.functional
@@ -271,3 +271,121 @@ def test_training_with_lazy_targets() -> None:
         lambda x: TF.cross_entropy(x, torch.tensor([0, 1, 2]) + 1),
         random(3, 5),
     )
+
+
+# Linear cross entropy ---------------------------------------------------------------------------
+
+
+_CLASSES = np.array([0.5, 1.0, 2.0, 1.5])
+
+
+@pytest.mark.parametrize("reduction", ("none", "mean", "sum"))
+@pytest.mark.parametrize("size", (None, 2, 5))
+def test_linear_cross_entropy(each_device: str, reduction: str, size: int | None) -> None:
+    target = np.array([0, 3, -1, 2, 1])
+
+    def run(functions: Any, module: Any) -> Any:
+        options = size and module.nn.LinearCrossEntropyOptions(
+            batch_chunk_size=size, chunking_method=None, allow_retain_graph=True
+        )
+        places, classes = module.tensor(target), module.tensor(_CLASSES)
+        return lambda *tensors: functions.linear_cross_entropy(
+            tensors[0].to(places.device), tensors[1].to(places.device), places,
+            linear_bias=tensors[2].to(places.device), weight=classes, reduction=reduction,
+            ignore_index=-1, options=options,
+        ).cpu()  # fmt: skip
+
+    arrays = (random(5, 3), random(4, 3), random(4))
+    compare(run(F, lazytorch), run(TF, torch), *arrays, second=size is None)
+
+
+def test_linear_cross_entropy_of_rows_maps_and_shares() -> None:
+    def run(functions: Any, target: Any, module: Any, **options: Any) -> Any:
+        return lambda x, w: functions.linear_cross_entropy(
+            x, w, module.tensor(target), **options
+        )
+
+    one = np.array(2)
+    compare(run(F, one, lazytorch), run(TF, one, torch), random(3), random(4, 3))
+    many = np.array([[1, 0, 3], [2, 2, 0]])
+    compare(run(F, many, lazytorch), run(TF, many, torch), random(2, 3), random(4, 3, 3))
+    share = np.full((2, 4), 0.25)
+    smooth = {"label_smoothing": 0.1}
+    compare(
+        run(F, share, lazytorch, **smooth), run(TF, share, torch, **smooth), random(2, 3),
+        random(4, 3),
+    )  # fmt: skip
+
+
+def test_chunks_have_second_gradients() -> None:
+    options = lazytorch.nn.LinearCrossEntropyOptions(batch_chunk_size=2, chunking_method=None)
+    target = np.array([0, 3, 1])
+    compare(
+        lambda x, w: F.linear_cross_entropy(x, w, lazytorch.tensor(target), options=options),
+        lambda x, w: TF.linear_cross_entropy(x, w, torch.tensor(target)),
+        random(3, 2), random(4, 2),
+    )  # fmt: skip
+
+
+def test_linear_cross_entropy_refuses() -> None:
+    for call in (
+        lambda m, f: f(m.ones(1, 1, 2), m.ones(3, 2), m.tensor([0])),
+        lambda m, f: f(m.ones(1, 2), m.ones(2), m.tensor([0])),
+        lambda m, f: f(m.ones(1, 2), m.ones(3, 3), m.tensor([0])),
+        lambda m, f: f(m.ones(1, 2), m.ones(3, 2), m.tensor([0]), linear_bias=m.ones(2)),
+        lambda m, f: f(m.ones(2), m.ones(3, 1, 2), m.tensor([0])),
+        lambda m, f: f(m.ones(1, 2), m.ones(3, 2), m.ones(1, 3), ignore_index=1),
+        lambda m, f: m.nn.LinearCrossEntropyOptions(acc_policy="exact"),
+        lambda m, f: m.nn.LinearCrossEntropyOptions(chunking_method="rows:2"),
+        lambda m, f: m.nn.LinearCrossEntropyOptions(batch_chunk_size=0),
+    ):
+        same_refusal(
+            lambda m, call=call: call(m, m.nn.functional.linear_cross_entropy),
+            lambda m, call=call: call(m, m.nn.functional.linear_cross_entropy),
+        )
+
+
+def test_options_that_do_not_apply_warn() -> None:
+    options = lazytorch.nn.LinearCrossEntropyOptions()
+    with pytest.warns(UserWarning, match="options ignored"):
+        F.linear_cross_entropy(
+            lazytorch.ones(1, 2), lazytorch.ones(3, 2), lazytorch.tensor([0]),
+            label_smoothing=0.1, options=options,
+        )  # fmt: skip
+    # As many rows as make the logits half of the input: 8 classes a feature, so 64 / 8 / 2.
+    assert (options.rows(64, 2, 16), options.rows(64, 16, 4)) == (4, 32)
+
+
+# CTC on the host ----------------------------------------------------------------------------------
+
+
+def test_ctc_of_long_inputs(each_device: str) -> None:
+    # One step a time step must not become one kernel a time step.
+    steps, batch, classes = 60, 4, 7
+    logs = np.log(np.random.default_rng(3).dirichlet(np.ones(classes), (steps, batch)))
+    targets = np.random.default_rng(4).integers(1, classes, 30)
+    lengths, wanted = np.array([60, 50, 0, 7]), np.array([12, 0, 5, 13])
+
+    def run(functions: Any, module: Any) -> Any:
+        labels = module.tensor(targets)
+        return lambda x: functions.ctc_loss(
+            x.to(labels.device), labels, module.tensor(lengths), module.tensor(wanted),
+            reduction="none", zero_infinity=True,
+        ).cpu()  # fmt: skip
+
+    compare(run(F, lazytorch), run(TF, torch), logs, second=False, tolerance=1e-7)
+
+
+def test_ctc_refuses() -> None:
+    for call in (
+        lambda m, f: f(m.zeros(3, 1, 4), m.tensor([[1, 2]]), (4,), (2,)),
+        lambda m, f: f(m.zeros(3, 1, 4), m.tensor([[1, 2]]), (3,), (3,)),
+        lambda m, f: f(m.zeros(3, 1, 4), m.tensor([[1, 2]]), (3,), (2,), blank=4),
+        lambda m, f: f(m.zeros(3, 1, 4, dtype=m.float16), m.tensor([[1, 2]]), (3,), (2,)),
+    ):
+        same_refusal(
+            lambda m, call=call: call(m, m.nn.functional.ctc_loss),
+            lambda m, call=call: call(m, m.nn.functional.ctc_loss),
+        )
+    with pytest.raises(RuntimeError, match=r"classes in \[0, 4\)"):
+        F.ctc_loss(lazytorch.zeros(3, 1, 4), lazytorch.tensor([[1, 4]]), (3,), (2,))

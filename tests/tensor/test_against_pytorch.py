@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import lazytorch
+from lazytorch.runtime import available_devices
 
 torch = pytest.importorskip("torch")
 
@@ -265,3 +266,78 @@ def test_a_norm_is_put_where_it_is_wanted() -> None:
     out = lazytorch.zeros(())
     assert lazytorch.linalg.norm(lazytorch.tensor([[3.0], [4.0]]), out=out) is out
     assert out.item() == 5
+
+
+# What the operator database found -------------------------------------------------------------
+
+FOUND = (
+    "logspace(0, 5.7, 7, dtype=t.int64)", "logspace(-3, 1, 6, dtype=t.int32)",
+    "logspace(0.5, 3.2, 4, base=2.5, dtype=t.int64)", "logspace(4.3, 4, 4, dtype=t.int64)",
+    "logspace(0, 8, 5, base=-2, dtype=t.int64)", "tensor(2.5).logcumsumexp(0)",
+    "tensor([2., 4.]).__rdiv__(3)", "eye(2).__rmatmul__(t.ones(2, 2))",
+    "diff(t.ones(3), 0, 0, t.ones(1))", "linalg.vander(t.tensor(2.), N=3)",
+    "gather(t.ones(5, 0), 0, t.zeros(3, 0, dtype=t.uint8))",
+    "zeros(3).scatter(0, t.tensor([1], dtype=t.int32), t.ones(1))",
+    "zeros(3).scatter_add(0, t.tensor([1, 1], dtype=t.int32), t.ones(2))",
+    "hash_tensor(t.tensor([[1., 2], [3, 4]]))", "hash_tensor(t.tensor([[1., 2], [3, 4]]), 1)",
+    "tensor([[1., 2], [3, 4]]).hash_tensor((0, 1), keepdim=True)", "hash_tensor(t.tensor(7))",
+    "hash_tensor(t.tensor([True, False]))", "hash_tensor(t.tensor([-3], dtype=t.int8))",
+    "nn.functional.cosine_similarity(t.tensor(2.), t.tensor(-3.), dim=0)",
+    "nn.functional.local_response_norm(t.arange(-9, 9).reshape(1, 6, 3), 2, beta=0.5)",
+    "nn.functional.multi_margin_loss(t.tensor(1.), t.tensor(0))",
+    "nn.functional.multilabel_margin_loss(t.tensor(0.5), t.tensor([0]), reduction='none')",
+    "nn.functional.batch_norm(t.zeros(0), t.zeros(0), t.zeros(0))",
+    "searchsorted(t.tensor([5., 1, 3]), t.tensor([2., 6]), sorter=t.tensor([1, 2, 0]))",
+    "searchsorted(t.tensor([1, t.nan]), t.tensor([t.nan, 5, .5]))",
+    "searchsorted(t.arange(12).reshape(2, 6), t.arange(8).reshape(2, 4) * 2, right=True)",
+    "searchsorted(t.zeros(0), t.tensor([2.]), out_int32=True)", "bucketize(2, t.arange(7.))",
+    "searchsorted(t.arange(37.).repeat_interleave(3), t.ones(2, 3) * 20, side='right')",
+    "tensor([True, False, True]).scatter_reduce(0, t.tensor([0, 0, 1]), t.tensor([True, False, "
+    "True]), 'sum', include_self=False)",
+    "tensor([True, False, True]).scatter_reduce(0, t.tensor([0, 0, 1]), t.tensor([True, False, "
+    "True]), 'prod', include_self=False)",
+    "tensor([False, True]).scatter_reduce(0, t.tensor([0]), t.tensor([True]), 'amin', "
+    "include_self=False)",
+    "tensor(True).sum_to_size([])",
+    "hash_tensor(t.tensor([1.5, 2.5], dtype=t.bfloat16))", "hash_tensor(t.zeros(2, 0), dim=0)",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("device", available_devices())
+def test_what_the_operator_database_found(device: str) -> None:
+    before = lazytorch.get_default_device()
+    lazytorch.set_default_device(device)
+    try:
+        for text in FOUND:
+            expected = eval(f"t.{text}", {"t": torch})
+            got = eval(f"t.{text}", {"t": lazytorch})
+            assert str(got.dtype) == str(expected.dtype), text
+            np.testing.assert_allclose(
+                got.cpu().numpy(), expected.numpy(), rtol=1e-6, err_msg=text
+            )
+    finally:
+        lazytorch.set_default_device(before)
+
+
+FOUND_WRONG = (
+    "logspace(0, 1, 3, dtype=t.bool)", "diff(t.ones(3), -1)", "diff(t.tensor(1.))",
+    "linalg.vander(t.ones(2), N=1)", "linalg.vander(t.tensor(1.))",
+    "gather(t.ones(5), 0, t.zeros(2, dtype=t.uint8))",
+    "searchsorted(t.ones(2, 3), t.ones(3, 2))", "searchsorted(t.ones(2, 3), 2.)",
+    "searchsorted(t.ones(3), 2., side='up')",
+    "searchsorted(t.ones(3), 2., right=True, side='left')",
+    "searchsorted(t.ones(3), 2., sorter=t.tensor([0, 1]))", "bucketize(1., t.ones(2, 2))",
+    "searchsorted(t.ones(3), 2., sorter=t.tensor([0, 1, 7]))",
+    "searchsorted(t.tensor([True]), t.tensor([True]))",
+    "hash_tensor(t.zeros(2, 0), dim=1)", "hash_tensor(t.zeros(0))",
+    "hash_tensor(t.ones(2), mode=1)",
+    "hash_tensor(t.zeros(2, dtype=t.complex64))", "hash_tensor(t.ones(2), 1)",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("text", FOUND_WRONG)
+def test_what_the_operator_database_found_refused(text: str) -> None:
+    with pytest.raises(Exception) as expected:
+        eval(f"t.{text}", {"t": torch})
+    with pytest.raises(expected.type):
+        eval(f"t.{text}", {"t": lazytorch})
