@@ -71,15 +71,17 @@ def _tuned(workload: Workload, device: str) -> list[TunedKernel]:
 
 def heading() -> str:
     """The table's first line."""
-    return f"{'workload':36} {'kernel':44} {'default ms':>10} {'tuned ms':>9} ratio  tried"
+    return f"{'workload':36} {'kernel':44} {'default ms':>10} {'tuned ms':>9} ratio tried  schedule"
 
 
 def line_of(kernel: TunedKernel) -> str:
-    """A kernel's line."""
-    wrong = f", {kernel.discarded} discarded" if kernel.discarded else ""
+    """A kernel's line; times are of one run of it."""
+    tried = f"{kernel.tried}, {kernel.discarded} wrong" if kernel.discarded else str(kernel.tried)
+    chosen = kernel.schedule or {}
+    schedule = " ".join(f"{key}={chosen[key]}" for key in chosen if key != "kind") or "the default"
     return (
         f"{kernel.workload:36} {kernel.kernel:44} {kernel.default * 1e3:10.4f} "
-        f"{kernel.tuned * 1e3:9.4f} {kernel.ratio:5.2f}  {kernel.tried}{wrong}"
+        f"{kernel.tuned * 1e3:9.4f} {kernel.ratio:5.2f} {tried:>5}  {schedule}"
     )
 
 

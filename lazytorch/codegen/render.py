@@ -14,6 +14,7 @@ from lazytorch.codegen import (
     attention_gpu,
     contract_render,
     ctypes,
+    guards,
     recurrent_render,
     rows,
     sorting,
@@ -61,7 +62,8 @@ class Source:
 class Bounds:
     """Checks of every index: the array that reports go to, element counts, and the first code.
 
-    A report is (code, index), where the code counts a kernel's arrays from ``first_code``.
+    A report is (code, index), where the code counts a kernel's arrays from ``first_code``; arrays
+    in local memory are reported as ``guards`` says.
     """
 
     number: int
@@ -109,6 +111,8 @@ def render(kernel: Kernel, target: Target, name: str, bounds: Bounds | None = No
         start += groups
     if bounds is not None:
         arrays = (*arrays, bounds.number)
+        declarations, opening, closing = guards.guarded(declarations, bounds.first_code, local)
+        lines = [*opening, *lines, *closing]
     subgroup = max(contract_render.subgroup_size(body) for body in kernel.bodies)
     text = _function(
         name, kernel.values, arrays, scalars, set(written), (local, subgroup), declarations + lines

@@ -67,6 +67,13 @@ def check_bounds(plan: Plan, report: Any) -> None:
     """Raise for an index that a kernel found outside its array."""
     assert plan.bounds is not None
     code, index = report.as_numpy(np.int32, (2,))
+    if code < 0:
+        name = plan.bounds[-int(code)][0]
+        raise IndexError(
+            f"kernel {name} wrote outside of its array number {index} in local memory, which is a "
+            "mistake of lazytorch's: please report it with the source, which is in "
+            "lazytorch.explain(...)"
+        )
     if code:
         name, number = plan.bounds[int(code)]
         raise IndexError(

@@ -389,5 +389,5 @@ def test_how_near_defaults_are_to_tuned_kernels() -> None:
         "cpu: 1 of 3 kernels, 1 of 2 workloads within 15% of tuned; geometric mean of the "
         "workloads 1.24, worst v 1.50"
     ]
-    assert tuned.line_of(kernels[0]).endswith("1.20  36, 2 discarded")
+    assert tuned.line_of(kernels[0]).endswith("1.20 36, 2 wrong  rows=8")
     assert [w.name for w in select(tuned.WORKLOADS, WORKLOADS, GROUPS)] == list(tuned.WORKLOADS)
