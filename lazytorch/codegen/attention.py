@@ -37,7 +37,7 @@ QUERY_ROWS = 16
 GRADIENT_ROWS = 32
 MOST_KEYS = 128
 # Queries of one work-item: each of its blocks of keys is turned around once for all of them.
-CHUNK = 128
+CHUNK = 256
 # Work-items for each core, so that none waits long for the last one.
 ITEMS_PER_CORE = 4
 # Work-items in a group of a GPU.
@@ -191,7 +191,10 @@ def choose_tiling(body: AttentionBody, target: Target) -> AttentionTiling | None
     heads = extent(body.batch)
     keys = min(MOST_KEYS, padded(body.keys.size, least))
     wide = padded(body.inner.size, width) + padded(body.columns.size, width)
-    while keys > least and keys * wide * itemsize > target.l1_bytes * 2 // 3:
+    # Forwards they are read in order, so L2 keeps up: 128 keys of 64, beside 256 queries, are 8 %
+    # quicker than 64 beside 128.
+    room = target.l1_bytes * 2 // 3 if backward else target.l2_bytes // 8
+    while keys > least and keys * wide * itemsize > room:
         keys = padded(keys // 2, least)
     chunk = max(padded(min(CHUNK, body.queries.size), queries), queries)
     while chunk > queries and heads * -(-body.queries.size // chunk) < (
