@@ -119,6 +119,11 @@ class _Steps:
 
 
 class _Forward(_Steps):
+    @property
+    def _kept(self) -> str:
+        """C text of the step whose place in what is kept for a gradient is written."""
+        return "time" if self.of.keeps else "0"
+
     def write(self) -> None:
         of, emitter = self.of, self.emitter
         self.declare("gates", emitter.names(self.body.body.operands[0].data[0]))
@@ -130,7 +135,7 @@ class _Forward(_Steps):
         self.state_before("hidden_before", "to_output", of.width, self.operand("hidden"))
         if of.mode == "lstm":
             self.state_before("cell_before", "to_cell", of.hidden, self.operand("cell"))
-        products = Rows(self.at("to_saved", of.saved), of.saved)
+        products = Rows(self.at("to_saved", of.saved, self._kept), of.saved)
         if not of.saved:
             products = Rows(self.at("to_output", of.hidden), of.hidden)
         depth = str(of.width) if self.known == "1" else f"(started ? {of.width} : 0)"
@@ -142,7 +147,7 @@ class _Forward(_Steps):
         if body.projecting is not None:
             write_product(
                 body, self.emitter, self.type_name,
-                Rows(self.at("to_unprojected", of.hidden), of.hidden), body.projecting,
+                Rows(self.at("to_unprojected", of.hidden, self._kept), of.hidden), body.projecting,
                 Rows(self.at("to_output", of.width), of.width), str(of.hidden),
             )  # fmt: skip
             if self.lengths is not None:
@@ -153,12 +158,13 @@ class _Forward(_Steps):
         ``c`` the new states, ``hb`` and ``cb`` those before."""
         of = self.of
         row = f"(time * {of.batch} + row)"
+        kept = row if of.keeps else "row"
         self.declare("x", f"gates + {row} * {of.gates}")
-        made = "to_unprojected" if of.projected else "to_output"
-        self.declare("h", f"{made} + {row} * {of.hidden}", False)
+        made = f"to_unprojected + {kept}" if of.projected else f"to_output + {row}"
+        self.declare("h", f"{made} * {of.hidden}", False)
         self.declare("hb", f"hidden_before + row * {of.width}")
         if of.saved:
-            self.declare("s", f"to_saved + {row} * {of.saved}", False)
+            self.declare("s", f"to_saved + {kept} * {of.saved}", False)
         if of.mode == "lstm":
             self.declare("c", f"to_cell + {row} * {of.hidden}", False)
             self.declare("cb", f"cell_before + row * {of.hidden}")

@@ -59,9 +59,11 @@ def recurrent_layer(
     size = shape_of(gates)[2] // recurrence.GATES[mode_name]
     given = {"hidden": hidden, "cell": cell, "bias": bias, "projection": projection}
     tensors = {name: tensor for name, tensor in given.items() if tensor is not None}
+    wanted = (gates, weight, *tensors.values())
     of = Recurrence(
         mode_name, steps, batch, size, shape_of(weight)[1], reverse,
         (*tensors, "lengths") if lengths is not None else tuple(tensors),
+        mode.enabled and any(tensor.requires_grad for tensor in wanted),
     )  # fmt: skip
     with no_grad():
         more = () if lengths is None else (detached(lengths),)

@@ -36,7 +36,8 @@ class Recurrence(NamedTuple):
 
     ``width`` is the size of the hidden state: ``hidden``, or the projection's. ``parts`` are
     among hidden, cell, bias (GRU), projection, lengths; the gradient has also grad_output,
-    grad_hidden and grad_cell.
+    grad_hidden and grad_cell. ``keeps`` says whether a gradient will read the result: without, what
+    only a gradient wants of a step is written over by the next.
     """
 
     mode: str
@@ -46,6 +47,7 @@ class Recurrence(NamedTuple):
     width: int
     reverse: bool
     parts: tuple[str, ...]
+    keeps: bool = True
 
     @property
     def gates(self) -> int:
@@ -56,6 +58,11 @@ class Recurrence(NamedTuple):
     def saved(self) -> int:
         """Elements of one row that the gradient needs besides the states."""
         return 4 * self.hidden if self.mode in ("lstm", "gru") else 0
+
+    @property
+    def steps_kept(self) -> int:
+        """Steps of which the result has what only the gradient reads again."""
+        return self.steps if self.keeps else min(self.steps, 1)
 
     @property
     def projected(self) -> bool:
@@ -90,9 +97,9 @@ def sections(of: Recurrence) -> Sections:
     if of.mode == "lstm":
         shapes["cell"] = (of.steps, of.batch, of.hidden)
     if of.saved:
-        shapes["saved"] = (of.steps, of.batch, of.saved)
+        shapes["saved"] = (of.steps_kept, of.batch, of.saved)
     if of.projected:
-        shapes["unprojected"] = (of.steps, of.batch, of.hidden)
+        shapes["unprojected"] = (of.steps_kept, of.batch, of.hidden)
     return _placed(shapes)
 
 
@@ -171,7 +178,7 @@ def _forward(
                 alive = (time < given["lengths"])[:, None]
                 made = (np.where(alive, made[0], hidden), np.where(alive, made[1], cell))
                 for name in parts.keys() & {"saved", "unprojected"}:
-                    parts[name][time] *= alive
+                    parts[name][time if of.keeps else 0] *= alive
             hidden, cell = made
             parts["output"][time] = hidden
             if of.mode == "lstm":
@@ -190,6 +197,7 @@ def _step(
     given: dict[str, np.ndarray],
 ) -> tuple[np.ndarray, np.ndarray]:
     """The states after one step, of rows that are all alive."""
+    kept = time if of.keeps else 0
     if of.mode == "rnn_tanh":
         return np.tanh(gates + product), cell
     if of.mode == "rnn_relu":
@@ -201,15 +209,15 @@ def _step(
         reset, update = (_sigmoid(a + b) for a, b in zip(x, np.split(product, 3, 1)[:2]))
         q = np.split(product, 3, 1)[2]
         new = np.tanh(x[2] + reset * q)
-        parts["saved"][time] = np.concatenate([reset, update, q, new], 1)
+        parts["saved"][kept] = np.concatenate([reset, update, q, new], 1)
         return new + update * (hidden - new), cell
     i, f, g, o = np.split(gates + product, 4, 1)
     i, f, g, o = _sigmoid(i), _sigmoid(f), np.tanh(g), _sigmoid(o)
-    parts["saved"][time] = np.concatenate([i, f, g, o], 1)
+    parts["saved"][kept] = np.concatenate([i, f, g, o], 1)
     cell = f * cell + i * g
     made = o * np.tanh(cell)
     if of.projected:
-        parts["unprojected"][time] = made
+        parts["unprojected"][kept] = made
         made = made @ given["projection"].T
     return made, cell
 

@@ -69,6 +69,15 @@ RECURRENT = {
     "gru": ("gru", 3, 9, 19, 19, True, ("hidden", "bias", "lengths")),
 }
 
+# Without what only a gradient reads.
+UNKEPT = {
+    "lstm unkept": ("lstm", 3, 17, 16, 16, True, (), False),
+    "lstm projected unkept": (
+        "lstm", 3, 3, 9, 5, False, ("hidden", "cell", "projection", "lengths"), False,
+    ),
+    "gru unkept": ("gru", 3, 9, 19, 19, False, ("hidden", "bias", "lengths"), False),
+}  # fmt: skip
+
 
 def recurrent_sources(
     build: Builder, rng: np.random.Generator, of: recurrence.Recurrence
@@ -91,7 +100,7 @@ def recurrent_sources(
 @case
 def recurrent(build: Builder, rng: np.random.Generator) -> Cases:
     made = {}
-    for name, attrs in RECURRENT.items():
+    for name, attrs in (RECURRENT | UNKEPT).items():
         of = recurrence.Recurrence(*attrs)
         gates = build.leaf(floats(rng, of.steps, of.batch, of.gates))
         sources = recurrent_sources(build, rng, of)
