@@ -38,7 +38,7 @@ def operands(device: str, *shapes: tuple[int, ...]) -> list[Any]:
     return [torch.tensor(array, device=device) for array in made]
 
 
-@pytest.mark.parametrize("name", OPENCL)
+@pytest.mark.parametrize("name", [name for name in OPENCL if name.startswith("opencl:0")])
 def test_kernels_stay_within_their_arrays(name: str) -> None:
     device, _, family = name.partition("/")
     a, b, c = operands(device, (33, 70), (70, 45), (6, 300))
