@@ -70,6 +70,7 @@ def _matmuls() -> list[Workload]:
     ]
 
 
+# ResNet-18's shapes for images of 32 x 32, ResNet-50's for 224 x 224, and one depthwise.
 # name: batch, channels, size, outputs, kernel, stride, padding, groups
 CONVOLUTIONS = {
     "conv-32x64x56-3x3": (32, 64, 56, 64, 3, 1, 1, 1),
@@ -81,7 +82,15 @@ CONVOLUTIONS = {
     "conv-16x512x4-3x3": (16, 512, 4, 512, 3, 1, 1, 1),
     "conv-8x256x56-1x1": (8, 256, 56, 64, 1, 1, 0, 1),
     "conv-8x1024x14-1x1": (8, 1024, 14, 256, 1, 1, 0, 1),
+    "conv-16x128x16-3x3-stride2": (16, 128, 16, 256, 3, 2, 1, 1),
+    "conv-16x256x8-3x3-stride2": (16, 256, 8, 512, 3, 2, 1, 1),
+    "conv-16x64x32-1x1-stride2": (16, 64, 32, 128, 1, 2, 0, 1),
+    "conv-16x256x8-1x1-stride2": (16, 256, 8, 512, 1, 2, 0, 1),
     "conv-8x256x56-1x1-stride2": (8, 256, 56, 512, 1, 2, 0, 1),
+    "conv-8x64x56-1x1": (8, 64, 56, 256, 1, 1, 0, 1),
+    "conv-8x512x28-1x1": (8, 512, 28, 128, 1, 1, 0, 1),
+    "conv-8x256x14-1x1": (8, 256, 14, 1024, 1, 1, 0, 1),
+    "conv-8x512x7-1x1": (8, 512, 7, 2048, 1, 1, 0, 1),
     "conv-8x128x56-3x3-depthwise": (8, 128, 56, 128, 3, 1, 1, 128),
 }  # fmt: skip
 

@@ -19,18 +19,20 @@ from lazytorch.codegen.choice import (
     Schedule,
     TapSchedule,
 )
-from lazytorch.codegen.contract_body import TiledContractBody
+from lazytorch.codegen.contract_body import (
+    GroupContractBody,
+    PixelContractBody,
+    TapContractBody,
+    TiledContractBody,
+)
 from lazytorch.codegen.contract_form import Form, affine, canonical, has_unit_stride, swapped
-from lazytorch.codegen.contract_gpu import GroupContractBody
 from lazytorch.codegen.contract_memory import remembered_pixels, remembered_taps, remembered_tiling
 from lazytorch.codegen.contract_pack import PanelPackBody, panel_pitch
 from lazytorch.codegen.contract_pixels import PixelTiling
 from lazytorch.codegen.contract_pixels_choice import wished_pixels
-from lazytorch.codegen.contract_pixels_cpu import PixelContractBody
 from lazytorch.codegen.contract_pixels_pack import PixelPackBody, packed_elements, packed_kernel
 from lazytorch.codegen.contract_schedule import rows_collide, wish_for
 from lazytorch.codegen.contract_taps import TapTiling, wished_taps
-from lazytorch.codegen.contract_taps_cpu import TapContractBody
 from lazytorch.codegen.contract_tiling import Tiling
 from lazytorch.codegen.group_tiling import choose_group_tiling
 from lazytorch.codegen.target import Target
@@ -82,7 +84,7 @@ def lower_contract(
         if groups.splits == 1:
             return [kernel(GroupContractBody(form, groups))]
         partial, split, final = _split_sum(form, groups.splits, temporary)
-        return [kernel(GroupContractBody(partial, groups, split)), kernel(final, PARTIAL)]
+        return [kernel(GroupContractBody(partial, groups, split=split)), kernel(final, PARTIAL)]
     kernels: list[Kernel] = []
     pixels, taps = _convolution(form, target, schedule)
     if pixels is not None:
@@ -92,7 +94,7 @@ def lower_contract(
         if taps.splits == 1:
             return [kernel(TapContractBody(form, taps))]
         partial, split, final = _split_sum(form, taps.splits, temporary, along_rows=True)
-        return [kernel(TapContractBody(partial, taps, split)), kernel(final, PARTIAL)]
+        return [kernel(TapContractBody(partial, taps, split=split)), kernel(final, PARTIAL)]
     wanted = schedule if isinstance(schedule, ContractSchedule) else None
     tiling = remembered_tiling(form, target, wanted)
     how = _packing(form, tiling, wanted.pack if wanted is not None else "")
@@ -108,7 +110,7 @@ def lower_contract(
         kernels.append(kernel(TiledContractBody(form, tiling)))
         return kernels
     partial, split, final = _split_sum(form, tiling.splits, temporary)
-    kernels.append(kernel(TiledContractBody(partial, tiling, split)))
+    kernels.append(kernel(TiledContractBody(partial, tiling, split=split)))
     kernels.append(kernel(final, PARTIAL))
     return kernels
 

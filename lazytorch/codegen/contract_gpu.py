@@ -13,36 +13,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from lazytorch.codegen import ctypes
-from lazytorch.codegen.contract_form import Form, has_unit_stride
+from lazytorch.codegen.contract_body import GroupContractBody
+from lazytorch.codegen.contract_form import has_unit_stride
 from lazytorch.codegen.contract_sums import Sums
 from lazytorch.codegen.emitter import Emitter
-from lazytorch.codegen.group_tiling import GroupTiling
 from lazytorch.codegen.reduce_loops import SUBGROUPS
 from lazytorch.ir import expression as ex
 from lazytorch.ir.expression import Expression
 from lazytorch.ir.index import Axis
-from lazytorch.ir.kernel import Store
 
 # Tiles of rows that share a band: groups that run together then share columns in L2.
 BAND = 8
-
-
-@dataclass(frozen=True)
-class GroupContractBody:
-    """A contraction with its schedule for a GPU.
-
-    ``split`` numbers the partial sums, as in ``TiledContractBody``.
-    """
-
-    form: Form
-    tiling: GroupTiling
-    split: Axis | None = None
-
-    def expressions(self) -> list[Expression]:
-        return [self.form.scalar, self.form.vector, *(s.value for s in self.form.epilogue)]
-
-    def stores(self) -> list[Store]:
-        return list(self.form.epilogue)
 
 
 @dataclass(frozen=True)

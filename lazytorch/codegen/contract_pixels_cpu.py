@@ -7,13 +7,10 @@ and the emitter; must not choose sizes.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-from lazytorch.codegen.contract_form import Form
+from lazytorch.codegen.contract_body import PixelContractBody
 from lazytorch.codegen.contract_line import LineStager
 from lazytorch.codegen.contract_pixels import (
     UNROLLED,
-    PixelTiling,
     conditions,
     panel_axis,
     through_places,
@@ -22,25 +19,8 @@ from lazytorch.codegen.contract_sums import Sums
 from lazytorch.codegen.contract_transpose import transposed
 from lazytorch.codegen.emitter import Emitter
 from lazytorch.ir import index as ix
-from lazytorch.ir.expression import Expression
 from lazytorch.ir.index import Axis
 from lazytorch.ir.kernel import Store, extent
-
-
-@dataclass(frozen=True)
-class PixelContractBody:
-    """A convolution with its tiling; ``form`` has the pixels as rows and reads the packed kernel,
-    of which there is one for each position of ``batch``."""
-
-    form: Form
-    tiling: PixelTiling
-    batch: tuple[Axis, ...]
-
-    def expressions(self) -> list[Expression]:
-        return [self.form.scalar, self.form.vector, *(s.value for s in self.form.epilogue)]
-
-    def stores(self) -> list[Store]:
-        return list(self.form.epilogue)
 
 
 def render_pixels(body: PixelContractBody, emitter: Emitter, group: str) -> int:

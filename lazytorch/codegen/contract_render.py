@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from lazytorch.codegen.contract_body import TiledContractBody
+from lazytorch.codegen.contract_body import (
+    GroupContractBody,
+    PixelContractBody,
+    TapContractBody,
+    TiledContractBody,
+)
 from lazytorch.codegen.contract_cpu import render_cpu
-from lazytorch.codegen.contract_gpu import GroupContractBody, render_gpu
+from lazytorch.codegen.contract_gpu import render_gpu
 from lazytorch.codegen.contract_pack import PanelPackBody, render_pack
-from lazytorch.codegen.contract_pixels_cpu import PixelContractBody, render_pixels
+from lazytorch.codegen.contract_pixels_cpu import render_pixels
 from lazytorch.codegen.contract_pixels_pack import PixelPackBody, render_pixel_pack
-from lazytorch.codegen.contract_taps_cpu import TapContractBody, render_taps
+from lazytorch.codegen.contract_taps_cpu import render_taps
 from lazytorch.codegen.emitter import Emitter
 
 _BODIES = (

@@ -7,39 +7,18 @@ add them to the sums in local memory. Knows tilings and the emitter; must not ch
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-from lazytorch.codegen.contract_form import Form
+from lazytorch.codegen.contract_body import TapContractBody
 from lazytorch.codegen.contract_sums import Sums
-from lazytorch.codegen.contract_taps import Side, TapTiling, flattened_run, through_sides
+from lazytorch.codegen.contract_taps import Side, flattened_run, through_sides
 from lazytorch.codegen.contract_transpose import interleaved, transposed
 from lazytorch.codegen.contract_turn import store_turned
 from lazytorch.codegen.emitter import Emitter
 from lazytorch.ir.expression import Expression
 from lazytorch.ir.index import Axis
-from lazytorch.ir.kernel import Store, extent
+from lazytorch.ir.kernel import extent
 
 # Positions of a line written out one after the other, where they are not interleaved images.
 UNROLLED = 4
-
-
-@dataclass(frozen=True)
-class TapContractBody:
-    """A weight's gradient with its tiling.
-
-    ``split`` is the axis that numbers partial sums when several work-items share one sum; the
-    epilogue then stores the partial sums.
-    """
-
-    form: Form
-    tiling: TapTiling
-    split: Axis | None = None
-
-    def expressions(self) -> list[Expression]:
-        return [self.form.scalar, self.form.vector, *(s.value for s in self.form.epilogue)]
-
-    def stores(self) -> list[Store]:
-        return list(self.form.epilogue)
 
 
 def render_taps(body: TapContractBody, emitter: Emitter, group: str) -> int:
