@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
+
+import pytest
 
 # Before lazytorch reads its settings. Programs are kept between runs, but not in the user's
 # own cache folder.
@@ -21,3 +24,18 @@ try:
     hypothesis.settings.load_profile("lazytorch")
 except ImportError:
     pass
+
+# What is about kernels and builds is compiled as users get it; so is what runs its graphs again.
+AS_USERS_GET_IT = {"codegen", "compiler", "devices", "engine", "runtime"}
+
+
+@pytest.fixture(autouse=True)
+def compile_cheaply(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Most tests run a graph once, and optimizing it would be most of their time."""
+    from lazytorch import config  # only now: the settings above come first
+
+    if request.path.parent.name in AS_USERS_GET_IT:
+        yield
+    else:
+        with config.override(TRIAL_BUILDS=True):
+            yield
