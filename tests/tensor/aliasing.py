@@ -18,6 +18,9 @@ import numpy as np
 
 SHAPES = ((8,), (2, 6), (2, 3, 4))
 TYPES = ("float32", "float32", "int64", "int32", "complex64", "uint8", "bool")
+# PyTorch's results keep the order of their operands' strides, and contiguous() leaves a dimension
+# of one element whatever stride it has; NumPy's copies in C order have none of either.
+ROW_MAJOR = "clone(memory_format=torch.contiguous_format)"
 # The same bits as numbers of another kind: arithmetic on such floats is nobody's business.
 AS_TYPES = {
     "float32": ("int32", "uint8", "int16"), "int32": ("float32", "uint8", "int16"),
@@ -714,7 +717,7 @@ def pending(p: Program, name: str, value: Value) -> bool:
         return False
     number = p.number(value)
     p.make(
-        f"({name} + {number}).contiguous()",
+        f"({name} + {number}).{ROW_MAJOR}",
         f"np.ascontiguousarray({name} + {name}.dtype.type({number})).reshape({name}.shape)",
         None,
     )
@@ -722,7 +725,7 @@ def pending(p: Program, name: str, value: Value) -> bool:
 
 
 def copied(p: Program, name: str, value: Value) -> bool:
-    p.make(f"{name}.clone().contiguous()", f"{name}.copy(order='C')", None)
+    p.make(f"{name}.{ROW_MAJOR}", f"{name}.copy(order='C')", None)
     p.wild.add(p.count) if value.root in p.wild else None
     return True
 
