@@ -17,6 +17,12 @@ from lazytorch.autograd.rules import Rule
 from lazytorch.autograd.tape import attach, label
 from lazytorch.functional.bounds import check_index
 from lazytorch.functional.shape import _no_rule, offset_of, selected, sliced
+from lazytorch.functional.shared_elements import (
+    memory_of,
+    places_in_memory,
+    shares_elements,
+    warn_if_expanded,
+)
 from lazytorch.ir.index import row_major_strides
 from lazytorch.ops import movement
 from lazytorch.ops.shapes import broadcast, count
@@ -234,6 +240,13 @@ class _Selection:
         self.order = (*self.before, *axes, *self.after)
         self.positions = self._linear(indices)
 
+    def of(self, other: Tensor) -> _Selection:
+        """The same positions of another tensor of the view's shape."""
+        twin = _Selection.__new__(_Selection)
+        twin.__dict__.update(self.__dict__)
+        twin.view = other
+        return twin
+
     def _linear(self, indices: list[Tensor]) -> Tensor:
         """One position over the joined dimensions for each element of the indices."""
         extents = [self.shape[axis] for axis in self.axes]
@@ -353,7 +366,8 @@ def _advanced_get(input: Tensor, items: Sequence[Any]) -> Tensor:
 # Assignment -----------------------------------------------------------------------------------
 
 
-def _set_item(self: Tensor, index: Any, value: Any) -> None:
+def set_item(self: Tensor, index: Any, value: Any) -> None:
+    """``self[index] = value`` of a tensor or a number; ``TypeError`` for arrays and lists."""
     if not isinstance(value, Tensor):
         value = _as_value(value, self)
     items = _normalized(index, len(shape_of(self)))
@@ -366,7 +380,8 @@ def _set_item(self: Tensor, index: Any, value: Any) -> None:
     single = isinstance(value, (int, float, bool)) or count(shape_of(value)) == 1
     if len(masks) == 1 and isinstance(masks[0], Tensor) and single:
         mask = masks[0]
-        if dtype_of(mask) is dtypes.bool_ and items[0] is mask and shape_of(mask):
+        leads = dtype_of(mask) is dtypes.bool_ and items[0] is mask and shape_of(mask)
+        if leads and not shares_elements(self):
             _fill_where(self, mask, value)
             return
     index_put(self, _select(self, items), value, accumulate=False)
@@ -383,9 +398,20 @@ def _without_leading_ones(value: Any, rank: int) -> Any:
 
 
 def _as_value(value: Any, target: Tensor) -> Any:
-    if isinstance(value, (bool, int, float)):
+    """A number to be assigned; ``TypeError`` for arrays, lists and everything else, as PyTorch."""
+    if isinstance(value, np.integer):
+        return int(value)
+    if isinstance(value, complex) and dtype_of(target).kind != "c":
+        name = dtype_of(target).name.removesuffix("32")
+        raise RuntimeError(f"value cannot be converted to type {name} without overflow")
+    if isinstance(value, (bool, int, float, complex)):
         return value
-    return creation.tensor(value, device=target._device)
+    kind = type(value)
+    given = f"numpy.{kind.__name__}" if kind.__module__ == "numpy" else kind.__name__
+    raise TypeError(
+        f"can't assign a {given} to a {target.type()}: assign a number or a tensor, for "
+        "example torch.as_tensor(value)"
+    )
 
 
 def _fill_where(target: Tensor, mask: Tensor, value: Any) -> None:
@@ -414,10 +440,15 @@ def index_put(target: Tensor, selection: _Selection, value: Any, accumulate: boo
     check_writable(view)
     if not count(shape):
         return
-    present = functions.snapshot(view)
-    twin = _Selection.__new__(_Selection)
-    twin.__dict__.update(selection.__dict__)
-    twin.view = present
+    if shares_elements(view):
+        warn_if_expanded(view, "index_put_")
+        twin = selection.of(places_in_memory(view))
+        places = functions.gather_primitive(twin.joined(), twin.column(), 1)
+        memory = memory_of(view)
+        chosen = _Selection(memory, [0], [functions.reshape(places, (-1,))])
+        index_put(memory, chosen, functions.reshape(values, (-1,)), accumulate)
+        return
+    twin = selection.of(functions.snapshot(view))
     written = functions.scatter_primitive(
         twin.joined(), twin.column(), values, 1, "add" if accumulate else "set"
     )
@@ -452,4 +483,4 @@ public("index_put", out=False)(index_put_function)
 
 _members: Any = Tensor
 _members.__getitem__ = _get_item
-_members.__setitem__ = _set_item
+_members.__setitem__ = set_item
