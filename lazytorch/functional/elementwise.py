@@ -248,6 +248,11 @@ def detached(tensor: Tensor) -> Tensor:
 @public(inplace=True)
 def float_power(input: Any, exponent: Any) -> Tensor:
     """``pow`` computed in float64."""
+    if not isinstance(input, Tensor) and not isinstance(exponent, Tensor):
+        raise TypeError(
+            "float_power() received an invalid combination of arguments - got "
+            f"({type(input).__name__}, {type(exponent).__name__}): one must be a Tensor"
+        )
     if isinstance(input, Tensor):
         input = cast(input, dtypes.float64)
     else:

@@ -22,7 +22,7 @@ from lazytorch.functional.reduction import (
     spread,
 )
 from lazytorch.ops import movement, reduction
-from lazytorch.ops.shapes import normalize_axis
+from lazytorch.ops.shapes import count, normalize_axis
 from lazytorch.tensor.apply import cast
 from lazytorch.tensor.attach import functions, public
 from lazytorch.tensor.creation import iota
@@ -154,6 +154,11 @@ def minimum_of(input: Tensor, dim: Any = None, keepdim: bool = False) -> Any:
 @public()
 def aminmax(input: Tensor, *, dim: int | None = None, keepdim: bool = False) -> Any:
     """(smallest, largest) over one dimension or all."""
+    if dim is None and not count(shape_of(input)):
+        raise RuntimeError(
+            "aminmax(): cannot compute aminmax over an empty dimension as the operation has no "
+            "identity."
+        )
     return results.AMinMax(amin(input, dim, keepdim), amax(input, dim, keepdim))
 
 

@@ -36,7 +36,8 @@ def _checked(tensors: Any, name: str) -> list[Tensor]:
                 f"{type(tensor).__name__}"
             )
     if not given:
-        raise RuntimeError(f"{name}(): expected a non-empty list of Tensors")
+        refusal = ValueError if name == "torch.cat" else RuntimeError
+        raise refusal(f"{name}(): expected a non-empty list of Tensors")
     return given
 
 
@@ -252,7 +253,7 @@ def unbind(input: Tensor, dim: int = 0) -> tuple[Tensor, ...]:
     """The views at each position of a dimension."""
     shape = shape_of(input)
     if not shape:
-        raise RuntimeError("Dimension specified as 0 but tensor has no dimensions")
+        raise IndexError(f"Dimension specified as {dim} but tensor has no dimensions")
     axis = normalize_axis(dim, len(shape))
     return _marked(
         [selected(input, axis, place) for place in range(shape[axis])], "UnbindBackward0"
@@ -268,7 +269,8 @@ def _split_along(name: str, axis: int, least: int) -> None:
                 f"with {rank} dimensions!"
             )
         place = 0 if rank == 1 else axis
-        if isinstance(indices_or_sections, int) and shape_of(input)[place] % indices_or_sections:
+        sections = indices_or_sections
+        if isinstance(sections, int) and (sections == 0 or shape_of(input)[place] % sections):
             raise RuntimeError(
                 f"torch.{name} attempted to split along dimension {place}, but the size of the "
                 f"dimension {shape_of(input)[place]} is not divisible by the split_size "
@@ -441,6 +443,10 @@ _roll_rule = named(movement.CONCATENATE, "RollBackward0")
 @public(out=False)
 def rot90(input: Tensor, k: int = 1, dims: Sequence[int] = (0, 1)) -> Tensor:
     """Rotated by 90 degrees ``k`` times in the plane of two dimensions."""
+    if len(dims) != 2:
+        raise RuntimeError(f"expected total rotation dims == 2, but got dims = {len(dims)}")
+    if len(shape_of(input)) < 2:
+        raise RuntimeError(f"expected total dims >= 2, but got total dims = {len(shape_of(input))}")
     first, second = (normalize_axis(axis, len(shape_of(input))) for axis in dims)
     if first == second:
         raise RuntimeError(

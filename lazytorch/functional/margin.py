@@ -22,6 +22,7 @@ from lazytorch.functional.elementwise import where
 from lazytorch.functional.loss import reduced, reduction_of
 from lazytorch.tensor.apply import cast
 from lazytorch.tensor.attach import functions
+from lazytorch.tensor.promotion import scalar_name
 from lazytorch.tensor.storage import dtype_of, shape_of
 from lazytorch.tensor.tensor import Tensor
 
@@ -60,10 +61,23 @@ def multi_margin_loss(
         raise ValueError("weight must be one-dimensional")
     input = _at_least_a_row(input)
     shape = shape_of(input)
+    if shape[-1] == 0:
+        raise RuntimeError(
+            "Expected non-empty vector or matrix with optional 0-dim batch size, but got: "
+            f"{list(shape)}"
+        )
     batch = shape[0] if len(shape) == 2 else 1
     if len(shape_of(target)) > 1 or int(np.prod(shape_of(target))) != batch:
         raise RuntimeError(
             f"inconsistent target size, expected {[batch]} but got {list(shape_of(target))}"
+        )
+    if weight is not None and shape_of(weight) != shape[-1:]:
+        raise RuntimeError(
+            f"inconsistent weight size, expected {shape[-1]} but got {list(shape_of(weight))}"
+        )
+    if dtype_of(target) is not dtypes.int64:
+        raise RuntimeError(
+            f"expected scalar type Long but found {scalar_name(dtype_of(target))}"
         )
     x, _, had_batch = _rows(input, reshaped(target, (batch,)), "multi_margin_loss")
     batch, classes = shape_of(x)
@@ -94,6 +108,11 @@ def multilabel_margin_loss(
     if shape_of(input) != shape_of(target):
         raise RuntimeError(
             f"inconsistent target size: {list(shape_of(target))} for input of size: "
+            f"{list(shape_of(input))}"
+        )
+    if shape_of(input)[-1] == 0:
+        raise RuntimeError(
+            "Expected non-empty vector or matrix with optional 0-dim batch size, but got: "
             f"{list(shape_of(input))}"
         )
     x, t, had_batch = _rows(input, target, "multilabel_margin_loss")

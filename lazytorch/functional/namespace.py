@@ -16,6 +16,8 @@ from lazytorch.tensor.tensor import Tensor
 
 # Modules that must exist before others use what they attach.
 _FIRST = ("shape", "strided", "elementwise", "operators", "reduction", "conversion", "core")
+# What wraps functions that others attach.
+_LAST = ("argument_checks",)
 
 
 def _load() -> None:
@@ -23,7 +25,7 @@ def _load() -> None:
     importlib.import_module("lazytorch.tensor.creation")
     package = importlib.import_module("lazytorch.functional")
     found = [module.name for module in pkgutil.iter_modules(package.__path__)]
-    for name in (*_FIRST, *found):
+    for name in (*_FIRST, *(name for name in found if name not in _LAST), *_LAST):
         if name != "namespace":
             importlib.import_module(f"lazytorch.functional.{name}")
     for name in ("autograd.flow", "tensor.printing", "tensor.info"):

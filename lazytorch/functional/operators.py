@@ -13,8 +13,15 @@ from lazytorch.tensor.attach import functions
 from lazytorch.tensor.tensor import Tensor
 
 
-def _reflected(function: Callable[[Any, Any], Any]) -> Callable[[Tensor, Any], Any]:
+def _reflected(
+    function: Callable[[Any, Any], Any], name: str = "__rtruediv__"
+) -> Callable[[Tensor, Any], Any]:
     def operate(self: Tensor, other: Any) -> Any:
+        if not isinstance(self, Tensor):
+            raise TypeError(
+                f"descriptor '{name}' for 'Tensor' objects doesn't apply to a "
+                f"'{type(self).__name__}' object"
+            )
         return function(other, self)
 
     return operate
@@ -73,7 +80,7 @@ def install() -> None:
         table[name] = unless_foreign(function)
     for name, function in table.items():
         setattr(Tensor, f"__{name}__", function)
-        setattr(Tensor, f"__r{name}__", _reflected(function))
+        setattr(Tensor, f"__r{name}__", _reflected(function, f"__r{name}__"))
         setattr(Tensor, f"__i{name}__", _changing(function))
     members.__rsub__ = unless_foreign(plain.rsub)
     members.__rtruediv__ = _divided_by

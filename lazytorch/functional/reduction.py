@@ -339,9 +339,10 @@ def _dropped(shape: tuple[int, ...], axes: tuple[int, ...]) -> tuple[int, ...]:
 
 def _no_empty(input: Tensor, axes: tuple[int, ...], name: str) -> None:
     shape = shape_of(input)
-    if any(shape[axis] == 0 for axis in axes):
+    empty = next((axis for axis in axes if shape[axis] == 0), None)
+    if empty is not None:
         raise IndexError(
-            f"{name}(): Expected reduction dim to have non-zero size, but the shape is "
+            f"{name}(): Expected reduction dim {empty} to have non-zero size, but the shape is "
             f"{list(shape)}"
         )
 
@@ -375,6 +376,11 @@ def extreme_over(op: Any, input: Tensor, dim: Dims, keepdim: bool, rule: Rule, n
     """``amax`` or ``amin`` under the name of a function."""
     shape = shape_of(input)
     axes = axes_of(dim, len(shape))
+    if 0 in shape and (dim is None or dim == ()):
+        raise RuntimeError(
+            f"{name}(): Expected reduction dim to be specified for input.numel() == 0. Specify the "
+            "reduction dim with the 'dim' argument."
+        )
     _no_empty(input, axes, name)
     out = reduce_value(op, input, axes, keepdim)
     return attach(out, rule, (input,), (shape, axes, keepdim))

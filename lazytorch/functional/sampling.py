@@ -244,6 +244,8 @@ def normal(
     check_layout(layout)
     if isinstance(std, (int, float)) and std < 0:
         raise RuntimeError(f"normal expects std >= 0.0, but found std {std}")
+    if isinstance(std, Tensor) and (functions.peek(std) < 0).any():
+        raise RuntimeError("normal expects all elements of std >= 0.0")
     given = [value for value in (mean, std) if isinstance(value, Tensor)]
     if given:
         shape = functions.broadcast_shapes(*(shape_of(value) for value in given))
@@ -263,6 +265,13 @@ def multinomial(
     """Positions drawn by the weights in the last dimension."""
     if num_samples <= 0:
         raise RuntimeError(f"cannot sample n_sample <= 0 samples, but got {num_samples}")
+    if dtype_of(input).kind != "f":
+        raise RuntimeError(
+            "multinomial only supports floating-point dtypes for input, got: "
+            f"{scalar_name(dtype_of(input))}"
+        )
+    if len(shape_of(input)) not in (1, 2):
+        raise RuntimeError(f"prob_dist must be 1 or 2 dim, but has {len(shape_of(input))}")
     weights = np.atleast_2d(functions.peek(input).astype(np.float64))
     if (weights < 0).any() or not np.isfinite(weights).all():
         raise RuntimeError("probability tensor contains either `inf`, `nan` or element < 0")

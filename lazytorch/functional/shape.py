@@ -466,6 +466,8 @@ def narrow(input: Tensor, dim: int, start: Any, length: int) -> Tensor:
     if not shape:
         raise RuntimeError("narrow() cannot be applied to a 0-dim tensor.")
     axis = normalize_axis(dim, len(shape))
+    if isinstance(start, Tensor) and (shape_of(start) or dtype_of(start).kind not in "iu"):
+        raise RuntimeError("start must be an 0-dim integral Tensor.")
     begin = int(start)
     extent = shape[axis]
     if length < 0:

@@ -186,6 +186,9 @@ def cov(
         )
     rows = _floating(input if len(shape_of(input)) == 2 else reshape(input, (1, -1)))
     points = shape_of(rows)[1]
+    for name, given in (("fweights", fweights), ("aweights", aweights)):
+        if given is not None and (functions.peek(given) < 0).any():
+            raise RuntimeError(f"cov(): {name} cannot be negative")
     weights = _observation_weights(rows, fweights, aweights)
     if weights is None:
         centred = plain_sub(rows, functions.mean(rows, 1, keepdim=True))

@@ -473,6 +473,11 @@ def linspace(
 ) -> Tensor:
     """``steps`` numbers from ``start`` to ``end``, both included, evenly spaced."""
     check_layout(layout)
+    if not isinstance(steps, int):
+        raise TypeError(
+            "linspace() received an invalid combination of arguments: steps must be int, not "
+            f"{type(steps).__name__}"
+        )
     if steps < 0:
         raise RuntimeError("number of steps must be non-negative")
     start, end = _number(start), _number(end)
