@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from lazytorch import dtypes
-from lazytorch.functional.bounds import check_positions
+from lazytorch.functional.bounds import check_positions, remember_range
 from lazytorch.functional.composite import detached, reshaped
 from lazytorch.ops.shapes import count
 from lazytorch.tensor.apply import cast
@@ -109,10 +109,13 @@ def _search(sequence: Any, values: Any, after: bool) -> Tensor:
     for bit in range(length.bit_length() - 1, -1, -1):
         tried = found + (1 << bit)
         place = functions.clamp(tried, max=length) - 1
-        if rows:
-            element = functions.gather(flat, len(shape) - 1, place)
-        else:
-            element = reshaped(functions.gather(flat, 0, reshaped(place, (count(shape),))), shape)
+        if not rows:
+            place = reshaped(place, (count(shape),))
+        # Without this every step would wait for the one before to look at its positions.
+        remember_range(place, 0, length - 1)
+        element = functions.gather(flat, len(shape) - 1 if rows else 0, place)
+        if not rows:
+            element = reshaped(element, shape)
         # Written so that NaN, which is not below anything, comes behind all numbers.
         comes_first = ~(element > values) if after else ~(element >= values)
         found = functions.where(comes_first & (tried <= length), tried, found)
