@@ -55,6 +55,8 @@ def gather(input: Tensor, dim: int, index: Tensor, *, sparse_grad: bool = False)
         return reshape(gather(_row(input), 0, _row(index)), wanted)
     axis = normalize_axis(dim, len(shape))
     if len(shape) != len(wanted):
+        if not count(wanted):
+            return functions.zeros(wanted, dtype=dtype_of(input), device=input._device)
         raise RuntimeError("Index tensor must have the same number of dimensions as input tensor")
     for place, (have, want) in enumerate(zip(shape, wanted)):
         if place != axis and want > have:

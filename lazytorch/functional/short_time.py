@@ -176,12 +176,12 @@ def istft(
     spectra = input if rank == 3 else reshaped(input, (1, *shape_of(input)))
     norm = "ortho" if normalized else "backward"
     spectra = permuted(spectra, (0, 2, 1))
-    if half:
-        pieces: Any = from_half_spectrum(spectra, 2, norm, n_fft)
+    if return_complex:
+        pieces: Any = transformed(spectra, (2,), norm, True)
     else:
-        pieces = transformed(spectra, (2,), norm, True)
-        if not return_complex:
-            pieces = functions.real(pieces)
+        # A real signal is in the first half; what the other one holds is not looked at.
+        first = spectra if half else part(spectra, 2, 0, n_fft // 2 + 1)
+        pieces = from_half_spectrum(first, 2, norm, n_fft)
     if window is None:
         window = functions.ones((frames.width,), dtype=dtype_of(pieces).real, device=input.device)
     shaped = frames.centred(window)  # type: ignore[arg-type]

@@ -119,3 +119,10 @@ _REFUSED = (
 @pytest.mark.parametrize("number", range(len(_REFUSED)))
 def test_refusals(number: int) -> None:
     same_refusal(_REFUSED[number], _REFUSED[number])
+
+
+def test_the_inverse_looks_at_half_of_a_spectrum_for_a_real_signal(each_device: str) -> None:
+    spectra = random(2, 8, 5) + 1j * random(2, 8, 5, seed=1)
+    expected = torch.istft(torch.from_numpy(spectra), 8, onesided=False)
+    result = lazytorch.istft(lazytorch.tensor(spectra), 8, onesided=False)
+    np.testing.assert_allclose(result.cpu().numpy(), expected.numpy(), atol=1e-12)

@@ -277,6 +277,7 @@ FOUND = (
     "tensor([2., 4.]).__rdiv__(3)", "eye(2).__rmatmul__(t.ones(2, 2))",
     "diff(t.ones(3), 0, 0, t.ones(1))", "linalg.vander(t.tensor(2.), N=3)",
     "gather(t.ones(5, 0), 0, t.zeros(3, 0, dtype=t.uint8))",
+    "gather(t.ones(5), 0, t.zeros(2, 0, dtype=t.int64))",
     "zeros(3).scatter(0, t.tensor([1], dtype=t.int32), t.ones(1))",
     "zeros(3).scatter_add(0, t.tensor([1, 1], dtype=t.int32), t.ones(2))",
     "hash_tensor(t.tensor([[1., 2], [3, 4]]))", "hash_tensor(t.tensor([[1., 2], [3, 4]]), 1)",
