@@ -310,7 +310,7 @@ def _spread_rule(name: str) -> Rule:
     return Rule(
         name,
         (
-            lambda g, y, attrs: correlate(g, y, attrs[1]),
+            lambda g, y, shapes, attrs: correlate_to(shapes[0], g, y, attrs[1]),
             lambda g, x, shapes, attrs: gather_kernel(g, x, shapes[1][2:], attrs[1]),
             _bias_gradient,
         ),
@@ -323,7 +323,7 @@ _KERNEL = Rule(
     "ConvolutionBackwardBackward0",
     (
         lambda g, y, shapes, attrs: spread_back(y, g, shapes[0][2:], attrs[1]),
-        lambda g, x, attrs: correlate(x, g, attrs[1]),
+        lambda g, x, shapes, attrs: correlate_to(shapes[1], x, g, attrs[1]),
     ),
 )
 
@@ -340,6 +340,17 @@ def correlate(x: Tensor, w: Tensor, geometry: Geometry, bias: Tensor | None = No
     with no_grad():
         y = _biased(_correlate_value(x, w, geometry), bias)
     return attach(y, _CONVOLUTION, (x, w, bias), (geometry,))
+
+
+def correlate_to(shape: Shape, x: Tensor, w: Tensor, geometry: Geometry) -> Tensor:
+    """The convolution at its first positions: as many as ``shape`` has.
+
+    A transposed convolution whose result was made longer by at least a stride, as a dilation
+    larger than the stride allows, has room for more.
+    """
+    y = correlate(x, w, geometry)
+    widths = [(0, want - have) for want, have in zip(shape[2:], shape_of(y)[2:])]
+    return y if shape_of(y) == shape else padded(y, _spatial(widths))
 
 
 def spread_back(

@@ -39,6 +39,9 @@ def cosine_similarity(x1: Tensor, x2: Tensor, dim: int = 1, eps: float = 1e-8) -
     a, b = (reshaped(t, (1,) * (rank - len(shape_of(t))) + shape_of(t)) for t in (a, b))
     axis = axis_of(a, dim)
     a, b = (t if rank else reshaped(t, (1,)) for t in (a, b))
+    if shape_of(a)[axis] != shape_of(b)[axis]:
+        # A component that counts several times belongs to the length as often.
+        a, b = functions.broadcast_tensors(a, b)
     first = a / larger(functions.norm(a, 2, axis, keepdim=True), eps)
     second = b / larger(functions.norm(b, 2, axis, keepdim=True), eps)
     return sum_over(first * second, (axis,), keep=False)

@@ -10,13 +10,22 @@ from typing import Any, SupportsFloat
 
 import numpy as np
 
+from lazytorch.autograd.rules import Rule
+from lazytorch.autograd.tape import attach
 from lazytorch.functional.conversion import become
 from lazytorch.functional.core import peek
 from lazytorch.tensor.apply import cast
 from lazytorch.tensor.attach import functions, public
 from lazytorch.tensor.inplace import check_writable, copied, store
-from lazytorch.tensor.storage import Storage, dtype_of, shape_of, storage_of, strides_of
-from lazytorch.tensor.tensor import Tensor, alias
+from lazytorch.tensor.storage import (
+    Storage,
+    dtype_of,
+    node_of,
+    shape_of,
+    storage_of,
+    strides_of,
+)
+from lazytorch.tensor.tensor import Tensor, alias, fresh
 
 # Questions ------------------------------------------------------------------------------------
 
@@ -89,6 +98,10 @@ def as_subclass(self: Tensor, cls: type[Tensor]) -> Tensor:
     return twin
 
 
+_FILLED = Rule("FillBackward0", (lambda g, f: f.zeros_like(g), None))
+_FILLED_WITH_TENSOR = Rule("FillBackward1", (lambda g, f: f.zeros_like(g), lambda g: g))
+
+
 @public(inplace=False, out=True)
 def fill(input: Tensor, value: Any) -> Tensor:
     """A tensor like ``input`` with one value (a number or a 0-d tensor) everywhere.
@@ -101,7 +114,10 @@ def fill(input: Tensor, value: Any) -> Tensor:
             "fill only supports 0-dimension value tensor but got tensor with "
             f"{len(shape_of(value))} dimensions."
         )
-    return copied(input, value)
+    # The input has a gradient, of zeros, as in PyTorch.
+    out = copied(input, value)
+    rule = _FILLED_WITH_TENSOR if isinstance(value, Tensor) else _FILLED
+    return attach(fresh(node_of(out), out._device), rule, (input, out))
 
 
 # Shapes in place ------------------------------------------------------------------------------

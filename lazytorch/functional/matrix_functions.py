@@ -83,6 +83,9 @@ def linalg_matrix_exp(A: Tensor) -> Tensor:
 # Products ---------------------------------------------------------------------------------------
 
 
+_ZEROTH_POWER = Rule("CopyBackwards", (lambda g, f: f.zeros_like(g),))
+
+
 @public()
 def matrix_power(input: Tensor, n: int) -> Tensor:
     """Each square matrix of a batch multiplied ``n`` times, its inverse where n < 0."""
@@ -92,7 +95,7 @@ def matrix_power(input: Tensor, n: int) -> Tensor:
         return matrix_power(inv(input), -n)
     if n == 0:
         one = functions.eye(shape[-1], dtype=dtype_of(input), device=input.device)
-        return functions.broadcast_to(one, shape).clone()  # type: ignore[no-any-return]
+        return attach(functions.broadcast_to(one, shape).clone(), _ZEROTH_POWER, (input,))
     result = squared_repeatedly(input, n, matmul)
     return functions.clone(result) if result is input else result
 

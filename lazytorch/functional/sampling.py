@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from lazytorch import dtypes, engine
+from lazytorch.autograd.grad_mode import no_grad
 from lazytorch.autograd.rules import Rule
 from lazytorch.autograd.tape import attach
 from lazytorch.dtypes import DType
@@ -225,14 +226,24 @@ def randperm(
     return fresh(leaf, place)
 
 
+def _zeros(g: Any, f: Any) -> Any:
+    return f.zeros_like(g)
+
+
+# What is drawn has a gradient of zeros by what it was drawn from.
+_BERNOULLI = Rule("BernoulliBackward0", (_zeros,))
+_NORMAL = [Rule(f"NormalBackward{number}", (_zeros, _zeros)) for number in range(4)]
+
+
 @public(out=True)
 def bernoulli(
     input: Tensor, p: float | None = None, *, generator: Generator | None = None
 ) -> Tensor:
-    """1 with the probability given by each element (or ``p``), else 0."""
+    """1 with the probability given by each element (or ``p``), else 0; gradients are zeros."""
     drawn = uniform_values(shape_of(input), dtypes.float32, input._device, generator)
     chance = fresh(node_of(input), input._device) if p is None else p
-    return cast(functions.lt(drawn, chance), dtype_of(input))
+    made = cast(functions.lt(drawn, chance), dtype_of(input))
+    return attach(made, _BERNOULLI, (input,))
 
 
 @public(method=False)
@@ -240,7 +251,10 @@ def normal(
     mean: Any = 0.0, std: Any = 1.0, size: Any = None, *, generator: Generator | None = None,
     dtype: DType | None = None, device: Any = None, layout: Any = None,
 ) -> Tensor:  # fmt: skip
-    """Normal numbers with a mean and a standard deviation, each a number or a tensor."""
+    """Normal numbers with a mean and a standard deviation, each a number or a tensor.
+
+    Gradients of tensors are zeros: draw with ``randn`` and scale for others.
+    """
     check_layout(layout)
     if isinstance(std, (int, float)) and std < 0:
         raise RuntimeError(f"normal expects std >= 0.0, but found std {std}")
@@ -254,7 +268,10 @@ def normal(
         shape = as_size((size,) if isinstance(size, int) else size, "normal")
         place, chosen = as_device(device), dtype or get_default_dtype()
     drawn = normal_values(tuple(shape), chosen, place, generator)
-    return plain_add(plain_mul(drawn, std), mean)
+    with no_grad():
+        made = plain_add(plain_mul(drawn, std), mean)
+    kind = 2 * isinstance(std, Tensor) + isinstance(mean, Tensor)
+    return attach(made, _NORMAL[kind], (mean, std))
 
 
 @public(out=True)

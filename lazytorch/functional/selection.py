@@ -54,6 +54,9 @@ def gather(input: Tensor, dim: int, index: Tensor, *, sparse_grad: bool = False)
     if not shape or not wanted:
         return reshape(gather(_row(input), 0, _row(index)), wanted)
     axis = normalize_axis(dim, len(shape))
+    if len(shape) != len(wanted) and not count(wanted):
+        # Without a position nothing has to fit.
+        return reshape(gather(reshape(input, (-1,)), 0, reshape(index, (-1,))), wanted)
     if len(shape) != len(wanted):
         if not count(wanted):
             return functions.zeros(wanted, dtype=dtype_of(input), device=input._device)
@@ -279,7 +282,9 @@ def scatter_base_gradient(
         zeros = functions.zeros(shape_of(z), dtype=g.dtype, device=g.device)
         return functions.scatter_primitive(g, y, zeros, axis, "set")
     if mode == "prod":
-        return functions.where(x == 0, 0, g * out / x)  # type: ignore[operator, no-any-return]
+        zeros, others = _zeros_of_products(x, y, z, axis)
+        rest = functions.where(zeros == 1, others, 0)
+        return g * functions.where(x == 0, rest, out / _not_zero(x))  # type: ignore[operator, no-any-return]
     return functions.where(x == out, g / _winners(x, y, z, out, axis), 0)  # type: ignore[operator, no-any-return]
 
 
@@ -292,9 +297,27 @@ def scatter_value_gradient(
         return taken
     result = functions.gather_primitive(out, y, axis)
     if mode == "prod":
-        return functions.where(z == 0, 0, taken * result / z)
+        zeros, others = _zeros_of_products(x, y, z, axis)
+        rest = functions.gather_primitive(functions.where(zeros == 1, others, 0), y, axis)
+        return taken * functions.where(z == 0, rest, result / _not_zero(z))  # type: ignore[operator, no-any-return]
     shares = functions.gather_primitive(g / _winners(x, y, z, out, axis), y, axis)  # type: ignore[operator]
     return functions.where(z == result, shares, 0)
+
+
+def _not_zero(values: Tensor) -> Tensor:
+    """``values`` with 1 in place of 0."""
+    return functions.where(functions.eq(values, 0), 1, values)  # type: ignore[no-any-return]
+
+
+def _zeros_of_products(x: Tensor, y: Tensor, z: Tensor, axis: int) -> tuple[Tensor, Tensor]:
+    """How many factors of each product are zero, and the product of the others.
+
+    Where one factor is zero the derivative by it is the product of the others; where there are
+    more, every derivative is zero.
+    """
+    own, given = (cast(functions.eq(values, 0), dtype_of(z)) for values in (x, z))
+    zeros = functions.scatter_primitive(own, y, given, axis, "add")
+    return zeros, functions.scatter_primitive(_not_zero(x), y, _not_zero(z), axis, "prod")
 
 
 def _winners(x: Tensor, y: Tensor, z: Tensor, out: Tensor, axis: int) -> Tensor:
@@ -357,9 +380,18 @@ def index_copy(input: Tensor, dim: int, index: Tensor, source: Tensor) -> Tensor
 
 @public(inplace=True)
 def index_fill(input: Tensor, dim: int, index: Tensor, value: Any) -> Tensor:
-    """``input`` with one value at positions of a dimension."""
+    """``input`` with one value (a number or a 0-d tensor) at positions of a dimension.
+
+    The value's gradient counts each place once, however often ``index`` names it.
+    """
     base = _row(input)
     axis = normalize_axis(dim, len(shape_of(base)))
+    if isinstance(value, Tensor) and value._requires_grad:
+        # A scatter's rule cannot tell which of the values written to one place has stayed.
+        nowhere = functions.zeros(shape_of(base)[axis], dtype=dtypes.bool_, device=base._device)
+        named = _along(index_fill(nowhere, 0, index, True), axis, len(shape_of(base)))
+        out = functions.where(named, cast(value, dtype_of(base)), base)
+        return label(reshape(out, shape_of(input)), "IndexFillBackward1")
     vector = check_index(_row(index), shape_of(base)[axis], axis)
     shape = tuple(
         shape_of(vector)[0] if place == axis else extent

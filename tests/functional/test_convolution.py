@@ -44,6 +44,8 @@ TRANSPOSED: list[tuple[int, dict[str, Any]]] = [
     (1, {}), (1, {"stride": 3, "output_padding": 2}),
     (2, {"stride": 2, "padding": 1, "output_padding": 1}), (2, {"groups": 2, "stride": 2}),
     (2, {"dilation": (2, 1), "padding": (3, 0)}), (3, {"stride": 2}),
+    # Longer by two strides: the convolution that is the gradient has room for more positions.
+    (1, {"dilation": 3, "output_padding": 2}),
 ]  # fmt: skip
 
 

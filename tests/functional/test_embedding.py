@@ -114,4 +114,10 @@ def test_similarities() -> None:
             lambda *t, p=p: F.pairwise_distance(*t, p, keepdim=True),
             lambda *t, p=p: TF.pairwise_distance(*t, p, keepdim=True), a, b, second=False,
         )  # fmt: skip
+    # A component of one that stands beside several of the other counts as often.
+    arrays = random(1, 2, 3), random(2, 1, 3)
+    compare(
+        lambda *t: F.cosine_similarity(*t, dim=1), lambda *t: TF.cosine_similarity(*t, dim=1),
+        *arrays, second=False,
+    )  # fmt: skip
     compare(F.cosine_similarity, TF.cosine_similarity, random(2, 3, 4), random(2, 3, 4, seed=1))
