@@ -56,7 +56,9 @@ def _analytic(out: Tensor, wanted: Tensor) -> np.ndarray:
     for place in range(out.numel()):
         seed = np.zeros(out.numel())
         seed[place] = 1
-        gradient = functions.tensor(seed.reshape(tuple(out.shape)), dtype=out.dtype)
+        gradient = functions.tensor(
+            seed.reshape(tuple(out.shape)), dtype=out.dtype, device=out.device
+        )
         (found,) = grad(out, wanted, gradient, retain_graph=True, allow_unused=True)
         row = np.zeros(wanted.numel()) if found is None else functions.peek(found).reshape(-1)
         rows.append(row)
@@ -116,7 +118,7 @@ def gradgradcheck(
         seeds = [
             functions.tensor(
                 np.random.default_rng(number).standard_normal(tuple(out.shape)),
-                dtype=out.dtype, requires_grad=True,
+                dtype=out.dtype, device=out.device, requires_grad=True,
             )
             for number, out in enumerate(outputs)
         ]  # fmt: skip

@@ -282,8 +282,8 @@ def scatter_base_gradient(
         zeros = functions.zeros(shape_of(z), dtype=g.dtype, device=g.device)
         return functions.scatter_primitive(g, y, zeros, axis, "set")
     if mode == "prod":
-        zeros, others = _zeros_of_products(x, y, z, axis)
-        rest = functions.where(zeros == 1, others, 0)
+        alone, pair, sums = _products_without_a_zero(x, y, z, axis)
+        rest = alone + pair * (sums - x)  # type: ignore[operator]
         return g * functions.where(x == 0, rest, out / _not_zero(x))  # type: ignore[operator, no-any-return]
     return functions.where(x == out, g / _winners(x, y, z, out, axis), 0)  # type: ignore[operator, no-any-return]
 
@@ -297,8 +297,9 @@ def scatter_value_gradient(
         return taken
     result = functions.gather_primitive(out, y, axis)
     if mode == "prod":
-        zeros, others = _zeros_of_products(x, y, z, axis)
-        rest = functions.gather_primitive(functions.where(zeros == 1, others, 0), y, axis)
+        parts = _products_without_a_zero(x, y, z, axis)
+        alone, pair, sums = (functions.gather_primitive(part, y, axis) for part in parts)
+        rest = alone + pair * (sums - z)
         return taken * functions.where(z == 0, rest, result / _not_zero(z))  # type: ignore[operator, no-any-return]
     shares = functions.gather_primitive(g / _winners(x, y, z, out, axis), y, axis)  # type: ignore[operator]
     return functions.where(z == result, shares, 0)
@@ -309,15 +310,22 @@ def _not_zero(values: Tensor) -> Tensor:
     return functions.where(functions.eq(values, 0), 1, values)  # type: ignore[no-any-return]
 
 
-def _zeros_of_products(x: Tensor, y: Tensor, z: Tensor, axis: int) -> tuple[Tensor, Tensor]:
-    """How many factors of each product are zero, and the product of the others.
+def _products_without_a_zero(x: Tensor, y: Tensor, z: Tensor, axis: int) -> tuple[Tensor, ...]:
+    """What derivatives by factors that are zero are made of: the product of the others where it
+    is the only one, the same where there are two, and the sum of the factors that are zero.
 
-    Where one factor is zero the derivative by it is the product of the others; where there are
-    more, every derivative is zero.
+    By one of two zeros the derivative is that product times the other zero. It is zero, but its
+    own derivative is not, so the other is written as the sum without the one.
     """
-    own, given = (cast(functions.eq(values, 0), dtype_of(z)) for values in (x, z))
-    zeros = functions.scatter_primitive(own, y, given, axis, "add")
-    return zeros, functions.scatter_primitive(_not_zero(x), y, _not_zero(z), axis, "prod")
+    own, given = (functions.eq(values, 0) for values in (x, z))
+
+    def combined(base: Tensor, values: Tensor, mode: str) -> Tensor:
+        return functions.scatter_primitive(base, y, values, axis, mode)  # type: ignore[no-any-return]
+
+    zeros = combined(cast(own, dtype_of(z)), cast(given, dtype_of(z)), "add")
+    others = combined(_not_zero(x), _not_zero(z), "prod")
+    sums = combined(functions.where(own, x, 0), functions.where(given, z, 0), "add")
+    return functions.where(zeros == 1, others, 0), functions.where(zeros == 2, others, 0), sums
 
 
 def _winners(x: Tensor, y: Tensor, z: Tensor, out: Tensor, axis: int) -> Tensor:

@@ -66,14 +66,20 @@ def test_what_is_drawn_has_a_gradient_of_zeros(each_device: str) -> None:
         assert gradient.tolist() == [0, 0]
 
 
-def test_a_zero_among_factors_in_the_second_order() -> None:
-    """The derivative by two factors of which one is zero is the product of the others."""
-    index = lazytorch.zeros(3, dtype=lazytorch.int64)
+@pytest.mark.parametrize("factors", [[0.0, 3.0, 5.0], [0.0, 0.0, 5.0]])
+def test_zeros_among_factors_in_the_second_order(factors: list[float]) -> None:
+    """The derivative by two factors, of which one or both are zero, is that of the others."""
+    # The rule is the same everywhere, and here nothing is compiled.
+    where: dict[str, Any] = {"device": "numpy"}
+    index = lazytorch.zeros(3, dtype=lazytorch.int64, **where)
+    kind = {"dtype": lazytorch.float64, "requires_grad": True, **where}
 
     def product(x: Any, s: Any) -> Any:
         return x.scatter_reduce(0, index, s, "prod")
 
-    x = lazytorch.tensor([2.0], dtype=lazytorch.float64, requires_grad=True)
-    s = lazytorch.tensor([0.0, 3.0, 5.0], dtype=lazytorch.float64, requires_grad=True)
-    assert lazytorch.autograd.gradcheck(product, (x, s))
-    assert lazytorch.autograd.gradgradcheck(product, (x, s))
+    for first in (2.0, 0.0):
+        x = lazytorch.tensor([first], **kind)
+        s = lazytorch.tensor(factors, **kind)
+        assert lazytorch.autograd.gradcheck(product, (x, s))
+        if first or factors[1]:
+            assert lazytorch.autograd.gradgradcheck(product, (x, s))
