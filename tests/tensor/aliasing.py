@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import itertools
 import math
-import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from hypothesis.strategies import DrawFn, composite, integers
 
 SHAPES = ((8,), (2, 6), (2, 3, 4))
 TYPES = ("float32", "float32", "int64", "int32", "complex64", "uint8", "bool")
@@ -136,11 +136,35 @@ def positions_of(array: np.ndarray) -> list[int]:
     return [sum(place) for place in itertools.product(*axes)]
 
 
-class Program:
-    """A random program; one seed makes the same one everywhere."""
+class Choices:
+    """What a program uses of ``random.Random``, drawn so that hypothesis can make it simpler."""
 
-    def __init__(self, seed: int, shares: bool) -> None:
-        self.random = random.Random(seed)
+    def __init__(self, draw: DrawFn) -> None:
+        self.draw = draw
+
+    def randint(self, first: int, last: int) -> int:
+        # Hypothesis makes a number simpler by bringing it nearer to zero.
+        return int(self.draw(integers(first, last)))
+
+    def randrange(self, start: int, stop: int | None = None) -> int:
+        return self.randint(0, start - 1) if stop is None else self.randint(start, stop - 1)
+
+    def random(self) -> float:
+        return self.randint(0, 99) / 100
+
+    def choice(self, options: Sequence[Any]) -> Any:
+        return options[self.randrange(len(options))]
+
+    def sample(self, options: Sequence[Any], count: int) -> list[Any]:
+        left = list(options)
+        return [left.pop(self.randrange(len(left))) for _ in range(count)]
+
+
+class Program:
+    """A program of the lines that ``choices`` make; small choices make a simple one."""
+
+    def __init__(self, choices: Choices, shares: bool) -> None:
+        self.random = choices
         self.space: dict[str, Any] = dict(NUMPY)
         self.values: dict[str, Value] = {}
         self.lines: list[Line] = []
@@ -150,8 +174,9 @@ class Program:
         self.count = 0
         for _ in range(self.random.choice((1, 1, 2))):
             self.root()
-        for _ in range(self.random.randint(3, 12)):
-            self.step()
+
+    def finish(self) -> None:
+        """Look at everything."""
         for name in self.values:
             self.emit(f"seen({name})", f"seen({name})")
 
@@ -267,11 +292,11 @@ class Program:
         return value.root not in self.wild or value.array.dtype.kind in "iub"
 
 
-def shapes_of_size(size: int, random_: random.Random) -> tuple[int, ...]:
+def shapes_of_size(size: int, random: Choices) -> tuple[int, ...]:
     shape: list[int] = []
-    while size > 1 and random_.random() < 0.75:
+    while size > 1 and random.random() < 0.75:
         divisors = [number for number in range(1, size + 1) if size % number == 0]
-        shape.append(random_.choice(divisors))
+        shape.append(random.choice(divisors))
         size //= shape[-1]
     return (*shape, size)
 
@@ -350,8 +375,7 @@ def exchanged(p: Program, name: str, value: Value) -> bool:
 
 
 def permuted(p: Program, name: str, value: Value) -> bool:
-    order = list(range(value.array.ndim))
-    p.random.shuffle(order)
+    order = p.random.sample(range(value.array.ndim), value.array.ndim)
     p.make(f"{name}.permute({order})", f"{name}.transpose({order})", value)
     return True
 
@@ -612,8 +636,7 @@ def scattered(p: Program, name: str, value: Value) -> bool:
     if not plain_target(p, value) or value.array.ndim not in (1, 2):
         return False
     axis, shape = p.axis(value), value.array.shape
-    order = list(range(shape[axis]))
-    p.random.shuffle(order)
+    order = p.random.sample(range(shape[axis]), shape[axis])
     index = order
     if value.array.ndim == 2:
         index = (
@@ -749,3 +772,28 @@ def handed_over(p: Program, name: str, value: Value) -> bool:
 
 
 READS = (look, look, look_at_one, pending, pending, copied, handed_over)
+
+
+# Drawing ---------------------------------------------------------------------------------------
+
+MOST_STEPS = 12
+
+
+@composite
+def one_step(draw: DrawFn, program: Program) -> bool:
+    """Add a step, if there is another: each is drawn by itself, so that any can be left out."""
+    more: bool = draw(integers(0, 9)) > 0
+    if more:
+        program.step()
+    return more
+
+
+@composite
+def programs(draw: DrawFn, shares: bool) -> Program:
+    """Random programs; ``shares`` lets them hand memory to NumPy and take it from there."""
+    program = Program(Choices(draw), shares)
+    for _ in range(MOST_STEPS):
+        if not draw(one_step(program)):
+            break
+    program.finish()
+    return program
