@@ -232,7 +232,9 @@ def logsumexp(
     mask: Tensor | None = None,
 ) -> Tensor:  # fmt: skip
     """``log(sum(exp(input)))`` of the elements that ``mask`` keeps; minus infinity of none."""
-    values = _below(input, mask, "logsumexp")
+    complex_ = dtype_of(input).kind == "c"
+    # The exponential of a complex number vanishes where its real part is minus infinity.
+    values = _filled(input, mask, -math.inf) if complex_ else _below(input, mask, "logsumexp")
     out = functions.logsumexp(values, _axes(dim, len(shape_of(input))), keepdim)
     return out.to(dtype or dtype_of(input))  # type: ignore[no-any-return]
 

@@ -183,6 +183,8 @@ def _drop_units(stage: Stage) -> Stage:
 
 def _collapse_nest(body: RowBody, nest: tuple[Axis, ...], is_rows: bool) -> RowBody:
     axes = list(nest)
+    if any(axis.size == 0 for axis in axes):
+        return body  # Nothing divides by an axis without positions, and no loop runs over it.
     position = len(axes) - 2
     while position >= 0:
         outer, inner = axes[position], axes[position + 1]

@@ -14,7 +14,7 @@ from typing import Any
 from lazytorch import dtypes
 from lazytorch.autograd.grad_mode import no_grad
 from lazytorch.autograd.rules import Rule
-from lazytorch.autograd.tape import attach
+from lazytorch.autograd.tape import attach, label
 from lazytorch.functional.composite import (
     axis_of,
     constant,
@@ -236,7 +236,14 @@ def _silu_slope(g: Any, x: Any) -> Any:
     return g * (gate * ((1 - gate) * x + 1))
 
 
-silu = _by_formula("silu", "SiluBackward0", lambda x: x / (exp(-x) + 1), _silu_slope)
+_real_silu = _by_formula("silu", "SiluBackward0", lambda x: x / (exp(-x) + 1), _silu_slope)
+
+
+def silu(input: Any) -> Tensor:
+    """``input * sigmoid(input)``, also of complex numbers."""
+    if isinstance(input, Tensor) and dtype_of(input).kind == "c":
+        return label(input / (functions.exp(-input) + 1), "SiluBackward0")  # type: ignore[operator]
+    return _real_silu(input)
 
 
 def _softplus_of(x: Any) -> Any:

@@ -244,7 +244,24 @@ def contracted(
     attrs = (
         tuple(sizes), tuple(output), tuple(map(tuple, first_index)), tuple(map(tuple, second_index))
     )  # fmt: skip
-    return recorded(contraction.CONTRACT, (detached(first), detached(second)), attrs)
+    first, second = detached(first), detached(second)
+    if dtype_of(first).kind == "c":
+        return _contracted_parts(first, second, attrs)
+    return recorded(contraction.CONTRACT, (first, second), attrs)
+
+
+def _contracted_parts(first: Tensor, second: Tensor, attrs: tuple[Any, ...]) -> Tensor:
+    """Four contractions of the parts: kernels of products know real numbers only."""
+
+    def product(*parts: OpDef) -> Tensor:
+        pair = tuple(recorded(op, (t,), ()) for op, t in zip(parts, (first, second)))
+        return recorded(contraction.CONTRACT, pair, attrs)
+
+    real, imaginary = elementwise.REAL, elementwise.IMAGINARY
+    above = product(real, real), product(imaginary, imaginary)
+    beside = product(real, imaginary), product(imaginary, real)
+    parts = recorded(elementwise.SUB, above, ()), recorded(elementwise.ADD, beside, ())
+    return recorded(elementwise.COMPLEX, parts, ())
 
 
 # Positions ------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ their public names, in-place forms and operators.
 
 from __future__ import annotations
 
+import builtins
 import math
 from typing import Any
 
@@ -247,19 +248,25 @@ def detached(tensor: Tensor) -> Tensor:
 
 @public(inplace=True)
 def float_power(input: Any, exponent: Any) -> Tensor:
-    """``pow`` computed in float64."""
+    """``pow`` computed in float64, or complex128 of complex numbers."""
     if not isinstance(input, Tensor) and not isinstance(exponent, Tensor):
         raise TypeError(
             "float_power() received an invalid combination of arguments - got "
             f"({type(input).__name__}, {type(exponent).__name__}): one must be a Tensor"
         )
+    wide = dtypes.complex128 if any(map(_is_complex, (input, exponent))) else dtypes.float64
     if isinstance(input, Tensor):
-        input = cast(input, dtypes.float64)
-    else:
-        exponent = cast(exponent, dtypes.float64)
+        input = cast(input, wide)
     if isinstance(exponent, Tensor):
-        exponent = cast(exponent, dtypes.float64)
+        exponent = cast(exponent, wide)
     return pow(input, exponent)
+
+
+def _is_complex(operand: Any) -> bool:
+    """Whether a tensor or a Python number is complex."""
+    if isinstance(operand, Tensor):
+        return dtype_of(operand).kind == "c"
+    return isinstance(operand, complex)
 
 
 @public(inplace=True)
@@ -548,7 +555,7 @@ def lerp(input: Tensor, end: Tensor, weight: Any) -> Tensor:
         from_start = plain_add(input, plain_mul(weight, difference))
         from_end = plain_sub(end, plain_mul(difference, plain_sub(1, weight)))
         return label(where(near_start, from_start, from_end), "LerpBackward1")
-    if math.fabs(weight) < 0.5:
+    if builtins.abs(weight) < 0.5:
         out = plain_add(input, plain_mul(plain_sub(end, input), weight))
     else:
         out = plain_sub(end, plain_mul(plain_sub(end, input), 1 - weight))
@@ -643,7 +650,9 @@ def isneginf(input: Tensor) -> Tensor:
 
 @public()
 def isreal(input: Tensor) -> Tensor:
-    """True everywhere: there are no complex dtypes."""
+    """Where the imaginary part is 0: everywhere in a tensor that is not complex."""
+    if _is_complex(input):
+        return plain_eq(functions.imaginary_part(input), 0)
     return functions.ones_like(input, dtype=dtypes.bool_)
 
 
@@ -820,11 +829,22 @@ def hypot(input: Tensor, other: Tensor) -> Tensor:
 
 @public()
 def logaddexp(input: Tensor, other: Tensor) -> Tensor:
-    """``log(exp(input) + exp(other))`` without overflow."""
+    """``log(exp(input) + exp(other))`` without overflow; of complex numbers the one with the
+    larger real part is taken out."""
+    if _is_complex(input) or _is_complex(other):
+        return label(_complex_logaddexp(input, other), "LogaddexpBackward0")
     largest = maximum(input, other)
     same = plain_eq(input, other)
     gap = where(same, functions.zeros_like(largest), _neg(abs(plain_sub(input, other))))
     return label(plain_add(largest, functions.log1p(_exp(gap))), "LogaddexpBackward0")
+
+
+def _complex_logaddexp(input: Tensor, other: Tensor) -> Tensor:
+    above = plain_ge(functions.real_part(input), functions.real_part(other))
+    large, small = where(above, input, other), where(above, other, input)
+    # Two equal infinities have no difference.
+    gap = where(plain_eq(large, small), functions.zeros_like(large), plain_sub(small, large))
+    return plain_add(large, functions.log1p(_exp(gap)))
 
 
 @public(inplace=True)

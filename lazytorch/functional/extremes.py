@@ -259,7 +259,8 @@ def logcumsumexp(input: Tensor, dim: int) -> Tensor:
     if not shape_of(input):
         row = logcumsumexp(functions.reshape(input, (1,)), 0)
         return label(functions.reshape(row, ()), "LogcumsumexpBackward0")
-    peak = reduce_value(reduction.MAX, fresh(node_of(input), input._device), (axis,), True)
+    plain = functions.real_part(fresh(node_of(input), input._device))
+    peak = reduce_value(reduction.MAX, plain, (axis,), True)
     peak = functions.where(functions.isfinite(peak), peak, 0)
     out = functions.log(cumsum(functions.exp(functions.sub(input, peak)), axis))
     return label(functions.add(out, peak), "LogcumsumexpBackward0")

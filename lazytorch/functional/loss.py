@@ -164,6 +164,12 @@ def l1_loss(
     """``|input - target|``: its mean, sum, or every element."""
     reduction = reduction_of(size_average, reduce, reduction)
     _pair("l1_loss", input, target)
+    if "c" in (dtype_of(input).kind, dtype_of(target).kind):
+        # The distance of complex numbers is real.
+        distance = functions.abs(functions.sub(input, target))
+        if weight is not None:
+            return _weighted(distance, weight, reduction)
+        return reduced(distance, reduction)
     if weight is not None:
         return _weighted(_l1(input, target, "none"), weight, reduction)
     return _l1(input, target, reduction)

@@ -31,7 +31,7 @@ from lazytorch.functional.composite import (
 )
 from lazytorch.ops.shapes import count
 from lazytorch.tensor.attach import functions, public
-from lazytorch.tensor.storage import shape_of
+from lazytorch.tensor.storage import dtype_of, shape_of
 from lazytorch.tensor.tensor import Tensor
 
 Shape = tuple[int, ...]
@@ -196,7 +196,8 @@ def rms_norm(
     mean square layer normalization", NeurIPS 2019.
     """
     require_tensor(input, "rms_norm", "input", 1)
-    require_floating(input, "rms_norm")
+    if dtype_of(input).kind != "c":
+        require_floating(input, "rms_norm")
     axes = _normalized_axes(input, normalized_shape, "rms_norm")
     wanted = tuple(shape_of(input)[axis] for axis in axes)
     if weight is not None and shape_of(weight) != wanted:
@@ -204,6 +205,8 @@ def rms_norm(
             "Expected weight to be of same shape as normalized_shape, but got weight of shape "
             f"{list(shape_of(weight))} and normalized_shape = {list(wanted)}"
         )
+    if dtype_of(input).kind == "c":
+        return _complex_rms_norm(input, axes, weight, eps)
     with no_grad():
         x: Any = widened(detached(input))
         small = functions.finfo(x.dtype).eps if eps is None else eps
@@ -213,6 +216,13 @@ def rms_norm(
             out = out * widened(detached(weight))
         out = narrowed(out, input)
     return attach(out, _RMS, (input, weight), (axes, small), scale)
+
+
+def _complex_rms_norm(x: Any, axes: Shape, weight: Tensor | None, eps: float | None) -> Tensor:
+    """The mean is that of squares, as in PyTorch, not of squared magnitudes."""
+    small = functions.finfo(dtype_of(x).real).eps if eps is None else eps
+    out = x * functions.rsqrt(functions.mean(x * x, axes, keepdim=True) + small)
+    return out if weight is None else out * weight  # type: ignore[no-any-return]
 
 
 def group_norm(

@@ -92,7 +92,7 @@ def _row(both: Tensor, number: int, size: int) -> Tensor:
 
 def _floating(dtype: DType | None, name: str) -> DType:
     chosen = dtype or get_default_dtype()
-    if chosen.kind != "f":
+    if chosen.kind not in "fc":
         raise NotImplementedError(f"\"{name}\" not implemented for '{chosen.name.capitalize()}'")
     return chosen
 
@@ -135,8 +135,23 @@ def _drawer(name: str, draw: Any, what: str) -> None:
     public(method=False)(make_like)
 
 
-_drawer("rand", uniform_values, "numbers drawn uniformly from [0, 1)")
-_drawer("randn", normal_values, "standard normal numbers")
+def _drawn_in_parts(draw: Any, scale: float) -> Any:
+    """Draws complex numbers too, whose parts are ``scale`` times what a real number is."""
+
+    def drawn(shape: Shape, dtype: DType, place: device, generator: Generator | None) -> Tensor:
+        if dtype.kind != "c":
+            return draw(shape, dtype, place, generator)  # type: ignore[no-any-return]
+        parts = draw((*shape, 2), dtype.real, place, generator)
+        if scale != 1:
+            parts = plain_mul(parts, scale)
+        return functions.view_as_complex(parts)  # type: ignore[no-any-return]
+
+    return drawn
+
+
+_drawer("rand", _drawn_in_parts(uniform_values, 1), "numbers drawn uniformly from [0, 1)")
+# A complex number of variance 1 has parts of variance 1/2.
+_drawer("randn", _drawn_in_parts(normal_values, math.sqrt(0.5)), "standard normal numbers")
 
 
 def integers(

@@ -13,7 +13,7 @@ from typing import Any
 
 from lazytorch.autograd.grad_mode import no_grad
 from lazytorch.autograd.rules import Rule
-from lazytorch.autograd.tape import attach
+from lazytorch.autograd.tape import attach, label
 from lazytorch.dtypes import DType
 from lazytorch.functional.composite import (
     axis_of,
@@ -126,18 +126,30 @@ _LOGSUMEXP = Rule("LogsumexpBackward0", (_logsumexp_gradient,))
 def logsumexp(input: Tensor, dim: Any, keepdim: bool = False) -> Tensor:
     """``log(sum(exp(input)))`` along one or several dimensions without overflow."""
     require_tensor(input, "logsumexp", "input", 1)
-    if dtype_of(input).kind != "f":
+    if dtype_of(input).kind not in "fc":
         input = cast(input, get_default_dtype())
     dims = (dim,) if isinstance(dim, int) else tuple(dim)
     rank = len(shape_of(input))
     axes = tuple(sorted({axis_of(input, axis) for axis in dims})) if rank else ()
     axes = axes if dims or not rank else tuple(range(rank))
+    if dtype_of(input).kind == "c":
+        return label(_complex_logsumexp(input, axes, keepdim), "LogsumexpBackward0")
     with no_grad():
         kept = narrowed(log_sum_exp(widened(input), axes), input)
         shape = shape_of(kept)
         short = tuple(extent for axis, extent in enumerate(shape) if axis not in axes)
         out = kept if keepdim else reshaped(kept, short)
     return attach(out, _LOGSUMEXP, (input,), (shape,))
+
+
+def _complex_logsumexp(input: Any, axes: tuple[int, ...], keepdim: bool) -> Tensor:
+    """The largest real part is taken out: it alone decides how large an exponential is."""
+    with no_grad():
+        largest = max_over(functions.real_part(input), axes)
+        largest = where(functions.isfinite(largest), largest, 0.0)
+    total = functions.log(functions.sum(functions.exp(input - largest), axes, keepdim=True))
+    out = total + largest
+    return out if keepdim else functions.squeeze(out, axes)  # type: ignore[no-any-return]
 
 
 def implicit_dim(name: str, rank: int) -> int:

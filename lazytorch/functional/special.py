@@ -246,7 +246,10 @@ def corrcoef(input: Tensor) -> Tensor:
     matrix = cov(input)
     if not shape_of(matrix):
         return plain_div(matrix, matrix)
-    spread = functions.sqrt(functions.diagonal(matrix))
-    return functions.clamp(
-        plain_div(plain_div(matrix, functions.unsqueeze(spread, 1)), spread), -1, 1
-    )
+    # The diagonal holds variances: real numbers, also of complex observations.
+    spread = functions.sqrt(functions.real_part(functions.diagonal(matrix)))
+    scaled = plain_div(plain_div(matrix, functions.unsqueeze(spread, 1)), spread)
+    if dtype_of(scaled).kind != "c":
+        return functions.clamp(scaled, -1, 1)
+    parts = (functions.real_part(scaled), functions.imaginary_part(scaled))
+    return functions.complex(*(functions.clamp(part, -1, 1) for part in parts))

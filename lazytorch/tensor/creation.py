@@ -491,6 +491,9 @@ def linspace(
 def _linspace_array(start: Any, end: Any, steps: int, dtype: DType) -> np.ndarray:
     """Counted from both ends, as PyTorch does, so that the last number is exactly ``end``."""
     if dtype.kind != "f":
+        if dtype.kind in "iu":
+            # What is given is converted first.
+            start, end = int(start), int(end)
         step = (end - start) / (steps - 1) if steps > 1 else 0.0
         kind: Any = np.float64
     else:

@@ -102,6 +102,13 @@ def test_attention_with_fewer_key_heads() -> None:
     )  # fmt: skip
 
 
+def test_similarity_of_vectors_that_broadcast(each_device: str) -> None:
+    one, several = random(3, 1), random(3, 4)
+    found = F.cosine_similarity(lazytorch.tensor(one), lazytorch.tensor(several))
+    wanted = TF.cosine_similarity(torch.tensor(one), torch.tensor(several))
+    np.testing.assert_allclose(found.cpu().numpy(), wanted.numpy(), rtol=1e-6)
+
+
 def test_similarities() -> None:
     a, b = random(3, 4), random(3, 4, seed=1)
     for dim in (0, 1, -1):

@@ -22,6 +22,14 @@ def test_values(place: str) -> None:
         np.testing.assert_allclose(found, np.linalg.norm(x, order, 1), rtol=1e-9)
 
 
+@pytest.mark.parametrize("place", available_devices())
+def test_of_nothing(place: str) -> None:
+    """A norm over no elements is 0, whatever is kept of the dimensions."""
+    empty = lazytorch.zeros(5, 0, device=place)
+    assert lazytorch.linalg.norm(empty, keepdim=True).tolist() == [[0.0]]
+    assert lazytorch.linalg.vector_norm(empty, 2, 1, keepdim=True).tolist() == [[0.0]] * 5
+
+
 @pytest.mark.parametrize("order", ORDERS)
 def test_gradients(order: float) -> None:
     torch = pytest.importorskip("torch")

@@ -243,7 +243,8 @@ def test_result_type_table() -> None:
 CREATIONS = (
     "zeros(2, 3)", "ones((2,))", "full((2,), 7)", "full((2,), 2.5)", "full((), True)", "arange(5)",
     "arange(1, 6, 2)", "arange(0, 1, 0.25)", "arange(5, 0, -2)", "arange(3.0)", "linspace(0, 1, 5)",
-    "linspace(-2, 7, 4)", "linspace(3, 3, 1)", "linspace(0, 10, 5, dtype=t.int64)", "eye(3)",
+    "linspace(-2, 7, 4)", "linspace(3, 3, 1)", "linspace(t.tensor(4.3), -3, 9, dtype=t.int64)",
+    "linspace(0, 10, 5, dtype=t.int64)", "eye(3)",
     "eye(2, 4)", "tensor([[1, 2], [3, 4]])", "tensor([1.5, 2])", "tensor([True])", "tensor([])",
     "tensor(3)", "tensor([1, 2], dtype=t.float16)", "zeros_like(t.ones(2, dtype=t.int8))",
     "full_like(t.ones(2), 3)", "ones_like(t.zeros(2), dtype=t.bool)", "zeros(0)", "zeros(2, 0)",
