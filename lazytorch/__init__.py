@@ -16,8 +16,8 @@ from lazytorch.functional import namespace as _namespace
 globals().update(_namespace.public_names())
 
 _LAZY = (
-    "backends", "compat", "compiler", "cuda", "fft", "linalg", "masked", "mps", "nn", "optim",
-    "random", "serialization", "signal", "special", "testing", "utils", "viz", "xpu",
+    "backends", "compat", "compiler", "cuda", "fft", "func", "linalg", "masked", "mps", "nn",
+    "optim", "random", "serialization", "signal", "special", "testing", "utils", "viz", "xpu",
 )  # fmt: skip
 _FROM = {
     "save": "serialization", "load": "serialization", "graph": "viz", "explain": "viz",

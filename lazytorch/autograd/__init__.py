@@ -24,7 +24,12 @@ _PUBLIC = {
 }
 
 
+_MODULES = ("functional",)
+
+
 def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return importlib.import_module(f"lazytorch.autograd.{name}")
     if name not in _PUBLIC:
         raise AttributeError(f"module 'lazytorch.autograd' has no attribute {name!r}")
     return getattr(importlib.import_module(f"lazytorch.autograd.{_PUBLIC[name]}"), name)

@@ -318,10 +318,13 @@ def grad(
     """The gradients of ``outputs`` with respect to ``inputs``, without touching ``.grad``.
 
     ``None`` stands for inputs that were not used where ``allow_unused``; otherwise they are an
-    error. ``materialize_grads`` gives zeros instead.
+    error. ``materialize_grads`` gives zeros instead. With ``is_grads_batched`` each of
+    ``grad_outputs`` has another dimension in front, and so has each result.
     """
     if is_grads_batched:
-        raise NotImplementedError("autograd.grad: is_grads_batched is not supported; use a loop")
+        return _batched(
+            outputs, inputs, grad_outputs, create_graph, allow_unused, materialize_grads
+        )
     made, sought = _as_list(outputs), _as_list(inputs)
     if not sought:
         raise ValueError("grad requires non-empty inputs.")
@@ -343,6 +346,25 @@ def grad(
                 "Set allow_unused=True if this is the desired behavior."
             )
     return tuple(results)
+
+
+def _batched(
+    outputs: Any, inputs: Any, grad_outputs: Any, create_graph: bool, unused: bool | None,
+    zeros: bool,
+) -> tuple[Any, ...]:  # fmt: skip
+    """The gradients for each of a batch of seeds; all are one graph, computed together."""
+    seeds = _as_list(grad_outputs)
+    sizes = {shape_of(seed)[:1] for seed in seeds if seed is not None}
+    if len(sizes) != 1 or () in sizes:
+        raise RuntimeError(
+            "is_grads_batched: expected grad_outputs to be tensors with one batch dimension of "
+            f"the same size in front, but got sizes {sorted(sizes)} there"
+        )
+    found = []
+    for place in range(sizes.pop()[0]):
+        chosen = [None if seed is None else seed[place] for seed in seeds]
+        found.append(grad(outputs, inputs, chosen, True, create_graph, unused, False, zeros))
+    return tuple(None if each[0] is None else functions.stack(each) for each in zip(*found))
 
 
 @public("backward", function=False)

@@ -28,6 +28,7 @@ LAYERS = (
     ("accelerators",),
     ("cuda", "mps", "xpu", "fft", "linalg", "masked", "signal", "special", "random"),
     ("nn", "optim", "utils", "serialization"),
+    ("func",),
     ("compiler",),
     ("viz", "bench", "compat", "testing", "backends"),
     ("cli",),
