@@ -12,8 +12,10 @@ from typing import Any
 
 from lazytorch import config as _config
 from lazytorch.functional import namespace as _namespace
+from lazytorch.tensor.overrides import make_overridable as _make_overridable
 
 globals().update(_namespace.public_names())
+_make_overridable(globals())
 
 _LAZY = (
     "backends", "compat", "compiler", "cuda", "fft", "func", "linalg", "masked", "mps", "nn",

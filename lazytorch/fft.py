@@ -24,6 +24,7 @@ from lazytorch.functional.fourier import (
 )
 from lazytorch.ops.shapes import normalize_axis
 from lazytorch.tensor.attach import functions
+from lazytorch.tensor.overrides import make_overridable as _make_overridable
 from lazytorch.tensor.promotion import get_default_dtype
 from lazytorch.tensor.storage import shape_of
 from lazytorch.tensor.tensor import Tensor
@@ -256,3 +257,6 @@ __all__ = [
     "ifftn", "ifftshift", "ihfft", "ihfft2", "ihfftn", "irfft", "irfft2", "irfftn", "rfft",
     "rfft2", "rfftfreq", "rfftn",
 ]  # fmt: skip
+
+
+_make_overridable(globals())

@@ -43,6 +43,7 @@ from lazytorch.functional.singular_values import pinv, svdvals
 from lazytorch.functional.special import cross as _cross
 from lazytorch.functional.vector_norms import vector_norm as _vector_norm
 from lazytorch.tensor.attach import functions, with_out
+from lazytorch.tensor.overrides import make_overridable as _make_overridable
 from lazytorch.tensor.promotion import scalar_name
 from lazytorch.tensor.storage import dtype_of, shape_of
 from lazytorch.tensor.tensor import Tensor
@@ -106,3 +107,6 @@ __all__ = [
     "solve", "solve_ex", "solve_triangular", "svd", "svdvals", "tensorinv", "tensorsolve",
     "vander", "vecdot", "vector_norm",
 ]  # fmt: skip
+
+
+_make_overridable(globals())

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from lazytorch.tensor.attach import functions
+from lazytorch.tensor.overrides import make_overridable as _make_overridable
 
 _NAMES = (
     "airy_ai", "bessel_j0", "bessel_j1", "bessel_y0", "bessel_y1", "chebyshev_polynomial_t",
@@ -32,3 +33,6 @@ def _find(name: str) -> Any:
 
 globals().update({name: _find(name) for name in _NAMES})
 __all__ = [*_NAMES]
+
+
+_make_overridable(globals())

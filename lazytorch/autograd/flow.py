@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from contextlib import nullcontext
 from heapq import heappop, heappush
 from typing import Any
 
@@ -16,6 +17,7 @@ from lazytorch.autograd.anomaly import check, explain
 from lazytorch.autograd.anomaly import state as anomaly
 from lazytorch.autograd.grad_mode import mode
 from lazytorch.autograd.tape import AccumulateGrad, edge_of
+from lazytorch.tensor import overrides
 from lazytorch.tensor.apply import cast
 from lazytorch.tensor.attach import functions, public
 from lazytorch.tensor.storage import dtype_of, shape_of, storage_of
@@ -69,6 +71,18 @@ def run_backward(
     accumulate: bool = True,
 ) -> None:
     """Send ``gradients`` from ``roots`` (entry, output number) through the tape."""
+    with overrides.disabled() if overrides.state.active else nullcontext():
+        _run_backward(roots, gradients, retain_graph, create_graph, wanted, accumulate)
+
+
+def _run_backward(
+    roots: Sequence[tuple[Any, int]],
+    gradients: Sequence[Any],
+    retain_graph: bool,
+    create_graph: bool,
+    wanted: _Wanted | None,
+    accumulate: bool,
+) -> None:
     waiting: dict[int, list[Any]] = {}
     heap: list[tuple[int, Any]] = []
     before = mode.enabled

@@ -108,6 +108,7 @@ from lazytorch.functional.pooling import (
 from lazytorch.functional.softmax import gumbel_softmax
 from lazytorch.functional.unpooling import max_unpool1d, max_unpool2d, max_unpool3d
 from lazytorch.tensor.attach import functions as _functions
+from lazytorch.tensor.overrides import make_overridable as _make_overridable
 from lazytorch.tensor.tensor import Tensor
 
 __all__ = [
@@ -401,3 +402,6 @@ def adaptive_max_pool3d_with_indices(
 ) -> Any:
     """As ``adaptive_max_pool3d``, with positions."""
     return _adaptive.adaptive_max_pool(3, input, output_size, True)
+
+
+_make_overridable(globals())

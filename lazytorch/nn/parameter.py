@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import lazytorch as torch
+from lazytorch.tensor.overrides import refuse_overriding
 from lazytorch.tensor.tensor import Tensor, alias
 
 
@@ -17,6 +18,8 @@ class Parameter(Tensor):
     >>> nn.Parameter(torch.zeros(2)).requires_grad
     True
     """
+
+    __torch_function__ = classmethod(refuse_overriding)
 
     def __new__(cls, data: Tensor | None = None, requires_grad: bool = True) -> Parameter:
         source = torch.empty(0) if data is None else data.detach()
@@ -43,6 +46,7 @@ class Buffer(Tensor):
     """A tensor that a module registers as a buffer when it is assigned to it."""
 
     persistent: bool
+    __torch_function__ = classmethod(refuse_overriding)
 
     def __new__(cls, data: Tensor | None = None, *, persistent: bool = True) -> Buffer:
         source = torch.empty(0) if data is None else data.detach()

@@ -14,6 +14,7 @@ import numpy as np
 
 from lazytorch import dtypes
 from lazytorch.tensor.attach import functions
+from lazytorch.tensor.overrides import Overridable
 from lazytorch.tensor.promotion import get_default_dtype
 from lazytorch.tensor.storage import dtype_of, shape_of
 from lazytorch.tensor.tensor import Tensor
@@ -188,7 +189,8 @@ def _suffixes(tensor: Tensor, empty: bool) -> list[str]:
 
 def tensor_text(tensor: Tensor) -> str:
     """The text of ``repr(tensor)``; computes the value."""
-    prefix = "tensor("
+    plain = not isinstance(tensor, Overridable)
+    prefix = "tensor(" if plain else f"{type(tensor).__name__}("
     indent = len(prefix)
     shape = shape_of(tensor)
     empty = 0 in shape
