@@ -57,6 +57,11 @@ class Entry:
     def up_to_basis(self) -> bool:
         return self.path.rsplit(".", 1)[-1] in _UP_TO_BASIS
 
+    @property
+    def has_values(self) -> bool:
+        """Whether the values of the result are to be compared, not only its shape and dtype."""
+        return not self.undetermined and not self.up_to_basis
+
     def samples(self, dtype: str, most: int) -> list[Any]:
         """At most ``most`` sample inputs of a dtype, always the same ones; none when PyTorch has
         no such kernel."""
