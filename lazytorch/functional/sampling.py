@@ -74,20 +74,29 @@ def normal_values(shape: Shape, dtype: DType, place: device, generator: Generato
     half = (size + 1) // 2
     wide = dtypes.float64 if dtype is dtypes.float64 else dtypes.float32
     both = uniform_values((2, half), wide, place, generator)
-    first, second = (_row(both, number, half) for number in (0, 1))
+    first, second = (_row_twice(both, number, half) for number in (0, 1))
     # 1 - u lies in (0, 1], whose logarithm is finite.
     radius = functions.sqrt(plain_mul(functions.log(plain_sub(1, first)), -2))
-    angle = plain_mul(second, 2 * math.pi)
-    pair = [plain_mul(radius, functions.cos(angle)), plain_mul(radius, functions.sin(angle))]
-    flat = apply(movement.CONCATENATE, pair, (0,))
-    if 2 * half != size:
-        flat = apply(movement.SLICE, (flat,), ((0,), (size,), (1,)))
+    # The second of a pair is the sine, which is the cosine a quarter turn before: so that each
+    # number is one cosine, not the choice between two.
+    which = functions.arange(2, dtype=wide, device=place)
+    which = apply(movement.EXPAND, (apply(movement.RESHAPE, (which,), ((2, 1),)),), ((2, half),))
+    angle = plain_sub(plain_mul(second, 2 * math.pi), plain_mul(which, math.pi / 2))
+    numbers = plain_mul(radius, functions.cos(angle))
+    if 2 * half == size:
+        return cast(apply(movement.RESHAPE, (numbers,), (shape,)), dtype)
+    # Positions in the two rows of an odd number of elements would be divisions at each element.
+    rows = [
+        apply(movement.RESHAPE, (apply(movement.SLICE, (numbers,), row),), ((row[1][1],),))
+        for row in (((0, 0), (1, half), (1, 1)), ((1, 0), (1, half - 1), (1, 1)))
+    ]
+    flat = apply(movement.CONCATENATE, rows, (0,))
     return cast(apply(movement.RESHAPE, (flat,), (shape,)), dtype)
 
 
-def _row(both: Tensor, number: int, size: int) -> Tensor:
+def _row_twice(both: Tensor, number: int, size: int) -> Tensor:
     part = apply(movement.SLICE, (both,), ((number, 0), (1, size), (1, 1)))
-    return apply(movement.RESHAPE, (part,), ((size,),))
+    return apply(movement.EXPAND, (part,), ((2, size),))
 
 
 def _floating(dtype: DType | None, name: str) -> DType:
