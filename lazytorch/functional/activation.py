@@ -34,8 +34,8 @@ from lazytorch.functional.composite import (
     tanh,
     widened,
 )
-from lazytorch.functional.elementwise import sigmoid as logistic
 from lazytorch.functional.elementwise import where
+from lazytorch.functional.unary import sigmoid as logistic
 from lazytorch.tensor.attach import functions, public
 from lazytorch.tensor.storage import dtype_of, shape_of
 from lazytorch.tensor.tensor import Tensor

@@ -16,7 +16,7 @@ from lazytorch import dtypes
 from lazytorch.autograd.grad_mode import no_grad
 from lazytorch.autograd.rules import Rule
 from lazytorch.autograd.tape import attach, label
-from lazytorch.functional import elementwise
+from lazytorch.functional import elementwise, unary
 from lazytorch.functional.linalg import squared_repeatedly
 from lazytorch.ops import elementwise as ops
 from lazytorch.tensor.apply import apply, cast, combined, complex_forms, reinterpret_view
@@ -170,7 +170,7 @@ def conj(input: Tensor) -> Tensor:
     if not _is_complex(input):
         return input
     real_part, imaginary = parts(input)
-    return joined(real_part, elementwise.neg(imaginary))
+    return joined(real_part, unary.neg(imaginary))
 
 
 @public(out=False)
@@ -262,7 +262,7 @@ _magnitude_rule = Rule("AbsBackward0", (_magnitude_gradient,))
 def magnitude(input: Tensor) -> Tensor:
     """|z| without overflow: the larger part times the root of one plus a ratio squared."""
     with no_grad():
-        first, second = (elementwise.abs(part) for part in parts(input))
+        first, second = (unary.abs(part) for part in parts(input))
         large, small = elementwise.maximum(first, second), elementwise.minimum(first, second)
         plain = elementwise.plain_eq(large, 0)
         endless = elementwise.plain_eq(large, float("inf"))
@@ -281,10 +281,10 @@ def angle(input: Tensor) -> Tensor:
     if _is_complex(input):
         real_part, imaginary = parts(input)
         return label(functions.atan2(imaginary, real_part), "AngleBackward0")
-    values = elementwise._floating(input)
+    values = unary._floating(input)
     turned = elementwise.where(elementwise.plain_lt(values, 0), 3.141592653589793, 0.0)
     turned = cast(turned, dtype_of(values))
-    out = elementwise.where(elementwise.isnan(values), values, turned)
+    out = elementwise.where(unary.isnan(values), values, turned)
     return label(out, "AngleBackward0")
 
 
@@ -327,12 +327,12 @@ def _root(z: Tensor) -> Tensor:
     # The half angle: sqrt((|z| + |x|) / 2) is exact where the other part would cancel.
     x, y = parts(z)
     size = magnitude(z)
-    large = functions.sqrt((size + elementwise.abs(x)) * 0.5)
+    large = functions.sqrt((size + unary.abs(x)) * 0.5)
     none = elementwise.plain_eq(large, 0)
-    small = elementwise.abs(y) / (elementwise.where(none, 1.0, large) * 2)
+    small = unary.abs(y) / (elementwise.where(none, 1.0, large) * 2)
     right = elementwise.plain_ge(x, 0)
     real_part = elementwise.where(right, large, small)
-    imaginary = elementwise.copysign(elementwise.where(right, small, large), y)
+    imaginary = unary.copysign(elementwise.where(right, small, large), y)
     return joined(real_part, imaginary)
 
 
@@ -367,7 +367,7 @@ def _sin(x: Tensor, y: Tensor) -> Pair:
 @_from_parts(ops.COS)
 def _cos(x: Tensor, y: Tensor) -> Pair:
     real_part = functions.cos(x) * functions.cosh(y)
-    return real_part, elementwise.neg(functions.sin(x) * functions.sinh(y))
+    return real_part, unary.neg(functions.sin(x) * functions.sinh(y))
 
 
 @_from_parts(ops.SINH)
@@ -392,12 +392,12 @@ def _tanh(x: Tensor, y: Tensor) -> Pair:
 
 def _times_i(z: Tensor) -> Tensor:
     x, y = parts(z)
-    return joined(elementwise.neg(y), x)
+    return joined(unary.neg(y), x)
 
 
 def _times_minus_i(z: Tensor) -> Tensor:
     x, y = parts(z)
-    return joined(y, elementwise.neg(x))
+    return joined(y, unary.neg(x))
 
 
 complex_forms[ops.TAN] = lambda z: _times_minus_i(functions.tanh(_times_i(z)))
@@ -407,13 +407,13 @@ def _asinh(z: Tensor) -> Tensor:
     # log(z + sqrt(z^2 + 1)), from the side where nothing cancels; the function is odd.
     x, _ = parts(z)
     left = elementwise.plain_lt(x, 0)
-    turned = elementwise.where(left, elementwise.neg(z), z)
+    turned = elementwise.where(left, unary.neg(z), z)
     found = _log(turned + _root(turned * turned + 1))
-    return elementwise.where(left, elementwise.neg(found), found)
+    return elementwise.where(left, unary.neg(found), found)
 
 
 def _atanh(z: Tensor) -> Tensor:
-    return (functions.log1p(z) - functions.log1p(elementwise.neg(z))) * 0.5
+    return (functions.log1p(z) - functions.log1p(unary.neg(z))) * 0.5
 
 
 def _acosh(z: Tensor) -> Tensor:
@@ -422,7 +422,7 @@ def _acosh(z: Tensor) -> Tensor:
 
 def _acos(z: Tensor) -> Tensor:
     x, y = parts(_asin(z))
-    return joined(1.5707963267948966 - x, elementwise.neg(y))
+    return joined(1.5707963267948966 - x, unary.neg(y))
 
 
 def _asin(z: Tensor) -> Tensor:

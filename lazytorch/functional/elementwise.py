@@ -1,13 +1,12 @@
-"""Elementwise functions: arithmetic, comparison, logic, powers, transcendental functions.
+"""Elementwise functions of several numbers: arithmetic, powers, comparison, logic, choice.
 
-Most are one primitive behind the checks that PyTorch makes; the table at the end gives them
-their public names, in-place forms and operators.
+Most are one primitive behind the checks that PyTorch makes. Functions of one number are in
+``unary``.
 """
 
 from __future__ import annotations
 
 import builtins
-import math
 from typing import Any
 
 import numpy as np
@@ -25,11 +24,9 @@ from lazytorch.tensor.apply import (
     combined,
     operand_device,
     to_operand,
-    unary,
 )
 from lazytorch.tensor.attach import functions, public
 from lazytorch.tensor.promotion import (
-    get_default_dtype,
     result_type,
     scalar_name,
 )
@@ -110,7 +107,7 @@ def div(input: Any, other: Any, *, rounding_mode: str | None = None) -> Tensor:
         )
     (first, second), dtype = combined((input, other))
     if dtype.kind == "f":
-        return trunc(plain_div(first, second))
+        return functions.trunc(plain_div(first, second))
     quotient = floor_divide(first, second)
     uneven = plain_ne(plain_mul(quotient, second), first)
     below = plain_lt(quotient, 0)
@@ -164,7 +161,7 @@ def remainder(input: Any, other: Any) -> Tensor:
 
 @public(inplace=True)
 def fmod(input: Any, other: Any) -> Tensor:
-    """``input - other * trunc(input / other)``: has the sign of ``input``."""
+    """``input - other * functions.trunc(input / other)``: has the sign of ``input``."""
     return _fmodded(input, other)
 
 
@@ -471,15 +468,15 @@ _min_with = binary(ops.MINIMUM, None)
 @public()
 def fmax(input: Tensor, other: Tensor) -> Tensor:
     """The elementwise maximum that ignores NaN."""
-    best = where(isnan(other), input, maximum(input, other))
-    return label(where(isnan(input), other, best), "FmaxBackward0")
+    best = where(functions.isnan(other), input, maximum(input, other))
+    return label(where(functions.isnan(input), other, best), "FmaxBackward0")
 
 
 @public()
 def fmin(input: Tensor, other: Tensor) -> Tensor:
     """The elementwise minimum that ignores NaN."""
-    best = where(isnan(other), input, minimum(input, other))
-    return label(where(isnan(input), other, best), "FminBackward0")
+    best = where(functions.isnan(other), input, minimum(input, other))
+    return label(where(functions.isnan(input), other, best), "FminBackward0")
 
 
 def _clamp_gradient(g: Any, x: Any, f: Any, attrs: Any) -> Any:
@@ -518,12 +515,12 @@ def _clamp_to_tensors(input: Tensor, min: Any, max: Any) -> Tensor:
     out = input
     if min is not None:
         low = to_operand(min, dtype_of(input), input._device)
-        out = where(logical_or(plain_ge(out, low), isnan(out)), out, low)
-        out = where(isnan(low), low, out)
+        out = where(logical_or(plain_ge(out, low), functions.isnan(out)), out, low)
+        out = where(functions.isnan(low), low, out)
     if max is not None:
         high = to_operand(max, dtype_of(input), input._device)
-        out = where(logical_or(plain_le(out, high), isnan(out)), out, high)
-        out = where(isnan(high), high, out)
+        out = where(logical_or(plain_le(out, high), functions.isnan(out)), out, high)
+        out = where(functions.isnan(high), high, out)
     return label(out, "ClampBackward0")
 
 
@@ -587,276 +584,3 @@ def addcdiv(input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: Any = 1) 
 
 def _is_one(value: Any) -> bool:
     return not isinstance(value, Tensor) and value == 1
-
-
-# Unary ----------------------------------------------------------------------------------------
-
-_neg = unary(ops.NEG, None, False)
-
-
-@public(inplace=True, aliases=("negative",))
-def neg(input: Tensor) -> Tensor:
-    """``-input``; bools are refused."""
-    if dtype_of(input) is dtypes.bool_:
-        raise RuntimeError(
-            "Negation, the `-` operator, on a bool tensor is not supported. If you are trying to "
-            "invert a mask, use the `~` or `logical_not()` operator instead."
-        )
-    return _neg(input)
-
-
-_isnan = unary(ops.IS_NAN, None, False)
-
-
-@public()
-def isnan(input: Tensor) -> Tensor:
-    """Where ``input`` is not a number."""
-    if dtype_of(input).kind != "f":
-        return functions.zeros_like(input, dtype=dtypes.bool_)
-    return _isnan(input)
-
-
-@public()
-def isinf(input: Tensor) -> Tensor:
-    """Where ``input`` is plus or minus infinity."""
-    if dtype_of(input).kind == "c":
-        return logical_or(*(isinf(part) for part in functions.complex_parts(detached(input))))
-    if dtype_of(input).kind != "f":
-        return functions.zeros_like(input, dtype=dtypes.bool_)
-    return plain_eq(_magnitude(detached(input)), math.inf)
-
-
-@public()
-def isfinite(input: Tensor) -> Tensor:
-    """Where ``input`` is a finite number."""
-    if dtype_of(input).kind == "c":
-        return logical_and(*(isfinite(part) for part in functions.complex_parts(detached(input))))
-    if dtype_of(input).kind != "f":
-        return functions.ones_like(input, dtype=dtypes.bool_)
-    return plain_lt(_magnitude(detached(input)), math.inf)
-
-
-@public()
-def isposinf(input: Tensor) -> Tensor:
-    """Where ``input`` is plus infinity."""
-    return plain_eq(input, math.inf)
-
-
-@public()
-def isneginf(input: Tensor) -> Tensor:
-    """Where ``input`` is minus infinity."""
-    return plain_eq(input, -math.inf)
-
-
-@public()
-def isreal(input: Tensor) -> Tensor:
-    """Where the imaginary part is 0: everywhere in a tensor that is not complex."""
-    if _is_complex(input):
-        return plain_eq(functions.imaginary_part(input), 0)
-    return functions.ones_like(input, dtype=dtypes.bool_)
-
-
-_magnitude = unary(ops.ABS, None, False)
-
-
-@public(inplace=True, aliases=("absolute",))
-def abs(input: Tensor) -> Tensor:
-    """The magnitude of each element."""
-    if dtype_of(input) is dtypes.bool_:
-        raise RuntimeError("The `abs` operator on a bool tensor is not supported.")
-    return _magnitude(input)
-
-
-_sign_rule = Rule("SignBackward0", (lambda g, f: f.zeros_like(g),))
-
-
-@public(inplace=True)
-def sign(input: Tensor) -> Tensor:
-    """-1, 0 or 1 by the sign of each element."""
-    dtype = dtype_of(input)
-    if dtype is dtypes.bool_:
-        return functions.clone(input)
-    if dtype.kind == "c":
-        raise RuntimeError(
-            "Unlike NumPy, torch.sign doesn't return the sign of a complex tensor: use torch.sgn()"
-        )
-    with no_grad():
-        above = cast(plain_gt(input, 0), dtype)
-        if dtype.kind == "u":
-            return above
-        out = plain_sub(above, cast(plain_lt(input, 0), dtype))
-    return attach(out, _sign_rule, (input,))
-
-
-@public(inplace=True)
-def sgn(input: Tensor) -> Tensor:
-    """``sign`` of real tensors, ``input / abs(input)`` of complex ones (0 at 0)."""
-    return functions.complex_sign(input) if dtype_of(input).kind == "c" else sign(input)
-
-
-@public()
-def signbit(input: Tensor) -> Tensor:
-    """Where the sign bit is set, minus zero included."""
-    dtype = dtype_of(input)
-    if dtype.kind in "ub":
-        return functions.zeros_like(input, dtype=dtypes.bool_)
-    if dtype.kind == "i":
-        return plain_lt(input, 0)
-    bits = {2: dtypes.int16, 4: dtypes.int32, 8: dtypes.int64}[dtype.itemsize]
-    return plain_lt(apply(ops.BITCAST, (detached(input),), (bits,)), 0)
-
-
-@public(inplace=True)
-def copysign(input: Tensor, other: Any) -> Tensor:
-    """The magnitude of ``input`` with the sign of ``other``."""
-    (first, second), _ = combined((input, other), floating=True)
-    flipped = plain_ne(signbit(first), signbit(second))
-    return where(flipped, _neg(first), first)
-
-
-_round = unary(ops.ROUND, None, False)
-
-
-@public(inplace=True)
-def round(input: Tensor, *, decimals: int = 0) -> Tensor:
-    """Rounded to the nearest integer (halves to even), or to ``decimals`` digits."""
-    if decimals == 0:
-        return _round(input)
-    if dtype_of(input).kind != "f":
-        raise RuntimeError("round() with decimals takes floating-point tensors")
-    scale = 10.0 ** math.fabs(decimals)
-    if decimals > 0:
-        return plain_div(_round(plain_mul(input, scale)), scale)
-    return plain_mul(_round(plain_div(input, scale)), scale)
-
-
-_fraction_rule = Rule("FracBackward0", (lambda g: g,))
-
-
-@public(inplace=True)
-def frac(input: Tensor) -> Tensor:
-    """The part behind the decimal point, with the sign of ``input``."""
-    with no_grad():
-        out = plain_sub(input, trunc(input))
-    return attach(out, _fraction_rule, (input,))
-
-
-_sigmoid_rule = Rule("SigmoidBackward0", (lambda g, out: g * ((1 - out) * out),))
-
-
-@public(inplace=True, aliases=("special_expit",))
-def sigmoid(input: Tensor) -> Tensor:
-    """``1 / (1 + exp(-input))``."""
-    with no_grad():
-        out = plain_div(1, plain_add(_exp(_neg(_floating(input))), 1))
-    return attach(out, _sigmoid_rule, (input,))
-
-
-@public(inplace=True, aliases=("special_logit",))
-def logit(input: Tensor, eps: float | None = None) -> Tensor:
-    """``log(input / (1 - input))``, with ``input`` limited to [eps, 1 - eps] if given."""
-    values = _floating(input)
-    if eps is not None:
-        values = clamp(values, eps, 1 - eps)
-    odds = plain_div(values, plain_sub(1, values))
-    return label(functions.log(odds), "LogitBackward0")
-
-
-@public(aliases=("special_xlogy",), inplace=True)
-def xlogy(input: Any, other: Any) -> Tensor:
-    """``input * log(other)``, 0 where ``input`` is 0 and ``other`` is no NaN."""
-    (first, second), _ = combined((input, other), floating=True)
-    product = plain_mul(first, functions.log(second))
-    silent = logical_and(plain_eq(first, 0), logical_not(isnan(second)))
-    return label(where(silent, 0.0, product), "XlogyBackward0")
-
-
-@public()
-def positive(input: Tensor) -> Tensor:
-    """The tensor itself; bools are refused."""
-    if dtype_of(input) is dtypes.bool_:
-        raise RuntimeError("The `+` operator, on a bool tensor is not supported.")
-    return input
-
-
-def _floating(input: Tensor) -> Tensor:
-    return input if dtype_of(input).kind in "fc" else cast(input, get_default_dtype())
-
-
-_exp = unary(ops.EXP, None, True)
-
-_TRANSCENDENTAL = {
-    "exp": (), "exp2": (), "expm1": (), "log": (), "log2": (), "log10": (), "log1p": (),
-    "sqrt": (), "rsqrt": (), "sin": (), "cos": (), "tan": (), "asin": ("arcsin",),
-    "acos": ("arccos",), "atan": ("arctan",), "sinh": (), "cosh": (), "tanh": (),
-    "asinh": ("arcsinh",), "acosh": ("arccosh",), "atanh": ("arctanh",), "erf": (), "erfc": (),
-    "lgamma": (),
-}  # fmt: skip
-_ROUNDING = {"floor": (), "ceil": (), "trunc": ("fix",)}
-
-
-def _public_unary(name: str, aliases: tuple[str, ...], floating: bool) -> Any:
-    plain = unary(getattr(ops, name.upper()), None, floating)
-
-    def function(input: Tensor) -> Tensor:
-        return plain(input)
-
-    function.__name__ = function.__qualname__ = name
-    function.__doc__ = f"``{name}`` of each element."
-    return public(inplace=True, aliases=aliases)(function)
-
-
-for _name, _aliases in _TRANSCENDENTAL.items():
-    globals()[_name] = _public_unary(_name, _aliases, True)
-for _name, _aliases in _ROUNDING.items():
-    globals()[_name] = _public_unary(_name, _aliases, False)
-trunc = functions.trunc
-
-_arctangent = binary(ops.ATAN2, None, floating=True)
-
-
-@public(inplace=True, aliases=("arctan2",))
-def atan2(input: Tensor, other: Tensor) -> Tensor:
-    """The angle of the point (other, input)."""
-    return _arctangent(input, other)
-
-
-@public(inplace=True)
-def hypot(input: Tensor, other: Tensor) -> Tensor:
-    """``sqrt(input ** 2 + other ** 2)``."""
-    return label(functions.sqrt(plain_add(square(input), square(other))), "HypotBackward0")
-
-
-@public()
-def logaddexp(input: Tensor, other: Tensor) -> Tensor:
-    """``log(exp(input) + exp(other))`` without overflow; of complex numbers the one with the
-    larger real part is taken out."""
-    if _is_complex(input) or _is_complex(other):
-        return label(_complex_logaddexp(input, other), "LogaddexpBackward0")
-    largest = maximum(input, other)
-    same = plain_eq(input, other)
-    gap = where(same, functions.zeros_like(largest), _neg(abs(plain_sub(input, other))))
-    return label(plain_add(largest, functions.log1p(_exp(gap))), "LogaddexpBackward0")
-
-
-def _complex_logaddexp(input: Tensor, other: Tensor) -> Tensor:
-    above = plain_ge(functions.real_part(input), functions.real_part(other))
-    large, small = where(above, input, other), where(above, other, input)
-    # Two equal infinities have no difference.
-    gap = where(plain_eq(large, small), functions.zeros_like(large), plain_sub(small, large))
-    return plain_add(large, functions.log1p(_exp(gap)))
-
-
-@public(inplace=True)
-def nan_to_num(
-    input: Tensor, nan: float = 0.0, posinf: float | None = None, neginf: float | None = None
-) -> Tensor:
-    """``input`` with NaN and infinities replaced by numbers."""
-    dtype = dtype_of(input)
-    if dtype.kind != "f":
-        return functions.clone(input)
-    limit = functions.finfo(dtype).max
-    out = where(isnan(input), 0.0 if nan is None else nan, input)
-    out = where(plain_eq(input, math.inf), limit if posinf is None else posinf, out)
-    out = where(plain_eq(input, -math.inf), -limit if neginf is None else neginf, out)
-    return label(out, "NanToNumBackward0")

@@ -19,8 +19,9 @@ from lazytorch.functional.composite import (
     require_tensor,
     widened,
 )
-from lazytorch.functional.elementwise import isnan, plain_mul, where
+from lazytorch.functional.elementwise import plain_mul, where
 from lazytorch.functional.host_maps import promoted, scipy_special, special_map
+from lazytorch.functional.unary import isnan
 from lazytorch.tensor.attach import functions, public
 from lazytorch.tensor.tensor import Tensor
 

@@ -26,7 +26,8 @@ from lazytorch.functional.composite import (
     sum_over,
     widened,
 )
-from lazytorch.functional.elementwise import sigmoid, where
+from lazytorch.functional.elementwise import where
+from lazytorch.functional.unary import sigmoid
 from lazytorch.ops.shapes import broadcast, count
 from lazytorch.tensor.attach import functions
 from lazytorch.tensor.promotion import result_type

@@ -15,7 +15,9 @@ from lazytorch.tensor.size import Size
 from lazytorch.tensor.tensor import Tensor
 
 # Modules that must exist before others use what they attach.
-_FIRST = ("shape", "strided", "elementwise", "operators", "reduction", "conversion", "core")
+_FIRST = (
+    "shape", "strided", "elementwise", "unary", "operators", "reduction", "conversion", "core",
+)  # fmt: skip
 # What wraps functions that others attach.
 _LAST = ("argument_checks",)
 

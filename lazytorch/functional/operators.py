@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from lazytorch.functional import elementwise
+from lazytorch.functional import elementwise, unary
 from lazytorch.tensor.apply import unless_foreign
 from lazytorch.tensor.attach import functions
 from lazytorch.tensor.tensor import Tensor
@@ -89,9 +89,9 @@ def install() -> None:
     members.__eq__ = _equality(plain.plain_eq)
     for name in ("ne", "lt", "le", "gt", "ge"):
         setattr(Tensor, f"__{name}__", unless_foreign(getattr(plain, f"plain_{name}")))
-    members.__neg__ = plain.neg
+    members.__neg__ = unary.neg
     members.__pos__ = lambda self: self
-    members.__abs__ = plain.abs
+    members.__abs__ = unary.abs
     members.__invert__ = plain.bitwise_not
 
 

@@ -12,15 +12,10 @@ from lazytorch.autograd.grad_mode import no_grad
 from lazytorch.autograd.rules import Rule
 from lazytorch.autograd.tape import attach, label
 from lazytorch.functional import results
-from lazytorch.functional.elementwise import (
-    _floating,
-    plain_add,
-    plain_div,
-    plain_mul,
-    plain_sub,
-)
+from lazytorch.functional.elementwise import plain_add, plain_div, plain_mul, plain_sub
 from lazytorch.functional.linalg import labelled
 from lazytorch.functional.shape import reshape
+from lazytorch.functional.unary import _floating
 from lazytorch.functional.vector_norms import vector_norm
 from lazytorch.ops.shapes import broadcast, normalize_axis
 from lazytorch.tensor.apply import cast

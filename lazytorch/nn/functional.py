@@ -52,7 +52,6 @@ from lazytorch.functional.distance import (
     triplet_margin_loss,
     triplet_margin_with_distance_loss,
 )
-from lazytorch.functional.elementwise import sigmoid
 from lazytorch.functional.embedding import embedding, embedding_bag, one_hot
 from lazytorch.functional.fractional_pooling import (
     fractional_max_pool2d,
@@ -106,6 +105,7 @@ from lazytorch.functional.pooling import (
     max_pool3d_with_indices,
 )
 from lazytorch.functional.softmax import gumbel_softmax
+from lazytorch.functional.unary import sigmoid
 from lazytorch.functional.unpooling import max_unpool1d, max_unpool2d, max_unpool3d
 from lazytorch.tensor.attach import functions as _functions
 from lazytorch.tensor.overrides import make_overridable as _make_overridable
