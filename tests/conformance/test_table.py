@@ -15,9 +15,9 @@ from lazytorch.runtime import available_devices
 from tests.conformance import table
 
 # Raise it when the table grows; never lower it.
-AGREEING = 4042
+AGREEING = 4162
 # Combinations run again: many on the device that compiles nothing, few on the other.
-SAMPLED = {"numpy": 150, "cpu": 15}
+SAMPLED = {"numpy": 100, "cpu": 10}
 
 
 def test_the_table_does_not_shrink() -> None:
