@@ -153,8 +153,9 @@ def recorded_update(
     made = [node for node in order if node.op is not leaves.CONSTANT]
     if any(node.buffer is not None or not node.src for node in made):
         return None
-    for node in (*constants, *made):
-        places[id(node)] = len(places)
+    # Not the length of ``places``: one node may be read at two of them.
+    for place, node in enumerate((*constants, *made), len(inputs.nodes) + len(numbers)):
+        places[id(node)] = place
     operations = [
         (
             node.op, _getter([places[id(source)] for source in node.src]), node.attrs,

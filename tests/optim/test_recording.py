@@ -10,6 +10,7 @@ from lazytorch import nn
 from lazytorch.optim.scalars import StepScalars
 from lazytorch.runtime import available_devices
 from lazytorch.tensor.site import format_site
+from lazytorch.tensor.storage import node_of
 
 CASES = [
     ("SGD", {}),
@@ -81,6 +82,29 @@ def test_repeated_updates_have_the_same_bits(name: str, options: dict, device: s
     assert_same(repeating, plain)
     # The first step makes state; the second is kept.
     assert plain.recorded == 5 and repeating.recorded <= 2
+
+
+@pytest.mark.parametrize("device", available_devices())
+def test_parameters_with_one_gradient_are_updated_as_apart(device: str) -> None:
+    """The two biases of a recurrent layer: their gradients are one node of the graph."""
+
+    def trained(repeats: bool) -> list[np.ndarray]:
+        run = Run("Adam", {"lr": 0.1}, repeats, device)
+        first, second, last = (nn.Parameter(torch.ones(4, device=device)) for _ in range(3))
+        run.optimizer.param_groups[0]["params"] = run.parameters = [first, second, last]
+        for number in range(5):
+            run.optimizer.zero_grad()
+            x = torch.tensor(np.arange(4, dtype=np.float32) + number, device=device)
+            ((first + second) * x * last).sum().backward()
+            assert node_of(first.grad) is node_of(second.grad)
+            if not repeats:
+                run.optimizer._updates.record = run._plainly
+            run.optimizer.step()
+        assert run.recorded == (2 if repeats else 5)
+        return run.values()
+
+    for a, b in zip(trained(True), trained(False), strict=True):
+        np.testing.assert_array_equal(a, b)
 
 
 def test_what_changes_between_steps_is_seen() -> None:
