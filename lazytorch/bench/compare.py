@@ -56,6 +56,8 @@ def loss_difference(found: Sequence[float], expected: Sequence[float], tolerance
     >>> loss_difference([2.3, 1.0], [2.3, 1.1], 1e-3)
     'the loss of step 1 is 1, expected 1.1 (tolerance 0.001)'
     """
+    if len(found) != len(expected):
+        return f"{len(found)} losses, expected {len(expected)}"
     for step, (a, b) in enumerate(zip(found, expected)):
         if not abs(a - b) <= tolerance * max(abs(b), 1e-3):
             return f"the loss of step {step} is {a:.6g}, expected {b:.6g} (tolerance {tolerance:g})"

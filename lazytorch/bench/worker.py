@@ -52,6 +52,9 @@ class Worker:
             return result
 
         warm = warm_up(noting, seconds)
+        # However slow a step is: what goes wrong after some updates has to show.
+        while workload.kind == "step" and len(losses) < COMPARED_LOSSES:
+            noting()
         programs = self._since(before, "programs")
         before = self.peer.counters()
         result = call()

@@ -36,6 +36,7 @@ from lazytorch.bench.results import (
     to_json,
 )
 from lazytorch.bench.timing import Spread, take_turn, warm_up
+from lazytorch.bench.worker import COMPARED_LOSSES, Worker
 from lazytorch.bench.workload import Goal, Input, UnknownWorkload, Workload, select
 from lazytorch.cli import main
 
@@ -174,6 +175,14 @@ def test_losses_that_differ_are_refused() -> None:
     assert loss_difference([2.0, 1.0], [2.001, 1.0], 2e-3) == ""
     assert "step 1" in loss_difference([2.0, 1.1], [2.0, 1.0], 2e-3)
     assert "step 0" in loss_difference([float("nan")], [2.0], 2e-3)
+    assert "1 losses" in loss_difference([2.0], [2.0, 1.0], 2e-3)
+
+
+def test_slow_steps_answer_as_many_losses() -> None:
+    """What goes wrong in the third update shows in the fourth loss."""
+    workload = next(workload for workload in WORKLOADS if workload.name == "mlp")
+    answer = Worker(Contestant("lazytorch", "numpy")).prepare(workload, compiled=False, seconds=0)
+    assert len(answer["losses"]) == COMPARED_LOSSES
 
 
 # Results --------------------------------------------------------------------------------------
