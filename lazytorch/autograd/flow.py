@@ -15,8 +15,9 @@ from typing import Any
 from lazytorch import engine
 from lazytorch.autograd.anomaly import check, explain
 from lazytorch.autograd.anomaly import state as anomaly
+from lazytorch.autograd.entries import AccumulateGrad
 from lazytorch.autograd.grad_mode import mode
-from lazytorch.autograd.tape import AccumulateGrad, edge_of
+from lazytorch.autograd.tape import edge_of
 from lazytorch.tensor import overrides
 from lazytorch.tensor.apply import cast
 from lazytorch.tensor.attach import functions, public

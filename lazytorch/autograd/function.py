@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from lazytorch.autograd.entries import GradientFunction
 from lazytorch.autograd.grad_mode import mode, no_grad
-from lazytorch.autograd.tape import GradientFunction, edge_of
+from lazytorch.autograd.tape import edge_of
 from lazytorch.tensor.attach import functions
 from lazytorch.tensor.storage import node_of
 from lazytorch.tensor.tensor import Tensor, fresh

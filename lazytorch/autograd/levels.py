@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from lazytorch.autograd.entries import AccumulateGrad
 from lazytorch.autograd.flow import grad
 from lazytorch.autograd.grad_mode import enable_grad, mode
-from lazytorch.autograd.tape import AccumulateGrad, edge_of
+from lazytorch.autograd.tape import edge_of
 from lazytorch.tensor.attach import functions
 from lazytorch.tensor.storage import dtype_of, shape_of
 from lazytorch.tensor.tensor import Tensor

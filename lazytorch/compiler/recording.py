@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from lazytorch import engine
-from lazytorch.autograd.tape import _RELEASED
+from lazytorch.autograd.operation import RELEASED
 from lazytorch.compiler.environment import Environment
 from lazytorch.compiler.program import Changed, Program, describe
 from lazytorch.engine import Capture
@@ -267,7 +267,7 @@ def _on_tape(tensor: Tensor) -> bool:
         entry = stack.pop()
         if entry is None or id(entry) in seen:
             continue
-        if getattr(entry, "saved", None) is _RELEASED:
+        if getattr(entry, "saved", None) is RELEASED:
             return False
         seen.add(id(entry))
         stack.extend(edge for edge, _ in entry.edges)

@@ -15,10 +15,10 @@ import numpy as np
 from lazytorch import dtypes
 from lazytorch.autograd.anomaly import note_site
 from lazytorch.autograd.anomaly import state as anomaly
+from lazytorch.autograd.entries import NO_EDGE, next_sequence
 from lazytorch.autograd.grad_mode import mode
 from lazytorch.autograd.rules import Rule
-from lazytorch.autograd.tape import _NO_EDGE, attach, edge_of, keep_for, rule_class, rule_of
-from lazytorch.autograd.tape import _sequence as next_sequence
+from lazytorch.autograd.tape import attach, edge_of, keep_for, rule_class, rule_of
 from lazytorch.dtypes import DType
 from lazytorch.ir.definition import OpDef, Shape
 from lazytorch.ir.node import Node
@@ -271,7 +271,7 @@ def binary(
             out._requires_grad = False
             return out
         mask = 0
-        edge = other_edge = _NO_EDGE
+        edge = other_edge = NO_EDGE
         if a._requires_grad:
             mask = 1
             edge = edge_of(a)
