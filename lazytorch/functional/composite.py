@@ -21,7 +21,7 @@ from lazytorch.ir.node import Node
 from lazytorch.ops import contraction, elementwise, indexing, leaves, movement, reduction
 from lazytorch.ops.shapes import count, normalize_axis
 from lazytorch.tensor.apply import apply, binary, cast, unary
-from lazytorch.tensor.attach import functions
+from lazytorch.tensor.attach import functions, not_a_tensor
 from lazytorch.tensor.promotion import scalar_name
 from lazytorch.tensor.recorder import infer_and_record, record, scalar_node
 from lazytorch.tensor.storage import dtype_of, node_of, shape_of
@@ -330,10 +330,7 @@ def require_floating(tensor: Tensor, kernel: str) -> None:
 def require_tensor(value: Any, function: str, name: str, position: int) -> None:
     """``TypeError`` in PyTorch's words for what is no tensor."""
     if not isinstance(value, Tensor):
-        raise TypeError(
-            f"{function}(): argument '{name}' (position {position}) must be Tensor, not "
-            f"{type(value).__name__}"
-        )
+        raise TypeError(not_a_tensor(function, name, position, value))
 
 
 def in_place(function: Callable[..., Tensor], target: Tensor, *args: Any) -> Tensor:

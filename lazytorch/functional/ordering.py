@@ -10,12 +10,13 @@ from lazytorch import dtypes, engine
 from lazytorch.autograd.tape import label, named
 from lazytorch.functional import results
 from lazytorch.functional.bounds import remember_range
+from lazytorch.functional.composite import require_tensor
 from lazytorch.functional.shape import reshape, sliced
 from lazytorch.ops import elementwise, indexing, ordering
 from lazytorch.ops.shapes import normalize_axis
 from lazytorch.schedule import choices
 from lazytorch.tensor.apply import apply, cast
-from lazytorch.tensor.attach import functions, public
+from lazytorch.tensor.attach import Target, functions, public
 from lazytorch.tensor.creation import iota
 from lazytorch.tensor.creation import tensor as make_tensor
 from lazytorch.tensor.storage import dtype_of, node_of, shape_of
@@ -139,7 +140,7 @@ def topk(input: Tensor, k: int, dim: int = -1, largest: bool = True, sorted: boo
     return results.TopK(apply(indexing.GATHER, (input, order), (axis,), _topk_rule), order)
 
 
-@public()
+@public(out=Target(apart=True, exact=1))
 def kthvalue(input: Tensor, k: int, dim: int = -1, keepdim: bool = False) -> Any:
     """(value, index) of the k-th smallest element along a dimension, counted from 1."""
     shape = shape_of(input)
@@ -277,6 +278,8 @@ def isclose(
     input: Tensor, other: Tensor, rtol: float = 1e-05, atol: float = 1e-08, equal_nan: bool = False
 ) -> Tensor:
     """Where ``|input - other| <= atol + rtol * |other|``."""
+    require_tensor(input, "isclose", "input", 1)
+    require_tensor(other, "isclose", "other", 2)
     for name, given in (("rtol", rtol), ("atol", atol)):
         if given < 0:
             raise RuntimeError(f"{name} must be greater than or equal to zero, but got {given}")

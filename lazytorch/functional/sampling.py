@@ -18,7 +18,7 @@ from lazytorch.ops.philox import philox_bits
 from lazytorch.ops.shapes import count
 from lazytorch.tensor import generator as generator_module
 from lazytorch.tensor.apply import apply, cast
-from lazytorch.tensor.attach import functions, public
+from lazytorch.tensor.attach import Target, functions, public
 from lazytorch.tensor.creation import as_size, wants_grad
 from lazytorch.tensor.device import as_device, device
 from lazytorch.tensor.formats import check_layout
@@ -259,7 +259,7 @@ _BERNOULLI = Rule("BernoulliBackward0", (_zeros,))
 _NORMAL = [Rule(f"NormalBackward{number}", (_zeros, _zeros)) for number in range(4)]
 
 
-@public(out=True)
+@public()
 def bernoulli(
     input: Tensor, p: float | None = None, *, generator: Generator | None = None
 ) -> Tensor:
@@ -298,7 +298,7 @@ def normal(
     return attach(made, _NORMAL[kind], (mean, std))
 
 
-@public(out=True)
+@public(out=Target(exact=1))
 def multinomial(
     input: Tensor, num_samples: int, replacement: bool = False, *,
     generator: Generator | None = None,

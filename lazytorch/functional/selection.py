@@ -14,7 +14,7 @@ from lazytorch.functional.shape import reshape
 from lazytorch.ops import indexing, movement
 from lazytorch.ops.shapes import broadcast, count, normalize_axis
 from lazytorch.tensor.apply import apply, cast, to_operand
-from lazytorch.tensor.attach import functions, public
+from lazytorch.tensor.attach import Target, functions, public
 from lazytorch.tensor.promotion import scalar_name
 from lazytorch.tensor.storage import dtype_of, node_of, shape_of
 from lazytorch.tensor.tensor import Tensor, fresh
@@ -43,7 +43,7 @@ def _cut(tensor: Tensor, shape: Shape) -> Tensor:
 _gather_rule = named(indexing.GATHER, "GatherBackward0")
 
 
-@public()
+@public(out=Target(apart=True, exact=1))
 def gather(input: Tensor, dim: int, index: Tensor, *, sparse_grad: bool = False) -> Tensor:
     """``out[i][j] = input[index[i][j]][j]`` along dimension 0, likewise along others.
 
@@ -96,7 +96,7 @@ def take_along_dim(input: Tensor, indices: Tensor, dim: int | None = None) -> Te
 _index_select_rule = named(indexing.GATHER, "IndexSelectBackward0")
 
 
-@public()
+@public(out=Target(apart=True))
 def index_select(input: Tensor, dim: int, index: Tensor) -> Tensor:
     """The positions ``index`` (a vector) of a dimension."""
     if len(shape_of(index)) > 1:
@@ -501,7 +501,7 @@ def argwhere(input: Tensor) -> Tensor:
     return nonzero(input)
 
 
-@public()
+@public(out=Target(apart=True))
 def masked_select(input: Tensor, mask: Tensor) -> Tensor:
     """The elements where ``mask`` holds, in one dimension; both broadcast."""
     if dtype_of(mask) is not dtypes.bool_:
@@ -534,7 +534,7 @@ def masked_scatter(input: Tensor, mask: Tensor, source: Tensor) -> Tensor:
     return result
 
 
-@public()
+@public(out=Target(apart=True))
 def take(input: Tensor, index: Tensor) -> Tensor:
     """Elements at flat positions, in the shape of ``index``."""
     checked = check_index(_long_index(index, "take"), input.numel(), 0)

@@ -93,9 +93,17 @@ def storage_of(tensor: Any) -> Storage:
     return storage
 
 
+def _no_tensor(value: Any) -> TypeError:
+    """What to raise where something else was passed; looked at late, so that nobody pays."""
+    return TypeError(f"expected a Tensor, but got {type(value).__name__}")
+
+
 def node_of(tensor: Any) -> Node:
     """The node of the tensor's current value."""
-    node = tensor._node
+    try:
+        node = tensor._node
+    except AttributeError:
+        raise _no_tensor(tensor) from None
     if node is None or tensor._view is not None:
         return current_node(tensor)
     return node
@@ -124,7 +132,10 @@ def current_node(tensor: Any) -> Node:
 
 def shape_of(tensor: Any) -> tuple[int, ...]:
     """The shape, without computing or refreshing anything."""
-    view = tensor._view
+    try:
+        view = tensor._view
+    except AttributeError:
+        raise _no_tensor(tensor) from None
     if view is not None:
         return view.shape
     node = tensor._node
@@ -133,7 +144,10 @@ def shape_of(tensor: Any) -> tuple[int, ...]:
 
 def dtype_of(tensor: Any) -> Any:
     """The dtype, without computing or refreshing anything."""
-    node = tensor._node
+    try:
+        node = tensor._node
+    except AttributeError:
+        raise _no_tensor(tensor) from None
     if node is None:
         view = tensor._view
         if view is not None and view.dtype is not None:
