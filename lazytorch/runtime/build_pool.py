@@ -15,6 +15,7 @@ import contextlib
 import os
 import queue
 import subprocess
+import sys
 import threading
 from collections.abc import Sequence
 from typing import cast
@@ -60,7 +61,13 @@ class Worker:
     def __init__(self, candidate: Candidate, jobs: queue.SimpleQueue[Job]) -> None:
         self._jobs = jobs
         self.process = subprocess.Popen(
-            discovery.child_command(build_worker.__file__, candidate),
+            [
+                sys.executable,
+                build_worker.__file__,
+                candidate.platform_name,
+                candidate.device_name,
+                candidate.driver_version,
+            ],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -157,7 +164,7 @@ _pools: dict[tuple[str, ...], Pool] = {}
 
 def processes() -> int:
     """How many processes may compile, this one included."""
-    if not discovery.has_interpreter():
+    if getattr(sys, "frozen", False) or not sys.executable:
         return 1
     chosen: int = config.get("BUILD_PROCESSES")
     if chosen:
