@@ -17,10 +17,11 @@ from lazytorch.autograd.grad_mode import no_grad
 from lazytorch.autograd.rules import Rule
 from lazytorch.autograd.tape import attach, label
 from lazytorch.functional import elementwise, unary
+from lazytorch.functional.composite import require_tensor
 from lazytorch.functional.linalg import squared_repeatedly
 from lazytorch.ops import elementwise as ops
 from lazytorch.tensor.apply import apply, cast, combined, complex_forms, reinterpret_view
-from lazytorch.tensor.attach import functions, public
+from lazytorch.tensor.attach import Target, functions, public
 from lazytorch.tensor.promotion import scalar_name
 from lazytorch.tensor.storage import dtype_of, shape_of, strides_of
 from lazytorch.tensor.tensor import Tensor
@@ -58,7 +59,7 @@ def _is_complex(input: Tensor) -> bool:
 # Making complex tensors and taking them apart ---------------------------------------------------
 
 
-@public("complex", method=False)
+@public("complex", method=False, out=Target(exact=1))
 def complex_(real: Tensor, imag: Tensor) -> Tensor:
     """A complex tensor from its real and imaginary part, which broadcast.
 
@@ -67,6 +68,8 @@ def complex_(real: Tensor, imag: Tensor) -> Tensor:
     >>> complex(tensor([1.0]), tensor([2.0]))
     tensor([1.+2.j])
     """
+    require_tensor(real, "complex", "real", 1)
+    require_tensor(imag, "complex", "imag", 2)
     first, second = dtype_of(real), dtype_of(imag)
     for dtype in (first, second):
         if dtype.kind != "f" or dtype is dtypes.bfloat16:
@@ -87,6 +90,8 @@ def complex_(real: Tensor, imag: Tensor) -> Tensor:
 @public(method=False)
 def polar(abs: Tensor, angle: Tensor) -> Tensor:
     """A complex tensor from magnitudes and angles (in radians)."""
+    require_tensor(abs, "polar", "abs", 1)
+    require_tensor(angle, "polar", "angle", 2)
     real = elementwise.mul(abs, functions.cos(angle))
     imaginary = elementwise.mul(abs, functions.sin(angle))
     return label(complex_(real, imaginary), "PolarBackward0")

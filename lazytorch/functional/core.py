@@ -9,17 +9,14 @@ import numpy as np
 
 from lazytorch import dtypes, engine
 from lazytorch.autograd.entries import Handle
-from lazytorch.autograd.grad_mode import mode
 from lazytorch.autograd.tape import current_grad_fn
 from lazytorch.functional.conversion import converted
 from lazytorch.functional.shape import as_shape
-from lazytorch.ops.examples import is_symbolic
 from lazytorch.ops.shapes import count
 from lazytorch.tensor import creation
-from lazytorch.tensor.apply import cast
 from lazytorch.tensor.attach import functions, public
 from lazytorch.tensor.device import device
-from lazytorch.tensor.inplace import assign_result, copied, store
+from lazytorch.tensor.inplace import copied, store
 from lazytorch.tensor.recorder import array_of
 from lazytorch.tensor.storage import (
     View,
@@ -32,7 +29,7 @@ from lazytorch.tensor.storage import (
     share_from_numpy,
     share_with_numpy,
 )
-from lazytorch.tensor.tensor import Tensor, alias, fresh
+from lazytorch.tensor.tensor import Tensor, alias, fresh, show_value_of
 
 functions.as_shape = as_shape
 members: Any = Tensor
@@ -65,12 +62,6 @@ members.requires_grad = property(_requires_grad, _set_requires_grad)
 @public(function=False)
 def requires_grad_(self: Tensor, requires_grad: bool = True) -> Tensor:
     """Set ``requires_grad``; returns the tensor."""
-    if is_symbolic(node_of(self)):
-        raise RuntimeError(
-            "You are attempting to call Tensor.requires_grad_() inside of a function being "
-            "transformed by vmap. This is unsupported: use the transforms of torch.func (grad, "
-            "vjp, jacrev, jacfwd, hessian) there, or call requires_grad_() outside."
-        )
     _set_requires_grad(self, requires_grad)
     return self
 
@@ -189,12 +180,9 @@ def detach_(self: Tensor) -> Tensor:
 
 
 def _set_data(self: Tensor, other: Tensor) -> None:
-    """Make this tensor show another's storage; its history and gradient stay."""
     if not isinstance(other, Tensor):
         raise TypeError(f"Variable data has to be a tensor, but got {type(other).__name__}")
-    twin = alias(other)
-    self._storage, self._node, self._view = twin._storage, twin._node, twin._view
-    self._device = twin._device
+    show_value_of(self, other)
 
 
 members.data = property(alias, _set_data)
@@ -295,12 +283,6 @@ def _truth(self: Tensor) -> bool:
         if size == 0:
             raise RuntimeError("Boolean value of Tensor with no values is ambiguous")
         raise RuntimeError("Boolean value of Tensor with more than one value is ambiguous")
-    if is_symbolic(node_of(self)):
-        raise RuntimeError(
-            "vmap: It looks like you're attempting to use a Tensor in some data-dependent control "
-            "flow: it has another value for each example of the batch, and the function runs once "
-            "for all. Choose between values with torch.where instead."
-        )
     return bool(item(self))
 
 
@@ -436,19 +418,3 @@ def resize_as_(self: Tensor, other: Tensor, *, memory_format: Any = None) -> Ten
 def zero_(self: Tensor) -> Tensor:
     """Write zeros everywhere."""
     return _filled(self, 0)
-
-
-def copy_out(target: Tensor, value: Tensor) -> None:
-    """Store a result in the tensor given as ``out=``; one of another shape is replaced."""
-    if mode.enabled and (target._requires_grad or value._requires_grad):
-        raise RuntimeError(
-            "out=... arguments don't support automatic differentiation, but one of the arguments "
-            "requires grad."
-        )
-    if shape_of(target) != shape_of(value):
-        _set_data(target, cast(fresh(node_of(value), value._device), dtype_of(target)))
-    else:
-        assign_result(target, value)
-
-
-functions.copy_out = copy_out

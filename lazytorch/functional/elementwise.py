@@ -16,6 +16,7 @@ from lazytorch.autograd.grad_mode import no_grad
 from lazytorch.autograd.rules import Rule
 from lazytorch.autograd.tape import attach, label, named
 from lazytorch.dtypes import DType
+from lazytorch.functional.composite import require_tensor
 from lazytorch.ops import elementwise as ops
 from lazytorch.tensor.apply import (
     apply,
@@ -26,7 +27,6 @@ from lazytorch.tensor.apply import (
     to_operand,
 )
 from lazytorch.tensor.attach import functions, public
-from lazytorch.tensor.batching.values import every_value
 from lazytorch.tensor.promotion import (
     result_type,
     scalar_name,
@@ -85,6 +85,7 @@ def sub(input: Any, other: Any, *, alpha: Any = 1) -> Tensor:
 @public()
 def rsub(input: Tensor, other: Any, *, alpha: Any = 1) -> Tensor:
     """``other - alpha * input``."""
+    require_tensor(input, "rsub", "input", 1)
     return label(sub(other, input, alpha=alpha), "RsubBackward1")
 
 
@@ -123,7 +124,7 @@ def true_divide(input: Any, other: Any) -> Tensor:
 
 def check_no_zero(divisor: Tensor) -> None:
     """Refuse an integer division by zero where the call is, as PyTorch does."""
-    if dtype_of(divisor).kind in "iub" and bool(np.any(every_value(divisor) == 0)):
+    if dtype_of(divisor).kind in "iub" and bool(np.any(functions.peek(divisor) == 0)):
         raise RuntimeError("ZeroDivisionError: integer division or modulo by zero")
 
 
@@ -161,8 +162,9 @@ def remainder(input: Any, other: Any) -> Tensor:
 
 
 @public(inplace=True)
-def fmod(input: Any, other: Any) -> Tensor:
+def fmod(input: Tensor, other: Any) -> Tensor:
     """``input - other * functions.trunc(input / other)``: has the sign of ``input``."""
+    require_tensor(input, "fmod", "input", 1)
     return _fmodded(input, other)
 
 
@@ -286,16 +288,16 @@ def reciprocal(input: Tensor) -> Tensor:
 
 # Comparison and logic -------------------------------------------------------------------------
 
-plain_eq = binary(ops.EQ, None)
-plain_ne = binary(ops.NE, None)
-plain_lt = binary(ops.LT, None)
-plain_le = binary(ops.LE, None)
-plain_gt = binary(ops.GT, None)
-plain_ge = binary(ops.GE, None)
+plain_eq = binary(ops.EQ, None, tensors=1)
+plain_ne = binary(ops.NE, None, tensors=1)
+plain_lt = binary(ops.LT, None, tensors=1)
+plain_le = binary(ops.LE, None, tensors=1)
+plain_gt = binary(ops.GT, None, tensors=1)
+plain_ge = binary(ops.GE, None, tensors=1)
 
 
 def _comparison(name: str, alias: str, plain: Any, reading: str) -> None:
-    def compare(input: Any, other: Any) -> Tensor:
+    def compare(input: Tensor, other: Any) -> Tensor:
         return plain(input, other)
 
     compare.__name__ = compare.__qualname__ = name
@@ -321,6 +323,8 @@ def truth(value: Any) -> Tensor:
 
 def _logical(name: str, op: Any) -> Any:
     def logical(input: Tensor, other: Tensor) -> Tensor:
+        require_tensor(input, name, "input", 1)
+        require_tensor(other, name, "other", 1)
         first, second = truth(input), truth(other)
         return apply(op, (first, second))
 
@@ -448,11 +452,9 @@ def masked_fill(input: Tensor, mask: Tensor, value: Any) -> Tensor:
 
 
 def _extreme(name: str, op: Any) -> Any:
-    plain = binary(op, None)
+    plain = binary(op, None, tensors=2)
 
     def extreme(input: Tensor, other: Tensor) -> Tensor:
-        if not isinstance(input, Tensor) or not isinstance(other, Tensor):
-            raise TypeError(f"{name}(): arguments 'input' and 'other' must be Tensors")
         return plain(input, other)
 
     extreme.__name__ = extreme.__qualname__ = name
@@ -469,6 +471,7 @@ _min_with = binary(ops.MINIMUM, None)
 @public()
 def fmax(input: Tensor, other: Tensor) -> Tensor:
     """The elementwise maximum that ignores NaN."""
+    require_tensor(other, "fmax", "other", 1)
     best = where(functions.isnan(other), input, maximum(input, other))
     return label(where(functions.isnan(input), other, best), "FmaxBackward0")
 
@@ -476,6 +479,7 @@ def fmax(input: Tensor, other: Tensor) -> Tensor:
 @public()
 def fmin(input: Tensor, other: Tensor) -> Tensor:
     """The elementwise minimum that ignores NaN."""
+    require_tensor(other, "fmin", "other", 1)
     best = where(functions.isnan(other), input, minimum(input, other))
     return label(where(functions.isnan(input), other, best), "FminBackward0")
 

@@ -24,7 +24,7 @@ from lazytorch.functional.reduction import (
 from lazytorch.ops import movement, reduction
 from lazytorch.ops.shapes import count, normalize_axis
 from lazytorch.tensor.apply import cast
-from lazytorch.tensor.attach import functions, public
+from lazytorch.tensor.attach import Target, functions, public
 from lazytorch.tensor.creation import iota
 from lazytorch.tensor.recorder import infer_and_record, record
 from lazytorch.tensor.storage import dtype_of, node_of, shape_of
@@ -151,7 +151,7 @@ def minimum_of(input: Tensor, dim: Any = None, keepdim: bool = False) -> Any:
     return _with_place(reduction.MIN, input, dim, keepdim, _min_dim_rule, "min", results.Min)
 
 
-@public()
+@public(out=Target(exact=2))
 def aminmax(input: Tensor, *, dim: int | None = None, keepdim: bool = False) -> Any:
     """(smallest, largest) over one dimension or all."""
     if dim is None and not count(shape_of(input)):

@@ -14,7 +14,7 @@ from lazytorch.functional.shape import as_shape, reshape, selected, sliced
 from lazytorch.ops import movement
 from lazytorch.ops.shapes import count, normalize_axis
 from lazytorch.tensor.apply import apply, cast, common_device
-from lazytorch.tensor.attach import functions, public
+from lazytorch.tensor.attach import Target, functions, public
 from lazytorch.tensor.promotion import result_type
 from lazytorch.tensor.storage import node_of, shape_of
 from lazytorch.tensor.tensor import Tensor, fresh
@@ -48,7 +48,7 @@ def concatenate(tensors: list[Tensor], axis: int, rule: Rule) -> Tensor:
     return apply(movement.CONCATENATE, [cast(t, dtype) for t in tensors], (axis,), rule)
 
 
-@public(method=False, aliases=("concat", "concatenate"))
+@public(method=False, out=Target(apart=True), aliases=("concat", "concatenate"))
 def cat(tensors: Sequence[Tensor], dim: int = 0, *, axis: int | None = None) -> Tensor:
     """Tensors joined along a dimension; they agree in all others."""
     given = _checked(tensors, "torch.cat")

@@ -10,14 +10,13 @@ from lazytorch import dtypes, engine
 from lazytorch.autograd.tape import label, named
 from lazytorch.functional import results
 from lazytorch.functional.bounds import remember_range
+from lazytorch.functional.composite import require_tensor
 from lazytorch.functional.shape import reshape, sliced
 from lazytorch.ops import elementwise, indexing, ordering
 from lazytorch.ops.shapes import normalize_axis
 from lazytorch.schedule import choices
 from lazytorch.tensor.apply import apply, cast
-from lazytorch.tensor.attach import functions, public
-from lazytorch.tensor.batching.examples import check_same_shape
-from lazytorch.tensor.batching.values import computed
+from lazytorch.tensor.attach import Target, functions, public
 from lazytorch.tensor.creation import iota
 from lazytorch.tensor.creation import tensor as make_tensor
 from lazytorch.tensor.storage import dtype_of, node_of, shape_of
@@ -141,7 +140,7 @@ def topk(input: Tensor, k: int, dim: int = -1, largest: bool = True, sorted: boo
     return results.TopK(apply(indexing.GATHER, (input, order), (axis,), _topk_rule), order)
 
 
-@public()
+@public(out=Target(apart=True, exact=1))
 def kthvalue(input: Tensor, k: int, dim: int = -1, keepdim: bool = False) -> Any:
     """(value, index) of the k-th smallest element along a dimension, counted from 1."""
     shape = shape_of(input)
@@ -178,7 +177,6 @@ def unique(
 
     The number of results depends on the values, so this computes them.
     """
-    check_same_shape("torch.unique", input)
     array = functions.peek(input)
     axis = None if dim is None else normalize_axis(dim, array.ndim)
     found, inverse, counts = np.unique(
@@ -198,7 +196,6 @@ def unique_consecutive(
     input: Tensor, return_inverse: bool = False, return_counts: bool = False, dim: int | None = None
 ) -> Any:
     """Neighbouring equal elements taken together."""
-    check_same_shape("torch.unique_consecutive", input)
     array = functions.peek(input)
     if dim is None:
         array = array.reshape(-1)
@@ -227,7 +224,6 @@ def bincount(input: Tensor, weights: Tensor | None = None, minlength: int = 0) -
         raise RuntimeError("bincount only supports 1-d non-negative integral inputs.")
     if minlength < 0:
         raise RuntimeError("minlength should be >= 0")
-    check_same_shape("torch.bincount", input)
     array = functions.peek(input)
     if array.size and array.min() < 0:
         raise RuntimeError("bincount only supports 1-d non-negative integral inputs.")
@@ -244,17 +240,14 @@ def bincount(input: Tensor, weights: Tensor | None = None, minlength: int = 0) -
 @public()
 def histc(input: Tensor, bins: int = 100, min: float = 0, max: float = 0) -> Tensor:
     """How many elements fall in each of ``bins`` equal intervals between two bounds."""
-
-    def counts_of(array: np.ndarray) -> np.ndarray:
-        low, high = float(min), float(max)
-        if low == high:
-            low, high = (float(array.min()), float(array.max())) if array.size else (0.0, 1.0)
-        if low == high:
-            low, high = low - 1, high + 1
-        counts, _ = np.histogram(array, bins, (low, high))
-        return counts.astype(dtype_of(input).numpy)
-
-    return computed(counts_of, input)
+    array = functions.peek(input).reshape(-1)
+    low, high = float(min), float(max)
+    if low == high:
+        low, high = (float(array.min()), float(array.max())) if array.size else (0.0, 1.0)
+    if low == high:
+        low, high = low - 1, high + 1
+    counts, _ = np.histogram(array, bins, (low, high))
+    return _leaf(counts.astype(dtype_of(input).numpy), input)
 
 
 @public()
@@ -285,6 +278,8 @@ def isclose(
     input: Tensor, other: Tensor, rtol: float = 1e-05, atol: float = 1e-08, equal_nan: bool = False
 ) -> Tensor:
     """Where ``|input - other| <= atol + rtol * |other|``."""
+    require_tensor(input, "isclose", "input", 1)
+    require_tensor(other, "isclose", "other", 2)
     for name, given in (("rtol", rtol), ("atol", atol)):
         if given < 0:
             raise RuntimeError(f"{name} must be greater than or equal to zero, but got {given}")

@@ -18,8 +18,7 @@ from lazytorch.ops.philox import philox_bits
 from lazytorch.ops.shapes import count
 from lazytorch.tensor import generator as generator_module
 from lazytorch.tensor.apply import apply, cast
-from lazytorch.tensor.attach import functions, public
-from lazytorch.tensor.batching.values import every_value
+from lazytorch.tensor.attach import Target, functions, public
 from lazytorch.tensor.creation import as_size, wants_grad
 from lazytorch.tensor.device import as_device, device
 from lazytorch.tensor.formats import check_layout
@@ -260,7 +259,7 @@ _BERNOULLI = Rule("BernoulliBackward0", (_zeros,))
 _NORMAL = [Rule(f"NormalBackward{number}", (_zeros, _zeros)) for number in range(4)]
 
 
-@public(out=True)
+@public()
 def bernoulli(
     input: Tensor, p: float | None = None, *, generator: Generator | None = None
 ) -> Tensor:
@@ -283,7 +282,7 @@ def normal(
     check_layout(layout)
     if isinstance(std, (int, float)) and std < 0:
         raise RuntimeError(f"normal expects std >= 0.0, but found std {std}")
-    if isinstance(std, Tensor) and (every_value(std) < 0).any():
+    if isinstance(std, Tensor) and (functions.peek(std) < 0).any():
         raise RuntimeError("normal expects all elements of std >= 0.0")
     given = [value for value in (mean, std) if isinstance(value, Tensor)]
     if given:
@@ -299,7 +298,7 @@ def normal(
     return attach(made, _NORMAL[kind], (mean, std))
 
 
-@public(out=True)
+@public(out=Target(exact=1))
 def multinomial(
     input: Tensor, num_samples: int, replacement: bool = False, *,
     generator: Generator | None = None,

@@ -14,9 +14,7 @@ from lazytorch.functional.shape import reshape
 from lazytorch.ops import indexing, movement
 from lazytorch.ops.shapes import broadcast, count, normalize_axis
 from lazytorch.tensor.apply import apply, cast, to_operand
-from lazytorch.tensor.attach import functions, public
-from lazytorch.tensor.batching.examples import check_same_shape
-from lazytorch.tensor.batching.values import computed
+from lazytorch.tensor.attach import Target, functions, public
 from lazytorch.tensor.promotion import scalar_name
 from lazytorch.tensor.storage import dtype_of, node_of, shape_of
 from lazytorch.tensor.tensor import Tensor, fresh
@@ -45,7 +43,7 @@ def _cut(tensor: Tensor, shape: Shape) -> Tensor:
 _gather_rule = named(indexing.GATHER, "GatherBackward0")
 
 
-@public()
+@public(out=Target(apart=True, exact=1))
 def gather(input: Tensor, dim: int, index: Tensor, *, sparse_grad: bool = False) -> Tensor:
     """``out[i][j] = input[index[i][j]][j]`` along dimension 0, likewise along others.
 
@@ -98,7 +96,7 @@ def take_along_dim(input: Tensor, indices: Tensor, dim: int | None = None) -> Te
 _index_select_rule = named(indexing.GATHER, "IndexSelectBackward0")
 
 
-@public()
+@public(out=Target(apart=True))
 def index_select(input: Tensor, dim: int, index: Tensor) -> Tensor:
     """The positions ``index`` (a vector) of a dimension."""
     if len(shape_of(index)) > 1:
@@ -461,7 +459,6 @@ def nonzero(input: Tensor, *, as_tuple: bool = False) -> Any:
 
     The number of results depends on the values, so this computes them.
     """
-    check_same_shape("torch.where" if as_tuple else "torch.nonzero", input)
     array = functions.peek(input)
     if as_tuple:
         parts = np.nonzero(np.atleast_1d(array))
@@ -487,14 +484,10 @@ def nonzero_static(input: Tensor, *, size: int, fill_value: int = -1) -> Tensor:
     """
     if size < 0:
         raise RuntimeError("nonzero_static: 'size' must be an non-negative integer")
-
-    def positions(array: np.ndarray) -> np.ndarray:
-        found = np.argwhere(array)[:size]
-        rows = np.full((size, array.ndim), fill_value, np.int64)
-        rows[: len(found)] = found
-        return rows
-
-    return computed(positions, input)
+    found = np.argwhere(functions.peek(input))[:size]
+    rows = np.full((size, len(shape_of(input))), fill_value, np.int64)
+    rows[: len(found)] = found
+    return _host(rows, input)
 
 
 def _host(array: np.ndarray, like: Tensor) -> Tensor:
@@ -508,12 +501,11 @@ def argwhere(input: Tensor) -> Tensor:
     return nonzero(input)
 
 
-@public()
+@public(out=Target(apart=True))
 def masked_select(input: Tensor, mask: Tensor) -> Tensor:
     """The elements where ``mask`` holds, in one dimension; both broadcast."""
     if dtype_of(mask) is not dtypes.bool_:
         raise RuntimeError("masked_select: expected BoolTensor for mask")
-    check_same_shape("`mask` in torch.masked_select(self, mask)", mask)
     wide, chosen = functions.broadcast_tensors(input, mask)
     return label(wide[chosen], "MaskedSelectBackward0")  # type: ignore[index]
 
@@ -542,7 +534,7 @@ def masked_scatter(input: Tensor, mask: Tensor, source: Tensor) -> Tensor:
     return result
 
 
-@public()
+@public(out=Target(apart=True))
 def take(input: Tensor, index: Tensor) -> Tensor:
     """Elements at flat positions, in the shape of ``index``."""
     checked = check_index(_long_index(index, "take"), input.numel(), 0)

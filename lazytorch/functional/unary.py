@@ -13,6 +13,7 @@ from lazytorch import dtypes
 from lazytorch.autograd.grad_mode import no_grad
 from lazytorch.autograd.rules import Rule
 from lazytorch.autograd.tape import attach, label
+from lazytorch.functional.composite import require_tensor
 from lazytorch.functional.elementwise import (
     _is_complex,
     clamp,
@@ -166,6 +167,7 @@ def signbit(input: Tensor) -> Tensor:
 @public(inplace=True)
 def copysign(input: Tensor, other: Any) -> Tensor:
     """The magnitude of ``input`` with the sign of ``other``."""
+    require_tensor(input, "copysign", "input", 1)
     (first, second), _ = combined((input, other), floating=True)
     flipped = plain_ne(signbit(first), signbit(second))
     return where(flipped, _neg(first), first)
@@ -269,7 +271,7 @@ for _name, _aliases in _ROUNDING.items():
     globals()[_name] = _public_unary(_name, _aliases, False)
 trunc = functions.trunc
 
-_arctangent = binary(ops.ATAN2, None, floating=True)
+_arctangent = binary(ops.ATAN2, None, floating=True, tensors=2)
 
 
 @public(inplace=True, aliases=("arctan2",))
@@ -281,6 +283,7 @@ def atan2(input: Tensor, other: Tensor) -> Tensor:
 @public(inplace=True)
 def hypot(input: Tensor, other: Tensor) -> Tensor:
     """``sqrt(input ** 2 + other ** 2)``."""
+    require_tensor(other, "hypot", "other", 1)
     return label(functions.sqrt(plain_add(square(input), square(other))), "HypotBackward0")
 
 

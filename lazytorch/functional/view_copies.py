@@ -7,7 +7,6 @@ from collections.abc import Callable
 from typing import Any
 
 from lazytorch.tensor.attach import functions, public
-from lazytorch.tensor.batching.examples import for_each_example
 from lazytorch.tensor.storage import shape_of
 from lazytorch.tensor.tensor import Tensor
 
@@ -59,7 +58,7 @@ def unsafe_split(input: Tensor, split_size: Any, dim: int = 0) -> tuple[Tensor, 
 
 
 def _written(input: Tensor, src: Tensor, view: Callable[[Tensor], Tensor], name: str) -> Tensor:
-    out: Tensor = for_each_example(functions.clone(input), src)
+    out: Tensor = functions.clone(input)
     region = view(out)
     if shape_of(region) != shape_of(src):
         raise RuntimeError(

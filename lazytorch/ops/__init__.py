@@ -4,7 +4,6 @@ from lazytorch.ops import (
     attention,
     contraction,
     elementwise,
-    examples,
     indexing,
     leaves,
     movement,
@@ -16,6 +15,6 @@ from lazytorch.ops import (
 )
 
 __all__ = [
-    "attention", "contraction", "elementwise", "examples", "indexing", "leaves", "movement",
+    "attention", "contraction", "elementwise", "indexing", "leaves", "movement",
     "ordering", "philox", "recurrence", "reduction", "shapes",
 ]  # fmt: skip

@@ -15,7 +15,6 @@ import contextlib
 import os
 import queue
 import subprocess
-import sys
 import threading
 from collections.abc import Sequence
 from typing import cast
@@ -61,13 +60,7 @@ class Worker:
     def __init__(self, candidate: Candidate, jobs: queue.SimpleQueue[Job]) -> None:
         self._jobs = jobs
         self.process = subprocess.Popen(
-            [
-                sys.executable,
-                build_worker.__file__,
-                candidate.platform_name,
-                candidate.device_name,
-                candidate.driver_version,
-            ],
+            discovery.child_command(build_worker.__file__, candidate),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -164,7 +157,7 @@ _pools: dict[tuple[str, ...], Pool] = {}
 
 def processes() -> int:
     """How many processes may compile, this one included."""
-    if getattr(sys, "frozen", False) or not sys.executable:
+    if not discovery.has_interpreter():
         return 1
     chosen: int = config.get("BUILD_PROCESSES")
     if chosen:

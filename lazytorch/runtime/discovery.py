@@ -119,6 +119,22 @@ def child_environment() -> dict[str, str]:
     return environment
 
 
+def child_command(script: str, candidate: Candidate) -> list[str]:
+    """What starts a process for one device: the script, which is told the device by its names.
+
+    Raises ``OSError`` where this process is no Python interpreter that could run it.
+    """
+    if not has_interpreter():
+        raise OSError("this program has no Python interpreter of its own to run a script with")
+    names = (candidate.platform_name, candidate.device_name, candidate.driver_version)
+    return [sys.executable, script, *names]
+
+
+def has_interpreter() -> bool:
+    """Whether a Python interpreter runs this, rather than a frozen or embedding program."""
+    return bool(sys.executable) and not getattr(sys, "frozen", False)
+
+
 def loaded() -> bool:
     """Whether drivers were loaded into this process."""
     return _module is not None

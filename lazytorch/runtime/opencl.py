@@ -227,6 +227,10 @@ class OpenCLDevice(Device):
             self._unstored.add(key)
         else:
             counters.program_cache_hits += 1
+            if key in self._unstored and trial is None:
+                # The program has run and may be running. What PoCL compiles for a binary it takes,
+                # when a launch ends, for what was launched, and an assertion ends the process.
+                self.synchronize()
         if key in self._unstored and (trial is None or not self.binaries_are_compiled):
             self._unstored.discard(key)
             self._store(key, program)

@@ -14,7 +14,6 @@ from __future__ import annotations
 import atexit
 import json
 import subprocess
-import sys
 import threading
 import warnings
 from dataclasses import dataclass
@@ -158,16 +157,8 @@ def _run(item: Candidate) -> tuple[str, str]:
 
 
 def _start(item: Candidate) -> subprocess.Popen[str]:
-    if getattr(sys, "frozen", False) or not sys.executable:
-        raise OSError("this program has no Python interpreter of its own to run a probe with")
     return subprocess.Popen(
-        [
-            sys.executable,
-            canary.__file__,
-            item.platform_name,
-            item.device_name,
-            item.driver_version,
-        ],
+        discovery.child_command(canary.__file__, item),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

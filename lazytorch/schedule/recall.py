@@ -215,6 +215,8 @@ class Memory:
 
     def number(self, roots: Sequence[Node]) -> Numbering:
         """The numbering of what is pending below ``roots``: recalled, or made."""
+        # Two tensors may wait for one node, as the gradients of an LSTM's two biases do.
+        roots = list(dict.fromkeys(roots))
         depth = max([root.depth for root in roots])
         if depth + len(roots) < choices.RECALLED_DEPTH:
             return number_graph(roots)
@@ -244,7 +246,7 @@ class Memory:
         known = self._known.setdefault(signature, [])
         self._known.move_to_end(signature)
         attempts = self._attempts[signature] = self._attempts.get(signature, 0) + 1
-        if attempts <= choices.RECALL_ATTEMPTS and len(set(map(id, roots))) == len(roots):
+        if attempts <= choices.RECALL_ATTEMPTS:
             # One object for equal keys: finding a plan by the key it has costs no comparison.
             numbering.key = self._keys.setdefault(numbering.key, numbering.key)
             known.insert(0, Recollection(roots, numbering))

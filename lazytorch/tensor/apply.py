@@ -25,6 +25,7 @@ from lazytorch.ir.node import Node
 from lazytorch.ops import elementwise, leaves
 from lazytorch.ops.shapes import broadcast
 from lazytorch.tensor import recorder
+from lazytorch.tensor.attach import NoTensorError, not_a_tensor
 from lazytorch.tensor.device import device
 from lazytorch.tensor.promotion import get_default_dtype, number_dtype, result_type, scalar_name
 from lazytorch.tensor.recorder import infer_and_record, record, scalar_node
@@ -126,7 +127,7 @@ def operand_device(operands: Sequence[Any]) -> device:
             common_device([o for o in operands if isinstance(o, Tensor) and shape_of(o)])
     chosen = place or first
     if chosen is None:
-        raise TypeError("expected at least one Tensor among the operands")
+        raise NoTensorError("expected at least one Tensor among the operands")
     return chosen
 
 
@@ -207,9 +208,11 @@ def unless_foreign(function: Callable[[Any, Any], Any]) -> Callable[[Any, Any], 
 
 def binary(
     op: OpDef, rule: Rule | None, floating: bool = False, refused: str | None = None,
-    operator: bool = False,
+    operator: bool = False, tensors: int = 0,
 ) -> Callable[[Any, Any], Tensor]:  # fmt: skip
     """``f(input, other)`` for a two-operand map, where one of the two may be a number.
+
+    The first ``tensors`` of the two have to be tensors.
 
     ``floating`` makes the result of integers floating point; ``refused`` is the message with
     which bool operands are refused.
@@ -221,7 +224,7 @@ def binary(
     predicate, boolean = op.predicate, dtypes.bool_
     cls = rule_class(rule)
     plans = [rule.plan(mask, 2) for mask in range(4)]
-    general = _general_binary(op, rule, floating, refused, operator)
+    general = _general_binary(op, rule, floating, refused, operator, tensors)
 
     def operate(a: Any, b: Any) -> Tensor:
         if not isinstance(a, Tensor):
@@ -245,9 +248,9 @@ def binary(
         else:
             kind = b.__class__
             if kind is float:
-                if dtype.kind != "f":
+                if dtype.kind != "f" or tensors == 2:
                     return general(a, b)
-            elif kind is not int or dtype is boolean:
+            elif kind is not int or dtype is boolean or tensors == 2:
                 return general(a, b)
             other = second = scalar_node(b, dtype, first.device)
             shape = first.shape
@@ -317,9 +320,14 @@ def _broadcast(pair: tuple[Shape, Shape]) -> Shape:
 
 
 def _general_binary(
-    op: OpDef, rule: Rule, floating: bool, refused: str | None, operator: bool
+    op: OpDef, rule: Rule, floating: bool, refused: str | None, operator: bool, tensors: int
 ) -> Callable[[Any, Any], Tensor]:
     def operate(a: Any, b: Any) -> Tensor:
+        if tensors:
+            for position, (name, operand) in enumerate((("input", a), ("other", b))[:tensors]):
+                if not isinstance(operand, Tensor):
+                    # As a method's; of a function ``attach`` says the function's.
+                    raise TypeError(not_a_tensor(op.name, name, position, operand))
         if refused is not None and (_is_bool(a) or _is_bool(b)):
             raise RuntimeError(refused)
         (first, second), dtype = combined((a, b), floating)

@@ -20,10 +20,9 @@ import numpy as np
 from lazytorch import engine
 from lazytorch.dtypes import DType
 from lazytorch.ir.index import row_major_strides
-from lazytorch.ir.node import SYMBOLIC, Node
+from lazytorch.ir.node import Node
 from lazytorch.ops import indexing, movement
 from lazytorch.ops.shapes import count
-from lazytorch.tensor.batching.levels import check_write, made_like
 from lazytorch.tensor.recorder import array_of, own_value, record
 from lazytorch.tensor.reinterpretation import reinterpreted, with_memory
 
@@ -94,9 +93,17 @@ def storage_of(tensor: Any) -> Storage:
     return storage
 
 
+def _no_tensor(value: Any) -> TypeError:
+    """What to raise where something else was passed; looked at late, so that nobody pays."""
+    return TypeError(f"expected a Tensor, but got {type(value).__name__}")
+
+
 def node_of(tensor: Any) -> Node:
     """The node of the tensor's current value."""
-    node = tensor._node
+    try:
+        node = tensor._node
+    except AttributeError:
+        raise _no_tensor(tensor) from None
     if node is None or tensor._view is not None:
         return current_node(tensor)
     return node
@@ -125,7 +132,10 @@ def current_node(tensor: Any) -> Node:
 
 def shape_of(tensor: Any) -> tuple[int, ...]:
     """The shape, without computing or refreshing anything."""
-    view = tensor._view
+    try:
+        view = tensor._view
+    except AttributeError:
+        raise _no_tensor(tensor) from None
     if view is not None:
         return view.shape
     node = tensor._node
@@ -134,7 +144,10 @@ def shape_of(tensor: Any) -> tuple[int, ...]:
 
 def dtype_of(tensor: Any) -> Any:
     """The dtype, without computing or refreshing anything."""
-    node = tensor._node
+    try:
+        node = tensor._node
+    except AttributeError:
+        raise _no_tensor(tensor) from None
     if node is None:
         view = tensor._view
         if view is not None and view.dtype is not None:
@@ -217,10 +230,6 @@ def write(tensor: Any, value: Node) -> None:
             "unsupported operation: more than one element of the written-to tensor refers to a "
             "single memory location. Please clone() the tensor before performing the operation."
         )
-    if value.depth >= SYMBOLIC:
-        check_write(value, storage.node)
-    if storage.node.depth >= SYMBOLIC:
-        value = made_like(value, storage.node)
     if storage.host is not None and still_shared(storage):
         engine.looked("memory that NumPy sees is written")
         np.copyto(host_view(tensor), array_of(value))

@@ -284,6 +284,13 @@ def alias(tensor: Tensor, cls: type[Tensor] = Tensor) -> Tensor:
     return other
 
 
+def show_value_of(tensor: Tensor, other: Tensor) -> None:
+    """Put ``tensor`` in another's storage; its history and gradient stay."""
+    twin = alias(other)
+    tensor._storage, tensor._node, tensor._view = twin._storage, twin._node, twin._view
+    tensor._device = twin._device
+
+
 def as_class(data: Tensor, cls: type[Tensor]) -> Tensor:
     """``data`` itself for Tensor, an alias of the wanted class for a subclass."""
     return data if cls is Tensor else alias(data, cls)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 import lazytorch as torch
 from lazytorch import nn
 from lazytorch.engine import binding, execution
@@ -9,7 +11,7 @@ from lazytorch.engine import binding, execution
 
 def test_parts_hold_every_kernel_once_and_cut_no_short_program(monkeypatch):
     if torch.tensor(0.0)._node.device == "numpy":
-        return
+        pytest.skip("nothing is compiled")
     layers = nn.Sequential(nn.Linear(64, 32), nn.Softmax(-1), nn.Linear(32, 8))
     out = layers(torch.randn(16, 64))
     plan = execution.plan_for([out._node]).plan

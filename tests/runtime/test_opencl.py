@@ -275,3 +275,19 @@ def test_capabilities_are_sane(device):
 
 def test_the_same_device_by_any_name(device):
     assert get_device("opencl:0") is get_device("ocl:0") is get_device("opencl")
+
+
+def test_a_running_program_is_built_to_last(device, tmp_path):
+    """PoCL may end the process when a binary is asked of a program while it runs."""
+    source = """kernel void busy(global float* a, int n) {
+      float x = a[get_global_id(0)]; for (int i = 0; i < n; ++i) x = x * 1.0001f + 0.1f;
+      a[get_global_id(0)] = x; }"""
+    out = device.upload(np.zeros(8, np.float32))
+    with config.override(CACHE_DIR=str(tmp_path)):
+        trial = device.build(source, ["busy"], trial="")
+        trial["busy"]([out, np.int32(1_000_000)], (8,), None)
+        before = counters.syncs
+        lasting = device.build(source, ["busy"])
+        assert counters.syncs - before == device.binaries_are_compiled
+        lasting["busy"]([out, np.int32(1)], (8,), None)
+    assert np.all(out.as_numpy(np.float32, (8,)) > 0)

@@ -153,7 +153,7 @@ def test_every_graph_is_recognized_and_none_for_another() -> None:
             roots, held = make()
             known = recalled(lone, roots)[1]
             del roots, held
-        assert known == (name != "a root twice"), name
+        assert known, name
 
 
 @pytest.mark.parametrize("first", CASES)
@@ -233,7 +233,7 @@ def test_random_graphs_with_one_difference(monkeypatch: pytest.MonkeyPatch) -> N
         memory = comparing_memory()
         for mutation in (None, None, *range(10), None):
             roots, held = random_graph(seed, mutation)
-            if len({id(root) for root in roots}) == len(roots) > 0:
+            if roots:
                 graphs += 1
                 recognized += recalled(memory, roots)[1]
             del roots, held
@@ -261,3 +261,23 @@ def test_training_steps_are_recognized_whatever_the_batch(monkeypatch: pytest.Mo
         losses.append(loss.item())
     assert walks == []
     assert len(set(losses)) == 8
+
+
+def test_steps_whose_parameters_share_a_gradient_are_recognized(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    walks = []
+    monkeypatch.setattr(
+        recall, "number_graph", lambda roots: walks.append(len(roots)) or number_graph(roots)
+    )
+    recurrent = nn.LSTM(3, 4)
+    optimizer = torch.optim.SGD(recurrent.parameters(), lr=0.1, momentum=0.9)
+    x = torch.rand(5, 2, 3).realize()
+    for step in range(6):
+        if step == 3:
+            walks.clear()
+        optimizer.zero_grad()
+        recurrent(x)[0].sum().backward()
+        optimizer.step()
+    assert recurrent.bias_ih_l0.grad is not recurrent.bias_hh_l0.grad
+    assert walks == []

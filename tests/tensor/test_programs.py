@@ -1,11 +1,13 @@
 """Random programs of views, in-place writes and arithmetic, run by PyTorch and by lazytorch.
 
 Each seed makes one program. Values are looked at in the middle at random, which must change
-nothing. Where a program raises, both must raise the same class of error.
+nothing. Where a program raises, both must raise the same class of error. ``PROGRAMS=<number>`` runs
+as many of either kind.
 """
 
 from __future__ import annotations
 
+import os
 import random
 from typing import Any
 
@@ -17,8 +19,9 @@ import lazytorch
 torch = pytest.importorskip("torch")
 
 SHAPES = ((2, 3, 4), (4, 6), (12,), (3, 1, 4), (1,), ())
-VIEWS = 200
-GRADIENTS = 150
+# ``test_aliasing`` has many more programs without gradients; these add arithmetic and errors.
+VIEWS = int(os.environ.get("PROGRAMS", "60"))
+GRADIENTS = int(os.environ.get("PROGRAMS", "100"))
 
 
 def copy_of(tensor: Any) -> Any:
