@@ -23,7 +23,7 @@ _LAZY = (
 )  # fmt: skip
 _FROM = {
     "save": "serialization", "load": "serialization", "graph": "viz", "explain": "viz",
-    "profile": "viz", "compile": "compiler",
+    "profile": "viz", "compile": "compiler", "vmap": "func",
 }  # fmt: skip
 
 

@@ -143,3 +143,14 @@ class AccumulateGrad(GradientFunction):
         else:
             before.add_(gradient)  # type: ignore[attr-defined]
         return ()
+
+
+def used_twice() -> RuntimeError:
+    """The error for a second pass through what the first one freed."""
+    return RuntimeError(
+        "Trying to backward through the graph a second time (or directly access saved "
+        "tensors after they have already been freed). Saved intermediate values of the "
+        "graph are freed when you call .backward() or autograd.grad(). Specify "
+        "retain_graph=True if you need to backward through the graph a second time or "
+        "if you need to access saved tensors after calling backward."
+    )

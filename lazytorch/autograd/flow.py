@@ -16,11 +16,12 @@ from lazytorch import engine
 from lazytorch.autograd.anomaly import check, explain
 from lazytorch.autograd.anomaly import state as anomaly
 from lazytorch.autograd.entries import AccumulateGrad
-from lazytorch.autograd.grad_mode import mode
+from lazytorch.autograd.grad_mode import mode, no_grad
 from lazytorch.autograd.tape import edge_of
 from lazytorch.tensor import overrides
 from lazytorch.tensor.apply import cast
 from lazytorch.tensor.attach import functions, public
+from lazytorch.tensor.batching.levels import opened
 from lazytorch.tensor.storage import dtype_of, shape_of, storage_of
 from lazytorch.tensor.tensor import Tensor
 
@@ -28,11 +29,18 @@ _Key = tuple[int, int]
 _arrivals = itertools.count()
 
 
-class _Wanted:
-    """What ``autograd.grad`` asks for: gradients at entries, and the entries on the way."""
+class Wanted:
+    """What ``autograd.grad`` asks for: gradients at entries, and the entries on the way.
 
-    def __init__(self, inputs: Sequence[Tensor], roots: Sequence[Any]) -> None:
-        self.edges = [edge_of(tensor) for tensor in inputs]
+    ``final`` says that the pass ends at those entries, whatever lies behind them and whoever
+    listens there.
+    """
+
+    def __init__(
+        self, edges: Sequence[tuple[Any, int]], roots: Sequence[Any], final: bool = False
+    ) -> None:
+        self.edges = edges
+        self.final = final
         self.captured: dict[tuple[int, int], Any] = {}
         self.wanted: dict[int, set[int]] = {}
         for entry, number in self.edges:
@@ -51,6 +59,8 @@ class _Wanted:
                 continue
             seen.add(id(entry))
             order.append(entry)
+            if self.final and id(entry) in self.wanted:
+                continue
             stack.extend(following for following, _ in entry.edges if following is not None)
         # Links lead to older entries: by rising number, successors come first.
         order.sort(key=lambda entry: entry.sequence)
@@ -58,6 +68,15 @@ class _Wanted:
             if any(id(following) in useful for following, _ in entry.edges):
                 useful.add(id(entry))
         return useful
+
+    def ends_at(self, entry: Any) -> bool:
+        """Whether the pass ends at the entry."""
+        return self.final and id(entry) in self.wanted
+
+    def capture(self, entry: Any, received: list[Any]) -> None:
+        """Keep what was asked for of what an entry has received."""
+        for number in self.wanted.get(id(entry), ()):
+            self.captured[id(entry), number] = received[number]
 
     def results(self) -> list[Any]:
         return [self.captured.get((id(entry), number)) for entry, number in self.edges]
@@ -68,7 +87,7 @@ def run_backward(
     gradients: Sequence[Any],
     retain_graph: bool,
     create_graph: bool,
-    wanted: _Wanted | None = None,
+    wanted: Wanted | None = None,
     accumulate: bool = True,
 ) -> None:
     """Send ``gradients`` from ``roots`` (entry, output number) through the tape."""
@@ -81,7 +100,7 @@ def _run_backward(
     gradients: Sequence[Any],
     retain_graph: bool,
     create_graph: bool,
-    wanted: _Wanted | None,
+    wanted: Wanted | None,
     accumulate: bool,
 ) -> None:
     waiting: dict[int, list[Any]] = {}
@@ -122,11 +141,14 @@ def _visit(
     received: list[Any],
     waiting: dict[int, list[Any]],
     heap: list[Any],
-    wanted: _Wanted | None,
+    wanted: Wanted | None,
     accumulate: bool,
 ) -> None:
+    if wanted is not None and wanted.ends_at(entry):
+        wanted.capture(entry, received)
+        return
     if entry.tensor_hooks is not None:
-        _run_tensor_hooks(entry, received)
+        run_tensor_hooks(entry, received)
     if entry.pre_hooks is not None:
         for hook in list(entry.pre_hooks.values()):
             changed = hook(tuple(received))
@@ -183,7 +205,8 @@ def _fitted(edge: tuple[Any, int], gradient: Tensor) -> Tensor:
     return gradient
 
 
-def _run_tensor_hooks(entry: Any, received: list[Any]) -> None:
+def run_tensor_hooks(entry: Any, received: list[Any]) -> None:
+    """Let the hooks on an entry's results change the gradients it has received."""
     for number, hooks in entry.tensor_hooks.items():
         for hook in list(hooks.values()):
             if received[number] is None:
@@ -271,6 +294,11 @@ def backward(
     ``inputs`` limits which leaves receive them. The tape is freed unless ``retain_graph``;
     ``create_graph`` makes gradients that can be differentiated again.
     """
+    if opened.levels:
+        raise RuntimeError(
+            "backward() called inside a functorch transform. This is not supported: use "
+            "torch.func.grad or torch.func.vjp inside of vmap, or call backward() outside."
+        )
     outputs = _as_list(tensors)
     gradients = _initial_gradients(outputs, _as_list(grad_tensors))
     roots = [edge_of(out) for out in outputs]
@@ -301,7 +329,7 @@ def _backward_to(
     retain_graph: bool | None,
     create_graph: bool,
 ) -> None:
-    wanted = _Wanted(targets, [entry for entry, _ in roots])
+    wanted = Wanted([edge_of(tensor) for tensor in targets], [entry for entry, _ in roots])
     keep = create_graph if retain_graph is None else retain_graph
     run_backward(roots, gradients, keep, create_graph, wanted, accumulate=False)
     before = mode.enabled
@@ -346,7 +374,7 @@ def grad(
     _check_inputs(sought)
     gradients = _initial_gradients(made, _as_list(grad_outputs))
     roots = [edge_of(out) for out in made]
-    wanted = _Wanted(sought, [entry for entry, _ in roots])
+    wanted = Wanted([edge_of(tensor) for tensor in sought], [entry for entry, _ in roots])
     keep = create_graph if retain_graph is None else retain_graph
     run_backward(roots, gradients, keep, create_graph, wanted, accumulate=False)
     results = wanted.results()
@@ -367,7 +395,7 @@ def _batched(
     outputs: Any, inputs: Any, grad_outputs: Any, create_graph: bool, unused: bool | None,
     zeros: bool,
 ) -> tuple[Any, ...]:  # fmt: skip
-    """The gradients for each of a batch of seeds; all are one graph, computed together."""
+    """The gradients for each of a batch of seeds, by one pass for all of them."""
     seeds = _as_list(grad_outputs)
     sizes = {shape_of(seed)[:1] for seed in seeds if seed is not None}
     if len(sizes) != 1 or () in sizes:
@@ -375,11 +403,16 @@ def _batched(
             "is_grads_batched: expected grad_outputs to be tensors with one batch dimension of "
             f"the same size in front, but got sizes {sorted(sizes)} there"
         )
-    found = []
-    for place in range(sizes.pop()[0]):
-        chosen = [None if seed is None else seed[place] for seed in seeds]
-        found.append(grad(outputs, inputs, chosen, True, create_graph, unused, False, zeros))
-    return tuple(None if each[0] is None else functions.stack(each) for each in zip(*found))
+    arrived: list[bool] = []
+
+    def pulled(chosen: list[Any]) -> list[Tensor]:
+        found = grad(outputs, inputs, chosen, True, create_graph, unused, False, zeros)
+        arrived.extend(one is not None for one in found)
+        return [one for one in found if one is not None]
+
+    with nullcontext() if create_graph else no_grad():
+        batches = iter(functions.for_examples(pulled, seeds, sizes.pop()[0]))
+    return tuple(next(batches) if one else None for one in arrived)
 
 
 @public("backward", function=False)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from lazytorch.autograd.grad_mode import enable_grad
-from lazytorch.autograd.levels import Level, pull, pusher, stacked, units
+from lazytorch.autograd.levels import Level, columns, pull, pusher, rows
 from lazytorch.tensor.attach import functions
 from lazytorch.tensor.storage import shape_of
 from lazytorch.tensor.tensor import Tensor
@@ -129,8 +129,8 @@ def jacobian(
     """The Jacobian: for an output of shape (...) and an input of shape (,,,) it is (..., ,,,).
 
     Several inputs give a tuple, several outputs a tuple (of these). ``strategy`` is
-    'reverse-mode', a pass for each element of the outputs, or 'forward-mode', one for each of
-    the inputs. ``vectorize`` changes nothing: all passes are computed together anyway.
+    'reverse-mode', a pass backward for each output, or 'forward-mode', one forward for each
+    input. ``vectorize`` changes nothing: a pass is always one for all elements (``vmap``).
 
     >>> torch.autograd.functional.jacobian(torch.square, torch.tensor([1., 2.]))
     tensor([[2., 0.],
@@ -138,47 +138,21 @@ def jacobian(
     """
     if strategy not in ("reverse-mode", "forward-mode"):
         raise ValueError(
-            'Expected strategy to be either "reverse-mode" or "forward-mode", but got '
-            f"{strategy!r}"
+            f'Expected strategy to be either "reverse-mode" or "forward-mode", but got {strategy!r}'
         )
     call = _Call(func, inputs, "jacobian", create_graph)
     call.check_strict(strict)
     with enable_grad():
-        blocks = (_by_rows if strategy == "reverse-mode" else _by_columns)(call)
+        if strategy == "reverse-mode":
+            blocks = [rows(out, call.inputs) for out in call.outputs]
+        else:
+            blocks = columns(call.outputs, call.inputs, call.level)
     return call.as_outputs([]) if not blocks else _nested(call, blocks)
 
 
 def _nested(call: _Call, blocks: list[list[Tensor]]) -> Any:
     parts = [call.as_inputs(block) for block in blocks]
     return parts[0] if call.one_output else tuple(parts)
-
-
-def _by_rows(call: _Call) -> list[list[Tensor]]:
-    blocks = []
-    for out in call.outputs:
-        rows = [pull([out], call.inputs, [unit]) for unit in units(out)]
-        blocks.append(
-            [
-                stacked([row[number] for row in rows], (*out.shape, *given.shape), given, 0)
-                for number, given in enumerate(call.inputs)
-            ]
-        )
-    return blocks
-
-
-def _by_columns(call: _Call) -> list[list[Tensor]]:
-    push = pusher(call.outputs, call.inputs, call.level)
-    blocks: list[list[Tensor]] = [[] for _ in call.outputs]
-    for place, given in enumerate(call.inputs):
-        seeds: list[Any] = [None] * len(call.inputs)
-        columns = []
-        for unit in units(given):
-            seeds[place] = unit
-            columns.append(push(seeds))
-        for number, out in enumerate(call.outputs):
-            moved = [column[number] for column in columns]
-            blocks[number].append(stacked(moved, (*out.shape, *given.shape), out, -1))
-    return blocks
 
 
 def _scalar(func: Function, name: str) -> Function:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from lazytorch.autograd.batching import for_examples
 from lazytorch.autograd.entries import AccumulateGrad
 from lazytorch.autograd.flow import grad
 from lazytorch.autograd.grad_mode import enable_grad, mode
@@ -35,7 +36,8 @@ class Level:
             )
         if self.taped and tensor._requires_grad:
             return tensor.view_as(tensor)  # type: ignore[attr-defined, no-any-return]
-        own: Tensor = tensor.detach().requires_grad_()  # type: ignore[attr-defined]
+        own: Tensor = tensor.detach()  # type: ignore[attr-defined]
+        own.requires_grad = True  # type: ignore[attr-defined]
         self._leaves.append(own)
         return own
 
@@ -111,15 +113,56 @@ def floats(tensor: Tensor) -> bool:
     return dtype_of(tensor).kind in "fc"
 
 
-def units(like: Tensor) -> list[Tensor]:
-    """For each element of ``like`` a tensor of its form with a one there, zeros elsewhere."""
+def rows(out: Tensor, inputs: Sequence[Tensor], chunk_size: int | None = None) -> list[Tensor]:
+    """The Jacobian of ``out`` (...) by each input (,,,), of the shape (..., ,,,).
+
+    One pass backward through the tape, for a whole batch of seeds: as many rows at once as
+    ``chunk_size`` says, else all.
+    """
+
+    def pulled(seeds: list[Any]) -> list[Tensor]:
+        return pull([out], inputs, seeds)
+
+    found = _for_units(pulled, out, chunk_size)
+    return [
+        functions.reshape(part, (*shape_of(out), *shape_of(one)))
+        for part, one in zip(found, inputs)
+    ]
+
+
+def columns(
+    outputs: Sequence[Tensor], inputs: Sequence[Tensor], level: Level
+) -> list[list[Tensor]]:
+    """The Jacobian of each output (...) by each input (,,,), of the shape (..., ,,,).
+
+    One pass forward for each input.
+    """
+    push = pusher(outputs, inputs, level)
+    blocks: list[list[Tensor]] = [[] for _ in outputs]
+    for place, one in enumerate(inputs):
+        before, behind = [None] * place, [None] * (len(inputs) - place - 1)
+
+        def pushed(seeds: list[Any], before: Any = before, behind: Any = behind) -> list[Tensor]:
+            return push([*before, *seeds, *behind])
+
+        for block, out, part in zip(blocks, outputs, _for_units(pushed, one, None)):
+            last = functions.movedim(part, 0, -1)
+            block.append(functions.reshape(last, (*shape_of(out), *shape_of(one))))
+    return blocks
+
+
+def _for_units(
+    function: Callable[[list[Any]], list[Tensor]], like: Tensor, chunk_size: int | None
+) -> list[Tensor]:
+    """What ``function`` makes of each tensor of the form of ``like`` that has a one somewhere
+    and zeros elsewhere, with those in front."""
     size = like.numel()
     table = functions.eye(size, dtype=dtype_of(like), device=like._device)
-    return [functions.reshape(table[place], shape_of(like)) for place in range(size)]
-
-
-def stacked(parts: Sequence[Tensor], shape: tuple[int, ...], like: Tensor, axis: int) -> Tensor:
-    """The tensors along a new axis at the front (0) or the end (-1), in the form ``shape``."""
-    if not parts:
-        return functions.zeros(shape, dtype=dtype_of(like), device=like._device)  # type: ignore[no-any-return]
-    return functions.reshape(functions.stack(list(parts), axis), shape)  # type: ignore[no-any-return]
+    units = functions.reshape(table, (size, *shape_of(like)))
+    if chunk_size is None or size <= chunk_size:
+        return for_examples(function, [units], size)
+    parts = [
+        for_examples(function, [chunk], shape_of(chunk)[0])
+        for chunk in functions.split(units, chunk_size)
+    ]
+    return [functions.cat(part) for part in zip(*parts)]

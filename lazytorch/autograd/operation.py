@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from lazytorch.autograd.entries import GradientFunction
+from lazytorch.autograd.entries import GradientFunction, used_twice
 from lazytorch.autograd.grad_mode import mode
 from lazytorch.autograd.rules import Rule
 from lazytorch.tensor.attach import functions
@@ -44,13 +44,7 @@ class OperationBackward(GradientFunction):
     def run(self, gradients: list[Any], needs: tuple[bool, ...]) -> tuple[Any, ...]:
         saved = self.saved
         if saved is RELEASED:
-            raise RuntimeError(
-                "Trying to backward through the graph a second time (or directly access saved "
-                "tensors after they have already been freed). Saved intermediate values of the "
-                "graph are freed when you call .backward() or autograd.grad(). Specify "
-                "retain_graph=True if you need to backward through the graph a second time or "
-                "if you need to access saved tensors after calling backward."
-            )
+            raise used_twice()
         gradient: Any = gradients
         if not self.several:
             gradient = gradients[0]

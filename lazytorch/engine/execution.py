@@ -22,8 +22,9 @@ from lazytorch.engine.binding import kernel_texts, replay_of
 from lazytorch.engine.capture import Capture, Captured, current
 from lazytorch.engine.sites import format_site
 from lazytorch.errors import BuildError, OutOfMemoryError
-from lazytorch.ir.node import Node
+from lazytorch.ir.node import SYMBOLIC, Node
 from lazytorch.ops import leaves
+from lazytorch.ops.examples import levels_of
 from lazytorch.runtime import Device, counters, get_device, resolve
 from lazytorch.schedule.graph import Numbering, number_graph, self_contained
 from lazytorch.schedule.recall import Memory
@@ -150,7 +151,7 @@ def flush() -> None:
     by_device: dict[str, list[Node]] = {}
     for owner in owners:
         node = owner.node
-        if node is not None and node.buffer is None:
+        if node is not None and node.buffer is None and node.depth < SYMBOLIC:
             by_device.setdefault(node.device, []).append(node)
     for nodes in by_device.values():
         realize(nodes)
@@ -170,6 +171,8 @@ def recorded(node: Node) -> None:
 
 def _within_budget(node: Node) -> None:
     """A budget is full: compute what is pending, all state together, then this node."""
+    if node.depth >= SYMBOLIC:
+        return
     if current.capture is not None:
         current.capture.breaks("it has more operations than FLUSH_NODES or FLUSH_DEPTH allow")
     flush()
@@ -190,6 +193,9 @@ _used_devices: set[str] = set()
 
 def realize(nodes: Sequence[Node]) -> None:
     """Compute every node; afterwards each holds its buffer (which the device may still fill)."""
+    for node in nodes:
+        if node.depth >= SYMBOLIC:
+            raise _valueless(node)
     with _lock:
         if current.capture is not None:
             if all(node.buffer is not None for node in nodes):
@@ -212,6 +218,23 @@ def realize(nodes: Sequence[Node]) -> None:
                     return
                 replay = _known_plan(numbering, device)
         _execute(numbering, device, replay or _new_plan(numbering, device))
+
+
+def _valueless(node: Node) -> RuntimeError:
+    """What to say when somebody looks at one example of a batch."""
+    if not any(level.entered for level in levels_of(node)):
+        return RuntimeError(
+            "Either your tensor may have escaped from inside a function being vmapped and this is "
+            f"a user error: a value of shape {list(node.shape)}, recorded at "
+            f"{format_site(node.site)}, belongs to a vmap that has ended. Return it from the "
+            "function instead."
+        )
+    return RuntimeError(
+        "vmap: It looks like you're calling .item() on a Tensor, or asking for its values in "
+        "another way. We don't support vmap over calling .item() on a Tensor, please try to "
+        f"rewrite what you're doing with other operations: the value of shape {list(node.shape)}, "
+        f"recorded at {format_site(node.site)}, is another one for each example."
+    )
 
 
 def close_capture(capture: Capture, nodes: Sequence[Node]) -> Captured | None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Union
+from typing import Any, NamedTuple, Union
 
+from lazytorch.autograd.grad_mode import enable_grad
 from lazytorch.autograd.levels import Level
 from lazytorch.autograd.trees import Rebuild, flatten
 from lazytorch.tensor.tensor import Tensor
@@ -66,3 +67,34 @@ def left(level: Level, value: Any) -> Any:
     """A nested value without the level's tape."""
     leaves, rebuild = flatten(value)
     return rebuild(level.leave(leaves))
+
+
+class Run(NamedTuple):
+    """One run of a function on inputs of a level: what it made and what it was given."""
+
+    level: Level
+    leaves: list[Tensor]
+    rebuild_inputs: Rebuild
+    outputs: list[Tensor]
+    rebuild: Rebuild
+    aux: Any
+
+    def left_aux(self) -> Any:
+        """The auxiliary value without the level's tape."""
+        return left(self.level, self.aux)
+
+
+def run_on_inputs(
+    func: Function, args: Sequence[Any], kwargs: dict[str, Any], argnums: Argnums, has_aux: bool,
+    name: str, call: str,
+) -> Run:  # fmt: skip
+    """Run ``func`` with the arguments ``argnums`` as inputs of a new level.
+
+    ``name`` and ``call`` are what messages call the transform and its use.
+    """
+    level = Level()
+    with enable_grad():
+        chosen = Chosen(level, args, argnums, name)
+        made, aux = without_aux(func(*chosen.args, **kwargs), has_aux, call)
+        outputs, rebuild = tensor_leaves(made, call)
+    return Run(level, chosen.leaves, chosen.rebuild, outputs, rebuild, aux)

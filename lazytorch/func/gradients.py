@@ -8,7 +8,7 @@ from typing import Any
 from lazytorch.autograd.grad_mode import enable_grad
 from lazytorch.autograd.levels import Level, floats, pull
 from lazytorch.autograd.trees import flatten
-from lazytorch.func.arguments import Argnums, Chosen, Function, left, tensor_leaves, without_aux
+from lazytorch.func.arguments import Argnums, Chosen, Function, left, run_on_inputs, without_aux
 from lazytorch.tensor.attach import functions
 from lazytorch.tensor.storage import shape_of
 from lazytorch.tensor.tensor import Tensor
@@ -79,21 +79,18 @@ def vjp(func: Function, *primals: Any, has_aux: bool = False) -> tuple[Any, ...]
     """
     if not primals:
         raise RuntimeError("vjp: expected at least one primal")
-    level = Level()
-    with enable_grad():
-        chosen = Chosen(level, primals, tuple(range(len(primals))), "vjp")
-        made, aux = without_aux(func(*chosen.args), has_aux, "vjp(f, *primals)")
-        outputs, rebuild = tensor_leaves(made, "vjp(f, *primals)")
+    places = tuple(range(len(primals)))
+    run = run_on_inputs(func, primals, {}, places, has_aux, "vjp", "vjp(f, *primals)")
 
     def pullback(cotangents: Any, retain_graph: bool = True, create_graph: bool = True) -> Any:
         seeds, _ = flatten(cotangents)
-        _check_cotangents(seeds, outputs)
+        _check_cotangents(seeds, run.outputs)
         with enable_grad():
-            found = pull(outputs, chosen.leaves, seeds)
-        return chosen.rebuild(level.leave(found))
+            found = pull(run.outputs, run.leaves, seeds)
+        return run.rebuild_inputs(run.level.leave(found))
 
-    result = rebuild(level.leave(outputs))
-    return (result, pullback, left(level, aux)) if has_aux else (result, pullback)
+    result = run.rebuild(run.level.leave(run.outputs))
+    return (result, pullback, run.left_aux()) if has_aux else (result, pullback)
 
 
 def _check_cotangents(seeds: list[Any], outputs: list[Tensor]) -> None:

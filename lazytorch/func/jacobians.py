@@ -1,7 +1,7 @@
 """Whole Jacobians, row by row or column by column, and Hessians.
 
-The function runs once. Each row (reverse mode) or column (forward mode) is one more pass
-through its tape; all of them are one graph, computed together when somebody looks.
+The function runs once, and so does the pass through its tape: on one row (reverse mode) or column
+(forward mode), from which ``vmap``'s rules make all of them.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ from functools import wraps
 from typing import Any
 
 from lazytorch.autograd.grad_mode import enable_grad
-from lazytorch.autograd.levels import Level, pull, pusher, stacked, units
-from lazytorch.func.arguments import Argnums, Chosen, Function, left, tensor_leaves, without_aux
-from lazytorch.tensor.storage import shape_of
+from lazytorch.autograd.levels import columns, rows
+from lazytorch.func.arguments import Argnums, Function, Run, run_on_inputs
+from lazytorch.tensor.tensor import Tensor
 
 
 def jacrev(
@@ -21,8 +21,8 @@ def jacrev(
     """The function that gives the Jacobian of ``func`` by the arguments ``argnums``.
 
     For an output of shape (...) and an argument of shape (,,,) it has the shape (..., ,,,), in
-    the containers of the output and, within, of the arguments. ``chunk_size`` is accepted and
-    needs not be given: no more memory is used for many rows than the rows themselves.
+    the containers of the output and, within, of the arguments. ``chunk_size`` rows are computed
+    together (all of them where it is not given), which bounds the memory that they take.
 
     >>> torch.func.jacrev(torch.square)(torch.tensor([1., 2.]))
     tensor([[2., 0.],
@@ -31,26 +31,12 @@ def jacrev(
     if chunk_size is not None and chunk_size <= 0:
         raise ValueError("jacrev: `chunk_size` should be greater than 0.")
 
-    @wraps(func)
+    @wraps(func, updated=())
     def jacobian(*args: Any, **kwargs: Any) -> Any:
-        level = Level()
+        run = run_on_inputs(func, args, kwargs, argnums, has_aux, "jacrev", "jacrev")
         with enable_grad():
-            chosen = Chosen(level, args, argnums, "jacrev")
-            made, aux = without_aux(func(*chosen.args, **kwargs), has_aux, "jacrev")
-            outputs, rebuild = tensor_leaves(made, "jacrev")
-            blocks = []
-            for out in outputs:
-                rows = [pull([out], chosen.leaves, [unit]) for unit in units(out)]
-                blocks.append(
-                    [
-                        stacked(
-                            [row[place] for row in rows], (*shape_of(out), *shape_of(leaf)), leaf, 0
-                        )
-                        for place, leaf in enumerate(chosen.leaves)
-                    ]
-                )
-        found = rebuild([chosen.rebuild(level.leave(block)) for block in blocks])
-        return (found, left(level, aux)) if has_aux else found
+            blocks = [rows(out, run.leaves, chunk_size) for out in run.outputs]
+        return _nested(run, blocks, has_aux)
 
     return jacobian
 
@@ -70,34 +56,20 @@ def jacfwd(
             f"got {randomness!r}"
         )
 
-    @wraps(func)
+    @wraps(func, updated=())
     def jacobian(*args: Any, **kwargs: Any) -> Any:
-        level = Level()
+        run = run_on_inputs(func, args, kwargs, argnums, has_aux, "jacfwd", "jacfwd")
         with enable_grad():
-            chosen = Chosen(level, args, argnums, "jacfwd")
-            made, aux = without_aux(func(*chosen.args, **kwargs), has_aux, "jacfwd")
-            outputs, rebuild = tensor_leaves(made, "jacfwd")
-            push = pusher(outputs, chosen.leaves, level)
-            columns = []
-            for place, leaf in enumerate(chosen.leaves):
-                rest = len(chosen.leaves) - place - 1
-                columns.append(
-                    [push([None] * place + [unit] + [None] * rest) for unit in units(leaf)]
-                )
-            blocks = [
-                [
-                    stacked(
-                        [moved[number] for moved in column], (*shape_of(out), *shape_of(leaf)),
-                        out, -1,
-                    )
-                    for leaf, column in zip(chosen.leaves, columns)
-                ]
-                for number, out in enumerate(outputs)
-            ]  # fmt: skip
-        found = rebuild([chosen.rebuild(level.leave(block)) for block in blocks])
-        return (found, left(level, aux)) if has_aux else found
+            blocks = columns(run.outputs, run.leaves, run.level)
+        return _nested(run, blocks, has_aux)
 
     return jacobian
+
+
+def _nested(run: Run, blocks: list[list[Tensor]], has_aux: bool) -> Any:
+    """Blocks in the containers of the outputs and, within, of the arguments."""
+    found = run.rebuild([run.rebuild_inputs(run.level.leave(block)) for block in blocks])
+    return (found, run.left_aux()) if has_aux else found
 
 
 def hessian(func: Function, argnums: Argnums = 0) -> Function:
@@ -107,4 +79,4 @@ def hessian(func: Function, argnums: Argnums = 0) -> Function:
     tensor([[ 6.,  0.],
             [ 0., 12.]])
     """
-    return jacrev(jacrev(func, argnums), argnums)
+    return jacfwd(jacrev(func, argnums), argnums)

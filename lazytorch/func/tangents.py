@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from lazytorch.autograd.grad_mode import enable_grad
-from lazytorch.autograd.levels import Level, pusher
+from lazytorch.autograd.levels import pusher
 from lazytorch.autograd.trees import flatten
-from lazytorch.func.arguments import Chosen, Function, left, tensor_leaves, without_aux
+from lazytorch.func.arguments import Function, run_on_inputs
 from lazytorch.tensor.storage import shape_of
 from lazytorch.tensor.tensor import Tensor
 
@@ -52,23 +51,20 @@ def _linearized(
         )
     if not primals:
         raise RuntimeError("jvp(f, primals, tangents): expected at least one primal")
-    level = Level()
-    with enable_grad():
-        chosen = Chosen(level, primals, tuple(range(len(primals))), "jvp")
-        made, aux = without_aux(func(*chosen.args), has_aux, "jvp(f, primals, tangents)")
-        outputs, rebuild = tensor_leaves(made, "jvp(f, primals, tangents)")
-    if strict and not all(out._requires_grad for out in outputs):
+    places = tuple(range(len(primals)))
+    run = run_on_inputs(func, primals, {}, places, has_aux, "jvp", "jvp(f, primals, tangents)")
+    if strict and not all(out._requires_grad for out in run.outputs):
         raise RuntimeError(
             "jvp(f, primals, tangents, strict=True): The output of f is independent of the inputs"
         )
-    push = pusher(outputs, chosen.leaves, level)
+    push = pusher(run.outputs, run.leaves, run.level)
 
     def moved(tangents: Any) -> Any:
         given, _ = flatten(tangents)
-        _check_tangents(given, chosen.leaves)
-        return rebuild(level.leave(push(given)))
+        _check_tangents(given, run.leaves)
+        return run.rebuild(run.level.leave(push(given)))
 
-    return rebuild(level.leave(outputs)), moved, left(level, aux)
+    return run.rebuild(run.level.leave(run.outputs)), moved, run.left_aux()
 
 
 def _check_tangents(given: list[Any], leaves: list[Tensor]) -> None:

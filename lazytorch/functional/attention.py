@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from lazytorch import dtypes
-from lazytorch.functional.attention_gradient import Manner, attention, draw_for
+from lazytorch.functional.attention_gradient import Manner, attention, dropout_for
 from lazytorch.functional.composite import expanded, require_tensor, reshaped
 from lazytorch.functional.dropout import check_probability
 from lazytorch.ops.shapes import broadcast
@@ -107,5 +107,5 @@ def scaled_dot_product_attention(
     _check_mask(attn_mask, scores)
     width = shape_of(query)[-1]
     factor = (1 / math.sqrt(width) if width else 0.0) if scale is None else float(scale)
-    manner = Manner(factor, bool(is_causal), draw_for(scores, dropout_p, query))
+    manner = Manner(factor, bool(is_causal), dropout_for(scores, dropout_p, query))
     return attention(query, key, value, attn_mask, manner)

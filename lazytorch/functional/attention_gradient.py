@@ -28,26 +28,23 @@ from lazytorch.functional.composite import (
 )
 from lazytorch.functional.elementwise import where
 from lazytorch.functional.softmax import softmax
-from lazytorch.ir.node import Node
-from lazytorch.ops import elementwise, leaves
+from lazytorch.ops import elementwise
 from lazytorch.ops.attention import ATTENTION, AttentionAttrs, heads_inside
 from lazytorch.ops.shapes import count
 from lazytorch.tensor.apply import apply, cast, scalar_tensor
 from lazytorch.tensor.attach import functions
-from lazytorch.tensor.generator import random_bits
-from lazytorch.tensor.recorder import record
-from lazytorch.tensor.storage import dtype_of, node_of, shape_of
-from lazytorch.tensor.tensor import Tensor, fresh
+from lazytorch.tensor.generator import Draw, draw
+from lazytorch.tensor.storage import dtype_of, shape_of
+from lazytorch.tensor.tensor import Tensor
 
 Shape = tuple[int, ...]
 
 
 @dataclass(frozen=True)
-class Draw:
-    """Dropout's random bits: (seed, offset), from which they can be made again, and p."""
+class Dropout:
+    """Random bits, which are made again where they are wanted, and the probability of 0."""
 
-    words: tuple[Node, ...]
-    shape: Shape
+    draw: Draw
     p: float
 
 
@@ -57,32 +54,29 @@ class Manner:
 
     scale: float
     causal: bool
-    draw: Draw | None
+    dropout: Dropout | None
 
 
-def draw_for(scores: Shape, p: float, like: Tensor) -> Draw | None:
+def dropout_for(scores: Shape, p: float, like: Tensor) -> Dropout | None:
     """The next random bits of the generator, one for each score; ``None`` without dropout."""
     if p == 0:
         return None
-    return Draw(node_of(random_bits(scores, like._device, None)).src, scores, p)
+    return Dropout(draw(scores, like._device, None), p)
 
 
 def _factor(manner: Manner, like: Tensor) -> Any:
     """What dropout multiplies the weights by: 0, or 1 / (1 - p)."""
-    draw = manner.draw
-    if draw is None:
+    dropout = manner.dropout
+    if dropout is None:
         return None
     place = like._device
     with no_grad():
-        node = record(
-            leaves.RANDOM, draw.words, (draw.shape,), draw.shape, dtypes.uint32, place.runtime
-        )
         shift = scalar_tensor(8, dtypes.uint32, place)
-        bits = apply(elementwise.SHIFT_RIGHT, (fresh(node, place), shift))
+        bits = apply(elementwise.SHIFT_RIGHT, (dropout.draw.bits(), shift))
         uniform: Any = cast(bits, dtypes.float32) * 2.0**-24  # type: ignore[operator]
         wide = dtype_of(like).compute
-        kept = scalar_tensor(0.0 if draw.p == 1 else 1 / (1 - draw.p), wide, place)
-        return where(uniform >= draw.p, kept, constant(0, kept))
+        kept = scalar_tensor(0.0 if dropout.p == 1 else 1 / (1 - dropout.p), wide, place)
+        return where(uniform >= dropout.p, kept, constant(0, kept))
 
 
 def _bias(mask: Any, like: Tensor) -> Any:

@@ -19,6 +19,7 @@ from lazytorch.functional.composite import (
 from lazytorch.functional.normalization import Form, normalization_rule, normalized, row_size
 from lazytorch.ops.shapes import count
 from lazytorch.tensor.attach import functions, public
+from lazytorch.tensor.batching.values import are_examples
 from lazytorch.tensor.size import Size
 from lazytorch.tensor.storage import shape_of
 from lazytorch.tensor.tensor import Tensor
@@ -39,6 +40,13 @@ def _update_running(running: Tensor | None, batch: Any, momentum: float, correct
     with no_grad():
         value = narrowed(reshaped(batch, shape_of(running)), running)
         held: Any = running
+        if are_examples(value) and not are_examples(running):
+            raise RuntimeError(
+                "Batch norm got a batched tensor as input while the running_mean or running_var, "
+                "which will be updated in place, were not batched. Inside of vmap make them an "
+                "argument with a batch (torch.func.functional_call), or set track_running_stats "
+                "to False."
+            )
         held.copy_(detached(running) * (1 - momentum) + value * (momentum * correction))
 
 

@@ -17,12 +17,15 @@ from lazytorch.ir.node import Node
 from lazytorch.ops import leaves, movement
 from lazytorch.ops.shapes import count
 from lazytorch.tensor.attach import functions
+from lazytorch.tensor.batching.transform import every_example
 from lazytorch.tensor.storage import node_of, shape_of
 from lazytorch.tensor.tensor import Tensor
 
 Range = tuple[int, int]
 _known: weakref.WeakKeyDictionary[Node, Range] = weakref.WeakKeyDictionary()
 _STEPS = 12
+# Kinds of operations whose results hold elements of their sources, and no others.
+_MOVES = ("move", "example")
 
 
 def remember_range(tensor: Tensor, low: int, high: int) -> Tensor:
@@ -44,7 +47,8 @@ def value_range(tensor: Tensor) -> Range:
         # The value rather than a reshape of it: that is what the next step finds computed.
         while node.op is movement.RESHAPE and node.src:
             (node,) = node.src
-        array = engine.to_array(node, checked=True)
+        # A position of one example may be wrong in any of them.
+        array = engine.to_array(every_example(node), checked=True)
         found = _known[node] = (int(array.min()), int(array.max()))
         return found
     array = functions.peek(tensor)
@@ -57,7 +61,7 @@ def note_limits(tensor: Tensor, low: int, high: int) -> None:
     if capture is None:
         return
     node = node_of(tensor)
-    while capture.source_of(node) is None and node.op.kind == "move" and len(node.src) == 1:
+    while capture.source_of(node) is None and node.op.kind in _MOVES and len(node.src) == 1:
         (node,) = node.src
     capture.note_range(node, low, high)
 
@@ -71,7 +75,7 @@ def _derived(node: Node) -> Range | None:
             return (int(node.attrs[0]), int(node.attrs[0]))
         if node.op is leaves.SCALAR:
             return (int(node.buffer), int(node.buffer))
-        if node.op.kind == "move" and len(node.src) == 1:
+        if node.op.kind in _MOVES and len(node.src) == 1:
             node = node.src[0]
             known = _known.get(node)
             if known is not None:

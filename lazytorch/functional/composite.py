@@ -22,6 +22,7 @@ from lazytorch.ops import contraction, elementwise, indexing, leaves, movement, 
 from lazytorch.ops.shapes import count, normalize_axis
 from lazytorch.tensor.apply import apply, binary, cast, unary
 from lazytorch.tensor.attach import functions, not_a_tensor
+from lazytorch.tensor.batching.values import every_value
 from lazytorch.tensor.promotion import scalar_name
 from lazytorch.tensor.recorder import infer_and_record, record, scalar_node
 from lazytorch.tensor.storage import dtype_of, node_of, shape_of
@@ -270,7 +271,7 @@ def _contracted_parts(first: Tensor, second: Tensor, attrs: tuple[Any, ...]) -> 
 def _behind_moves(tensor: Tensor) -> Tensor:
     """The computed value that ``tensor`` takes its elements from by moves, or ``tensor``."""
     node = node_of(tensor)
-    while node.buffer is None and node.op.kind == "move" and len(node.src) == 1:
+    while node.buffer is None and node.op.kind in ("move", "example") and len(node.src) == 1:
         node = node.src[0]
     return tensor if node.buffer is None else fresh(node, tensor._device)
 
@@ -297,7 +298,7 @@ def checked_positions(
     low, high = value_range(_behind_moves(positions))
     note_limits(positions, min(low, 0), max(high, extent - 1))
     if low < 0 or high >= extent:
-        exact = functions.peek(positions)
+        exact = every_value(positions)
         outside = (exact < 0) | (exact >= extent)
         if ignored is not None:
             outside &= exact != ignored

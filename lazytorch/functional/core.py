@@ -12,6 +12,7 @@ from lazytorch.autograd.entries import Handle
 from lazytorch.autograd.tape import current_grad_fn
 from lazytorch.functional.conversion import converted
 from lazytorch.functional.shape import as_shape
+from lazytorch.ops.examples import is_symbolic
 from lazytorch.ops.shapes import count
 from lazytorch.tensor import creation
 from lazytorch.tensor.attach import functions, public
@@ -62,6 +63,12 @@ members.requires_grad = property(_requires_grad, _set_requires_grad)
 @public(function=False)
 def requires_grad_(self: Tensor, requires_grad: bool = True) -> Tensor:
     """Set ``requires_grad``; returns the tensor."""
+    if is_symbolic(node_of(self)):
+        raise RuntimeError(
+            "You are attempting to call Tensor.requires_grad_() inside of a function being "
+            "transformed by vmap. This is unsupported: use the transforms of torch.func (grad, "
+            "vjp, jacrev, jacfwd, hessian) there, or call requires_grad_() outside."
+        )
     _set_requires_grad(self, requires_grad)
     return self
 
@@ -283,6 +290,12 @@ def _truth(self: Tensor) -> bool:
         if size == 0:
             raise RuntimeError("Boolean value of Tensor with no values is ambiguous")
         raise RuntimeError("Boolean value of Tensor with more than one value is ambiguous")
+    if is_symbolic(node_of(self)):
+        raise RuntimeError(
+            "vmap: It looks like you're attempting to use a Tensor in some data-dependent control "
+            "flow: it has another value for each example of the batch, and the function runs once "
+            "for all. Choose between values with torch.where instead."
+        )
     return bool(item(self))
 
 

@@ -27,6 +27,7 @@ from lazytorch.tensor.apply import (
     to_operand,
 )
 from lazytorch.tensor.attach import functions, public
+from lazytorch.tensor.batching.values import every_value
 from lazytorch.tensor.promotion import (
     result_type,
     scalar_name,
@@ -124,7 +125,7 @@ def true_divide(input: Any, other: Any) -> Tensor:
 
 def check_no_zero(divisor: Tensor) -> None:
     """Refuse an integer division by zero where the call is, as PyTorch does."""
-    if dtype_of(divisor).kind in "iub" and bool(np.any(functions.peek(divisor) == 0)):
+    if dtype_of(divisor).kind in "iub" and bool(np.any(every_value(divisor) == 0)):
         raise RuntimeError("ZeroDivisionError: integer division or modulo by zero")
 
 

@@ -29,6 +29,7 @@ from lazytorch.functional.elementwise import where
 from lazytorch.ops.shapes import count
 from lazytorch.tensor.apply import cast
 from lazytorch.tensor.attach import functions, public
+from lazytorch.tensor.batching.values import every_value
 from lazytorch.tensor.promotion import scalar_name
 from lazytorch.tensor.storage import dtype_of, shape_of
 from lazytorch.tensor.tensor import Tensor
@@ -216,7 +217,7 @@ def one_hot(tensor: Tensor, num_classes: int = -1) -> Tensor:
         raise RuntimeError(
             "Can not infer total number of classes from empty tensor: give num_classes"
         )
-    values = functions.peek(tensor) if size else None
+    values = every_value(tensor) if size else None
     if values is not None and int(values.min()) < 0:
         raise RuntimeError("Class values must be non-negative.")
     if num_classes == -1:

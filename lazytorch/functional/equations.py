@@ -28,6 +28,7 @@ from lazytorch.functional.matrices import (
     check_square,
     column,
     look,
+    look_at_both,
     on_device,
     raise_at,
     transposed,
@@ -178,11 +179,13 @@ def _solve(A: Tensor, B: Tensor, left: bool) -> tuple[Tensor, Any]:
     matrix, right = broadcast_batches(A, right)
     if not left:
         matrix, right = transposed(matrix), transposed(right)
-    found, info = lapack.solve(look(matrix), look(right))
-    out = attach(on_device(found, A), _solve_rule, (matrix, right))
+    found, info = lapack.solve(*look_at_both(matrix, right))
+    out = attach(on_device(found, matrix, right), _solve_rule, (matrix, right))
     # Only A's own batch is told of: broadcasting repeats what is wrong.
-    own = shape_of(A)[:-2]
-    info = info[(0,) * (info.ndim - len(own))][tuple(slice(extent) for extent in own)]
+    own, batch = shape_of(A)[:-2], len(shape_of(matrix)) - 2
+    first: Any = (..., *(0,) * (batch - len(own)), *(slice(None),) * len(own))
+    inside: Any = (..., *(slice(extent) for extent in own))
+    info = info[first][inside]
     if not left:
         out = transposed(out)
     return (functions.squeeze(out, -1) if vector else out), info
@@ -209,7 +212,7 @@ def solve_ex(A: Tensor, B: Tensor, *, left: bool = True, check_errors: bool = Fa
     out, info = _solve(A, B, left)
     if check_errors:
         raise_at(info, "torch.linalg.solve_ex", _NO_SOLUTION)
-    return results.LinalgSolveEx(out, on_device(info, A))
+    return results.LinalgSolveEx(out, on_device(info, A, B))
 
 
 @with_out
@@ -278,9 +281,7 @@ def solve_triangular(
     matrix, right = broadcast_batches(A, B)
     if left:
         return substitute(matrix, right, upper, unitriangular)
-    return transposed(
-        substitute(transposed(matrix), transposed(right), not upper, unitriangular)
-    )
+    return transposed(substitute(transposed(matrix), transposed(right), not upper, unitriangular))
 
 
 @public()

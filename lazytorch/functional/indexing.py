@@ -29,6 +29,8 @@ from lazytorch.ops.shapes import broadcast, count
 from lazytorch.tensor import creation
 from lazytorch.tensor.apply import cast, make_view
 from lazytorch.tensor.attach import functions, public
+from lazytorch.tensor.batching.examples import check_same_shape, for_each_example
+from lazytorch.tensor.batching.values import are_examples
 from lazytorch.tensor.inplace import check_writable, copied, store
 from lazytorch.tensor.storage import dtype_of, node_of, shape_of, strides_of
 from lazytorch.tensor.tensor import Tensor, fresh
@@ -113,7 +115,8 @@ def _item(item: Any) -> Any:
 
 def _as_number(item: Any) -> Any:
     if isinstance(item, Tensor) and not shape_of(item) and dtype_of(item).kind in "iu":
-        return int(item)
+        # An example's position is another number for each example: it stays a tensor.
+        return item if are_examples(item) else int(item)
     return item
 
 
@@ -323,6 +326,7 @@ def _select(input: Tensor, items: Sequence[Any]) -> _Selection:
                 indices.append(creation.tensor([0] if bool(item) else [], dtype=dtypes.int64))
                 axis += 1
                 continue
+            check_same_shape("indexing with a boolean mask", item)
             found = functions.nonzero(item, as_tuple=True)
             for number in range(covered):
                 basic.append(slice(None))
@@ -475,7 +479,8 @@ def index_put_function(
     input: Tensor, indices: Sequence[Any], values: Tensor, accumulate: bool = False
 ) -> Tensor:
     """``index_put_`` on a copy."""
-    return index_put_(functions.clone(input), indices, values, accumulate)
+    copy = for_each_example(functions.clone(input), values, *indices)
+    return index_put_(copy, indices, values, accumulate)
 
 
 public("index_put", out=False)(index_put_function)

@@ -18,7 +18,7 @@ from lazytorch.functional.matrices import (
     adjoint_of,
     broadcast_batches,
     column,
-    look,
+    look_at_both,
     on_device,
     row,
 )
@@ -122,16 +122,20 @@ def lstsq(A: Tensor, B: Tensor, rcond: float | None = None, *, driver: str | Non
     chosen = driver or "gelsy"
     usual = float(np.finfo(dtype_of(A).numpy).eps) * max(rows, columns)
     bound = usual if rcond is None else float(rcond)
-    a, b = look(matrix), look(right)
+    a, b = look_at_both(matrix, right)
+    batch = a.shape[: a.ndim - len(shape_of(matrix))]
     solution, rank, values = _solved(a, b, bound, chosen)
-    nothing = np.zeros(0, values.dtype)
+    nothing = np.zeros((*batch, 0), values.dtype)
     residuals = nothing
     if rows > columns and chosen != "gelsy" and (rank == columns).all():
         residuals = (np.abs(a @ solution - b) ** 2).sum(-2).astype(values.dtype)
     outs = [
-        on_device(solution, A), on_device(residuals, A),
-        on_device(np.zeros(0, np.int64) if chosen == "gels" else rank, A),
-        on_device(values if chosen in ("gelsd", "gelss") else nothing, A),
+        on_device(found, A, B)
+        for found in (
+            solution, residuals,
+            np.zeros((*batch, 0), np.int64) if chosen == "gels" else rank,
+            values if chosen in ("gelsd", "gelss") else nothing,
+        )
     ]  # fmt: skip
     kept = (True, residuals.size > 0, False, False)
     attach_many(outs, _rule, (matrix, right), (), None, kept)

@@ -111,9 +111,10 @@ def _check(A: Tensor, pivot: bool, function: str) -> None:
         raise RuntimeError("linalg.lu_factor: LU without pivoting is not implemented on the CPU")
 
 
-def _permutation(pivots: np.ndarray, like: Tensor) -> Tensor:
+def _permutation(pivots: np.ndarray, like: Tensor, source: Tensor) -> Tensor:
+    """The matrix of the pivots, which were read of ``source``, for factors like ``like``."""
     size = shape_of(like)[-2]
-    return on_device(lapack.permutation_matrix(pivots, size, dtype_of(like).numpy), like)
+    return on_device(lapack.permutation_matrix(pivots, size, dtype_of(like).numpy), source)
 
 
 def _factor(A: Tensor) -> tuple[Tensor, Tensor, np.ndarray]:
@@ -121,7 +122,7 @@ def _factor(A: Tensor) -> tuple[Tensor, Tensor, np.ndarray]:
     packed, pivots, info = lapack.lu_factor(look(A))
     outs = (on_device(packed, A), on_device(pivots, A))
     wanted = mode.enabled and A._requires_grad
-    attach_many(outs, _packed_rule, (A,), (), _permutation(pivots, A) if wanted else None,
+    attach_many(outs, _packed_rule, (A,), (), _permutation(pivots, A, A) if wanted else None,
                 (True, False))  # fmt: skip
     return *outs, info
 
@@ -188,7 +189,7 @@ def linalg_lu(A: Tensor, *, pivot: bool = True) -> Any:
     short = min(packed.shape[-2:])
     low = np.tril(packed[..., :short], -1) + np.eye(packed.shape[-2], short, dtype=packed.dtype)
     high = np.triu(packed[..., :short, :])
-    outs = (_permutation(pivots, A), on_device(low, A), on_device(high, A))
+    outs = (_permutation(pivots, A, A), on_device(low, A), on_device(high, A))
     attach_many(outs, _both_rule, (A,), (), None, (False, True, True))
     return results.LinalgLu(*outs)
 
@@ -206,7 +207,7 @@ def lu_unpack(
         )
     permutation = low = high = None
     if unpack_pivots:
-        permutation = _permutation(_checked_pivots(LU_pivots, LU_data), LU_data)
+        permutation = _permutation(_checked_pivots(LU_pivots, LU_data), LU_data, LU_pivots)
     if unpack_data:
         low, high = _factors_of(LU_data)
     empty = functions.empty(0, dtype=dtype_of(LU_data), device=LU_data._device)
@@ -256,7 +257,7 @@ def linalg_lu_solve(
             f"{name}: Expected LU.shape[:-1] and pivots.shape to be the same, but got pivots with "
             f"shape {list(shape_of(pivots))} instead"
         )
-    permutation = _permutation(_checked_pivots(pivots, LU), LU)
+    permutation = _permutation(_checked_pivots(pivots, LU), LU, pivots)
     out = _solved(LU, permutation, B if left else adjoint_of(B), adjoint == left)
     return label(out if left else adjoint_of(out), "LinalgLuSolveBackward0")
 

@@ -11,14 +11,14 @@ from typing import Any
 
 import numpy as np
 
-from lazytorch import engine
 from lazytorch.errors import LinAlgError
 from lazytorch.functional.complex import adjoint
 from lazytorch.ops.shapes import broadcast
 from lazytorch.tensor.attach import functions
+from lazytorch.tensor.batching.values import are_examples, from_values, values_of
 from lazytorch.tensor.promotion import scalar_name
 from lazytorch.tensor.storage import dtype_of, shape_of
-from lazytorch.tensor.tensor import Tensor, fresh
+from lazytorch.tensor.tensor import Tensor
 
 _WIDTHS = {"float16": "Half", "bfloat16": "BFloat16"}
 
@@ -92,16 +92,27 @@ def raise_at(info: np.ndarray, function: str, message: str) -> None:
 # Values -----------------------------------------------------------------------------------------
 
 
-def on_device(array: Any, like: Tensor) -> Tensor:
-    """A new array as a tensor on the device of ``like``, in the same memory where that can be."""
-    whole = np.asarray(array, order="C")
-    return fresh(engine.leaf_from_array(whole, like._device.runtime, share=True), like._device)
+def on_device(array: Any, *like: Tensor) -> Tensor:
+    """A new array as a tensor on the device of ``like``, in the same memory where that can be.
+
+    ``like`` are all tensors whose values it was made of: where one of them is an example of a
+    batch the array has the batch in front, and so has the example's result.
+    """
+    return from_values(array, *like)
 
 
 def look(tensor: Tensor) -> np.ndarray:
-    """The values on the host."""
-    array: np.ndarray = functions.peek(tensor)
+    """The values on the host; with the batch in front where the tensor is one example."""
+    array: np.ndarray = values_of(tensor)[0] if are_examples(tensor) else functions.peek(tensor)
     return array
+
+
+def look_at_both(first: Tensor, second: Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """The values of two tensors, both with the batch in front where one is an example."""
+    if are_examples(first, second):
+        one, other = values_of(first, second)
+        return one, other
+    return look(first), look(second)
 
 
 # Matrices ---------------------------------------------------------------------------------------

@@ -28,15 +28,15 @@ def _load() -> None:
     for name in (*_FIRST, *found):
         if name != "namespace":
             importlib.import_module(f"lazytorch.functional.{name}")
-    for name in ("autograd.flow", "tensor.printing", "tensor.info"):
+    for name in ("autograd.batching", "tensor.printing", "tensor.info"):
         importlib.import_module(f"lazytorch.{name}")
 
 
 _INTERNAL = {
     "as_shape", "as_strided_backward", "as_strided_value", "assign_result", "broadcast_for_write",
-    "call_with_out", "converted", "copy_out", "exponent_below", "gather_primitive",
-    "insert_strided", "matrix_norm", "peek", "scatter_backward", "scatter_primitive",
-    "share_strided_array", "snapshot",
+    "call_with_out", "converted", "copy_out", "exponent_below", "for_examples",
+    "gather_primitive", "insert_strided", "matrix_norm", "peek", "scatter_backward",
+    "scatter_primitive", "share_strided_array", "snapshot",
     "complex_parts", "complex_power", "complex_sign", "contiguous_value", "imaginary_part",
     "real_part", "prod_over", "product_gradient", "scatter_base_gradient",
     "scatter_value_gradient", "strided_gradient", "sum_to_size", "view_as_dtype",

@@ -17,6 +17,8 @@ from lazytorch.ops.shapes import normalize_axis
 from lazytorch.schedule import choices
 from lazytorch.tensor.apply import apply, cast
 from lazytorch.tensor.attach import Target, functions, public
+from lazytorch.tensor.batching.examples import check_same_shape
+from lazytorch.tensor.batching.values import computed
 from lazytorch.tensor.creation import iota
 from lazytorch.tensor.creation import tensor as make_tensor
 from lazytorch.tensor.storage import dtype_of, node_of, shape_of
@@ -177,6 +179,7 @@ def unique(
 
     The number of results depends on the values, so this computes them.
     """
+    check_same_shape("torch.unique", input)
     array = functions.peek(input)
     axis = None if dim is None else normalize_axis(dim, array.ndim)
     found, inverse, counts = np.unique(
@@ -196,6 +199,7 @@ def unique_consecutive(
     input: Tensor, return_inverse: bool = False, return_counts: bool = False, dim: int | None = None
 ) -> Any:
     """Neighbouring equal elements taken together."""
+    check_same_shape("torch.unique_consecutive", input)
     array = functions.peek(input)
     if dim is None:
         array = array.reshape(-1)
@@ -224,6 +228,7 @@ def bincount(input: Tensor, weights: Tensor | None = None, minlength: int = 0) -
         raise RuntimeError("bincount only supports 1-d non-negative integral inputs.")
     if minlength < 0:
         raise RuntimeError("minlength should be >= 0")
+    check_same_shape("torch.bincount", input)
     array = functions.peek(input)
     if array.size and array.min() < 0:
         raise RuntimeError("bincount only supports 1-d non-negative integral inputs.")
@@ -240,14 +245,17 @@ def bincount(input: Tensor, weights: Tensor | None = None, minlength: int = 0) -
 @public()
 def histc(input: Tensor, bins: int = 100, min: float = 0, max: float = 0) -> Tensor:
     """How many elements fall in each of ``bins`` equal intervals between two bounds."""
-    array = functions.peek(input).reshape(-1)
-    low, high = float(min), float(max)
-    if low == high:
-        low, high = (float(array.min()), float(array.max())) if array.size else (0.0, 1.0)
-    if low == high:
-        low, high = low - 1, high + 1
-    counts, _ = np.histogram(array, bins, (low, high))
-    return _leaf(counts.astype(dtype_of(input).numpy), input)
+
+    def counts_of(array: np.ndarray) -> np.ndarray:
+        low, high = float(min), float(max)
+        if low == high:
+            low, high = (float(array.min()), float(array.max())) if array.size else (0.0, 1.0)
+        if low == high:
+            low, high = low - 1, high + 1
+        counts, _ = np.histogram(array, bins, (low, high))
+        return counts.astype(dtype_of(input).numpy)
+
+    return computed(counts_of, input)
 
 
 @public()

@@ -11,9 +11,10 @@ from lazytorch.autograd.tape import label
 from lazytorch.functional import results
 from lazytorch.functional.composite import detached, reshaped
 from lazytorch.functional.ordering import sort
-from lazytorch.ops.shapes import normalize_axis
+from lazytorch.ops.shapes import count, normalize_axis
 from lazytorch.tensor.apply import cast
 from lazytorch.tensor.attach import functions, public
+from lazytorch.tensor.batching.values import every_value
 from lazytorch.tensor.promotion import scalar_name
 from lazytorch.tensor.storage import dtype_of, shape_of
 from lazytorch.tensor.tensor import Tensor
@@ -120,10 +121,10 @@ def _checked_points(input: Tensor, q: Any, interpolation: str) -> tuple[Tensor, 
         raise RuntimeError("quantile() q must be a scalar or 1D tensor")
     if dtype_of(q) is not dtype_of(input):
         raise RuntimeError("quantile() q tensor must be same dtype as the input tensor")
-    values = functions.peek(q)
+    values = every_value(q)
     if not ((values >= 0) & (values <= 1)).all():
         raise RuntimeError("quantile() q values must be in the range [0, 1]")
-    return reshaped(q, (values.size,)), not shape_of(q)
+    return reshaped(q, (count(shape_of(q)),)), not shape_of(q)
 
 
 def _quantiles(

@@ -19,6 +19,7 @@ from lazytorch.ops.shapes import count
 from lazytorch.tensor import generator as generator_module
 from lazytorch.tensor.apply import apply, cast
 from lazytorch.tensor.attach import Target, functions, public
+from lazytorch.tensor.batching.values import every_value
 from lazytorch.tensor.creation import as_size, wants_grad
 from lazytorch.tensor.device import as_device, device
 from lazytorch.tensor.formats import check_layout
@@ -282,7 +283,7 @@ def normal(
     check_layout(layout)
     if isinstance(std, (int, float)) and std < 0:
         raise RuntimeError(f"normal expects std >= 0.0, but found std {std}")
-    if isinstance(std, Tensor) and (functions.peek(std) < 0).any():
+    if isinstance(std, Tensor) and (every_value(std) < 0).any():
         raise RuntimeError("normal expects all elements of std >= 0.0")
     given = [value for value in (mean, std) if isinstance(value, Tensor)]
     if given:

@@ -10,6 +10,7 @@ from lazytorch.functional.composite import detached, reshaped
 from lazytorch.ops.shapes import count
 from lazytorch.tensor.apply import cast
 from lazytorch.tensor.attach import functions, public
+from lazytorch.tensor.batching.values import every_value
 from lazytorch.tensor.creation import tensor as make_tensor
 from lazytorch.tensor.promotion import promote_types, scalar_name
 from lazytorch.tensor.storage import dtype_of, shape_of
@@ -51,10 +52,9 @@ def _sorted_by(sequence: Tensor, sorter: Tensor) -> Tensor:
         )
     if dtype_of(sorter) is not dtypes.int64:
         raise _refuse(
-            "sorter must be a tensor of long dtype but got dtype "
-            f"{scalar_name(dtype_of(sorter))}"
+            f"sorter must be a tensor of long dtype but got dtype {scalar_name(dtype_of(sorter))}"
         )
-    places: Any = functions.peek(sorter)
+    places = every_value(sorter)
     if places.size and not 0 <= places.min() <= places.max() < shape_of(sequence)[-1]:
         raise _refuse("sorter index out of range")
     axis = len(shape_of(sequence)) - 1

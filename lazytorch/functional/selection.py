@@ -15,6 +15,8 @@ from lazytorch.ops import indexing, movement
 from lazytorch.ops.shapes import broadcast, count, normalize_axis
 from lazytorch.tensor.apply import apply, cast, to_operand
 from lazytorch.tensor.attach import Target, functions, public
+from lazytorch.tensor.batching.examples import check_same_shape
+from lazytorch.tensor.batching.values import computed
 from lazytorch.tensor.promotion import scalar_name
 from lazytorch.tensor.storage import dtype_of, node_of, shape_of
 from lazytorch.tensor.tensor import Tensor, fresh
@@ -459,6 +461,7 @@ def nonzero(input: Tensor, *, as_tuple: bool = False) -> Any:
 
     The number of results depends on the values, so this computes them.
     """
+    check_same_shape("torch.where" if as_tuple else "torch.nonzero", input)
     array = functions.peek(input)
     if as_tuple:
         parts = np.nonzero(np.atleast_1d(array))
@@ -484,10 +487,14 @@ def nonzero_static(input: Tensor, *, size: int, fill_value: int = -1) -> Tensor:
     """
     if size < 0:
         raise RuntimeError("nonzero_static: 'size' must be an non-negative integer")
-    found = np.argwhere(functions.peek(input))[:size]
-    rows = np.full((size, len(shape_of(input))), fill_value, np.int64)
-    rows[: len(found)] = found
-    return _host(rows, input)
+
+    def positions(array: np.ndarray) -> np.ndarray:
+        found = np.argwhere(array)[:size]
+        rows = np.full((size, array.ndim), fill_value, np.int64)
+        rows[: len(found)] = found
+        return rows
+
+    return computed(positions, input)
 
 
 def _host(array: np.ndarray, like: Tensor) -> Tensor:
@@ -506,6 +513,7 @@ def masked_select(input: Tensor, mask: Tensor) -> Tensor:
     """The elements where ``mask`` holds, in one dimension; both broadcast."""
     if dtype_of(mask) is not dtypes.bool_:
         raise RuntimeError("masked_select: expected BoolTensor for mask")
+    check_same_shape("`mask` in torch.masked_select(self, mask)", mask)
     wide, chosen = functions.broadcast_tensors(input, mask)
     return label(wide[chosen], "MaskedSelectBackward0")  # type: ignore[index]
 

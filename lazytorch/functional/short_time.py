@@ -18,6 +18,7 @@ from lazytorch.functional.padding import pad
 from lazytorch.functional.windows import Windows, cut, overlay
 from lazytorch.tensor.apply import cast
 from lazytorch.tensor.attach import functions, public
+from lazytorch.tensor.batching.values import every_value
 from lazytorch.tensor.storage import dtype_of, shape_of
 from lazytorch.tensor.tensor import Tensor
 
@@ -218,7 +219,7 @@ def _cover(shaped: Tensor, windows: Windows) -> Tensor:
 
 
 def _require_cover(frames: _Frames, cover: Tensor, start: int, stop: int) -> None:
-    least = float(np.abs(functions.peek(detached(cover))[start:stop]).min())
+    least = float(np.abs(every_value(detached(cover)[start:stop])).min())
     if least < _LEAST_COVER:
         raise frames.refuse(
             f"window overlap add min: {least:g}: the windows leave samples uncovered; use a window "

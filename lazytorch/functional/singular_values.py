@@ -268,7 +268,7 @@ def pinv(
         )
     array = look(A)
     if 0 in shape:
-        found = np.zeros((*shape[:-2], shape[-1], shape[-2]), array.dtype)
+        found = np.zeros((*array.shape[:-2], shape[-1], shape[-2]), array.dtype)
     else:
         found = _pseudoinverse(array, dtype, hermitian, atol, rcond if rtol is None else rtol)
     return attach(on_device(found.astype(array.dtype), A), _pinv_rule, (A,))
@@ -336,4 +336,3 @@ def pca_lowrank(A: Tensor, q: int | None = None, center: bool = True, niter: int
         raise ValueError(f"niter(={niter}) must be non-negative integer")
     mean = functions.mean(A, -2, keepdim=True) if center else None
     return svd_lowrank(A, q, niter, mean)
-

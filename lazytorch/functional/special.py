@@ -20,6 +20,7 @@ from lazytorch.functional.vector_norms import vector_norm
 from lazytorch.ops.shapes import broadcast, normalize_axis
 from lazytorch.tensor.apply import cast
 from lazytorch.tensor.attach import functions, public
+from lazytorch.tensor.batching.values import computed, every_value
 from lazytorch.tensor.promotion import scalar_name
 from lazytorch.tensor.storage import dtype_of, shape_of
 from lazytorch.tensor.tensor import Tensor
@@ -138,12 +139,16 @@ def mode(input: Tensor, dim: int = -1, keepdim: bool = False) -> Any:
     axis = normalize_axis(dim, len(shape))
     if not shape:
         return results.Mode(functions.clone(input), functions.zeros((), dtype=dtypes.int64))
-    array = np.moveaxis(functions.peek(input), axis, -1)
-    places = np.empty(array.shape[:-1], np.int64)
-    for where in np.ndindex(places.shape):
-        found, counts = np.unique(array[where], return_counts=True)
-        places[where] = np.flatnonzero(array[where] == found[counts.argmax()])[-1]
-    index = functions.tensor(np.expand_dims(places, axis), device=input._device)
+
+    def places_of(values: np.ndarray) -> np.ndarray:
+        array = np.moveaxis(values, axis, -1)
+        places = np.empty(array.shape[:-1], np.int64)
+        for where in np.ndindex(places.shape):
+            found, counts = np.unique(array[where], return_counts=True)
+            places[where] = np.flatnonzero(array[where] == found[counts.argmax()])[-1]
+        return np.expand_dims(places, axis)
+
+    index = computed(places_of, input)
     values = functions.gather(input, axis, index)
     if not keepdim:
         values, index = functions.squeeze(values, axis), functions.squeeze(index, axis)
@@ -182,7 +187,7 @@ def cov(
     rows = _floating(input if len(shape_of(input)) == 2 else reshape(input, (1, -1)))
     points = shape_of(rows)[1]
     for name, given in (("fweights", fweights), ("aweights", aweights)):
-        if given is not None and (functions.peek(given) < 0).any():
+        if given is not None and (every_value(given) < 0).any():
             raise RuntimeError(f"cov(): {name} cannot be negative")
     weights = _observation_weights(rows, fweights, aweights)
     if weights is None:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from lazytorch.tensor.attach import functions, public
+from lazytorch.tensor.batching.examples import for_each_example
 from lazytorch.tensor.storage import shape_of
 from lazytorch.tensor.tensor import Tensor
 
@@ -58,7 +59,7 @@ def unsafe_split(input: Tensor, split_size: Any, dim: int = 0) -> tuple[Tensor, 
 
 
 def _written(input: Tensor, src: Tensor, view: Callable[[Tensor], Tensor], name: str) -> Tensor:
-    out: Tensor = functions.clone(input)
+    out: Tensor = for_each_example(functions.clone(input), src)
     region = view(out)
     if shape_of(region) != shape_of(src):
         raise RuntimeError(

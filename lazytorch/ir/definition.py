@@ -33,6 +33,7 @@ KINDS = (
     "sort",  # the elements of each row in order
     "host",  # a Python function on NumPy arrays
     "copy",  # to another device
+    "example",  # one example of a batch, whichever: rewritten before anything is computed
 )
 
 

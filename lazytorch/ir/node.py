@@ -15,6 +15,10 @@ from typing import Any
 from lazytorch.dtypes import DType
 from lazytorch.ir.definition import OpDef
 
+# Depths from here on belong to nodes that stand for one example of a batch (``ops.examples``).
+# Depth grows from sources to users, so that one comparison tells them from all others.
+SYMBOLIC = 1 << 40
+
 
 class Node:
     """A value: ``op`` applied to ``src``.
@@ -23,7 +27,8 @@ class Node:
     as (code object, instruction offset); it is no part of the value's identity. ``buffer`` is
     empty until the value has been computed; then ``src`` is forgotten, so that history does
     not pile up. For the operation ``scalar`` the buffer is the Python number itself.
-    ``depth`` is the length of the longest pending chain below the node.
+    ``depth`` is the length of the longest pending chain below the node, and at least
+    ``SYMBOLIC`` for a value that is not one value but one of each example of a batch.
     """
 
     __slots__ = (
@@ -56,6 +61,12 @@ class Node:
         self.buffer = buffer
         self.src = ()
         self.depth = 0
+
+    def restate(self, op: OpDef, src: tuple[Node, ...], attrs: tuple[Any, ...]) -> None:
+        """Say in another way how the same value is made, and forget the way before."""
+        self.op = op
+        self.src = src
+        self.attrs = attrs
 
     @property
     def size(self) -> int:

@@ -4,6 +4,7 @@ from lazytorch.ops import (
     attention,
     contraction,
     elementwise,
+    examples,
     indexing,
     leaves,
     movement,
@@ -15,6 +16,6 @@ from lazytorch.ops import (
 )
 
 __all__ = [
-    "attention", "contraction", "elementwise", "indexing", "leaves", "movement",
+    "attention", "contraction", "elementwise", "examples", "indexing", "leaves", "movement",
     "ordering", "philox", "recurrence", "reduction", "shapes",
 ]  # fmt: skip

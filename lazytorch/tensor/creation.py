@@ -17,6 +17,7 @@ from lazytorch.ir.node import Node
 from lazytorch.ops import elementwise, leaves, movement
 from lazytorch.tensor import tensor as tensor_module
 from lazytorch.tensor.attach import functions, public
+from lazytorch.tensor.batching.examples import for_each_example
 from lazytorch.tensor.device import as_device, device
 from lazytorch.tensor.formats import check_layout
 from lazytorch.tensor.promotion import get_default_dtype
@@ -291,7 +292,7 @@ def _filler(name: str, value: int) -> Any:
         check_layout(layout)
         place = input._device if device is None else as_device(device)
         made = filled(shape_of(input), value, dtype or dtype_of(input), place)
-        return wants_grad(made, requires_grad)
+        return wants_grad(for_each_example(made, input), requires_grad)
 
     def make_new(
         self: Tensor,
@@ -305,7 +306,7 @@ def _filler(name: str, value: int) -> Any:
         check_layout(layout)
         place = self._device if device is None else as_device(device)
         made = filled(as_size(size, "new_" + name), value, dtype or dtype_of(self), place)
-        return wants_grad(made, requires_grad)
+        return wants_grad(for_each_example(made, self), requires_grad)
 
     for function, spelled in ((make, name), (make_like, f"{name}_like"), (make_new, f"new_{name}")):
         function.__name__ = function.__qualname__ = spelled
@@ -353,7 +354,7 @@ def full_like(
     if isinstance(fill_value, Tensor):
         fill_value = fill_value.item()  # type: ignore[attr-defined]
     made = filled(shape_of(input), fill_value, dtype or dtype_of(input), place)
-    return wants_grad(made, requires_grad)
+    return wants_grad(for_each_example(made, input), requires_grad)
 
 
 @public(function=False)
@@ -362,10 +363,9 @@ def new_full(
     requires_grad: bool = False,
 ) -> Tensor:  # fmt: skip
     """A tensor of ``size`` with this one's dtype and device, filled with one value."""
-    return full(
-        size, fill_value, dtype=dtype or dtype_of(self), requires_grad=requires_grad,
-        device=self._device if device is None else device,
-    )  # fmt: skip
+    place = self._device if device is None else device
+    made = full(size, fill_value, dtype=dtype or dtype_of(self), device=place)
+    return wants_grad(for_each_example(made, self), requires_grad)
 
 
 @public(function=False)
@@ -374,10 +374,9 @@ def new_tensor(
     requires_grad: bool = False,
 ) -> Tensor:  # fmt: skip
     """``tensor(data)`` with this one's dtype and device."""
-    return tensor(
-        data, dtype=dtype or dtype_of(self), requires_grad=requires_grad,
-        device=self._device if device is None else device,
-    )  # fmt: skip
+    place = self._device if device is None else device
+    made = tensor(data, dtype=dtype or dtype_of(self), device=place)
+    return wants_grad(for_each_example(made, self), requires_grad)
 
 
 # Ranges ---------------------------------------------------------------------------------------

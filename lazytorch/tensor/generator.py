@@ -8,14 +8,16 @@ arguments: every step of a training loop runs the same plan.
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from lazytorch import dtypes, engine
 from lazytorch.ir.node import Node
 from lazytorch.ops import leaves
+from lazytorch.ops.examples import Level, example_of
 from lazytorch.ops.shapes import count
+from lazytorch.tensor.batching.levels import different_draws, opened
 from lazytorch.tensor.device import as_device, device
 from lazytorch.tensor.recorder import record
 from lazytorch.tensor.tensor import Tensor, fresh
@@ -116,10 +118,37 @@ def _signed(number: int) -> int:
     return number - (1 << 64) if number >> 63 else number
 
 
+class Draw(NamedTuple):
+    """Random bits that can be made again: seed and offset, and for what shape and examples."""
+
+    words: tuple[Node, ...]
+    shape: tuple[int, ...]
+    levels: tuple[Level, ...]
+    place: device
+
+    def bits(self) -> Tensor:
+        """32 random bits for each element, as uint32."""
+        shape = (*(level.size for level in self.levels), *self.shape)
+        node = record(leaves.RANDOM, self.words, (shape,), shape, dtypes.uint32, self.place.runtime)
+        for level in self.levels:
+            node = example_of(node, level)
+        return fresh(node, self.place)
+
+
 def random_bits(shape: tuple[int, ...], place: device, generator: Generator | None) -> Tensor:
     """32 random bits for each element, as uint32."""
+    return draw(shape, place, generator).bits()
+
+
+def draw(shape: tuple[int, ...], place: device, generator: Generator | None) -> Draw:
+    """The next bits of a generator: for each example of a batch its own, where it so wants."""
+    levels = tuple(different_draws()) if opened.levels else ()
+    drawn = count(shape)
+    for level in levels:
+        drawn *= level.size
+    blocks = (drawn + 3) // 4
     source = generator or default_generator
-    offset = source.advance((count(shape) + 3) // 4)
+    offset = source.advance(blocks)
     runtime = place.runtime
     # Never baked: a seed of 0 must give the same plan as any other.
     words = tuple(
@@ -127,8 +156,8 @@ def random_bits(shape: tuple[int, ...], place: device, generator: Generator | No
         for number in (source._seed, offset)
     )
     if engine.current.capture is not None:
-        engine.current.capture.note_draw(source, (count(shape) + 3) // 4, *words)
-    return fresh(record(leaves.RANDOM, words, (shape,), shape, dtypes.uint32, runtime), place)
+        engine.current.capture.note_draw(source, blocks, *words)
+    return Draw(words, shape, levels, place)
 
 
 def manual_seed(seed: int) -> Generator:

@@ -13,11 +13,14 @@ from typing import Any
 import numpy as np
 
 from lazytorch import dtypes
+from lazytorch.ops.examples import is_symbolic, levels_of
 from lazytorch.tensor.attach import functions
+from lazytorch.tensor.batching.levels import opened
+from lazytorch.tensor.batching.transform import batch_of
 from lazytorch.tensor.overrides import Overridable
 from lazytorch.tensor.promotion import get_default_dtype
-from lazytorch.tensor.storage import dtype_of, shape_of
-from lazytorch.tensor.tensor import Tensor
+from lazytorch.tensor.storage import dtype_of, node_of, shape_of
+from lazytorch.tensor.tensor import Tensor, fresh
 
 
 @dataclass
@@ -217,7 +220,14 @@ def tensor_text(tensor: Tensor) -> str:
 
 
 def _representation(self: Tensor) -> str:
-    return tensor_text(self)
+    node = node_of(self)
+    if not is_symbolic(node):
+        return tensor_text(self)
+    # One example of a batch: the batch is shown.
+    level = max(levels_of(node), key=lambda level: level.number)
+    depth = opened.levels.index(level) + 1 if level in opened.levels else 1
+    text = _representation(fresh(batch_of(node, level), self._device)).replace("\n", "\n    ")
+    return f"BatchedTensor(lvl={depth}, bdim=0, value=\n    {text}\n)"
 
 
 _members: Any = Tensor

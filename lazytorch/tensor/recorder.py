@@ -13,7 +13,7 @@ import numpy as np
 from lazytorch import config, dtypes, engine
 from lazytorch.dtypes import DType
 from lazytorch.ir.definition import OpDef, Shape
-from lazytorch.ir.node import Node
+from lazytorch.ir.node import SYMBOLIC, Node
 from lazytorch.ops import elementwise, leaves
 from lazytorch.tensor.site import user_site
 
@@ -21,7 +21,9 @@ _constants: dict[tuple[Any, DType, str], Node] = {}
 
 
 def _compute_at_once(node: Node) -> None:
-    engine.realize([node])
+    engine.recorded(node)
+    if node.depth < SYMBOLIC:
+        engine.realize([node])
 
 
 def _watcher() -> Any:

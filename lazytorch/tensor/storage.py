@@ -20,9 +20,10 @@ import numpy as np
 from lazytorch import engine
 from lazytorch.dtypes import DType
 from lazytorch.ir.index import row_major_strides
-from lazytorch.ir.node import Node
+from lazytorch.ir.node import SYMBOLIC, Node
 from lazytorch.ops import indexing, movement
 from lazytorch.ops.shapes import count
+from lazytorch.tensor.batching.levels import check_write, made_like
 from lazytorch.tensor.recorder import array_of, own_value, record
 from lazytorch.tensor.reinterpretation import reinterpreted, with_memory
 
@@ -230,6 +231,10 @@ def write(tensor: Any, value: Node) -> None:
             "unsupported operation: more than one element of the written-to tensor refers to a "
             "single memory location. Please clone() the tensor before performing the operation."
         )
+    if value.depth >= SYMBOLIC:
+        check_write(value, storage.node)
+    if storage.node.depth >= SYMBOLIC:
+        value = made_like(value, storage.node)
     if storage.host is not None and still_shared(storage):
         engine.looked("memory that NumPy sees is written")
         np.copyto(host_view(tensor), array_of(value))
