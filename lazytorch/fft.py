@@ -22,7 +22,7 @@ from lazytorch.functional.fourier import (
     sequence_of,
     transformed,
 )
-from lazytorch.ops.shapes import normalize_axis
+from lazytorch.ops.shapes import existing_axis, normalize_axis
 from lazytorch.tensor.attach import functions
 from lazytorch.tensor.overrides import make_overridable as _make_overridable
 from lazytorch.tensor.promotion import get_default_dtype
@@ -40,7 +40,7 @@ def _stored(result: Tensor, out: Tensor | None) -> Tensor:
 
 
 def _one(input: Tensor, dim: int) -> Axes:
-    return (normalize_axis(dim, len(shape_of(input))),)
+    return (existing_axis(dim, len(shape_of(input))),)
 
 
 def fft(

@@ -37,6 +37,7 @@ from lazytorch.functional.composite import (
 from lazytorch.functional.elementwise import where
 from lazytorch.functional.unary import sigmoid as logistic
 from lazytorch.tensor.attach import functions, public
+from lazytorch.tensor.promotion import scalar_name
 from lazytorch.tensor.storage import dtype_of, shape_of
 from lazytorch.tensor.tensor import Tensor
 
@@ -364,9 +365,11 @@ _hardshrink = _by_formula(
 
 def softshrink(input: Tensor, lambd: float = 0.5) -> Tensor:
     """``input`` moved towards 0 by ``lambd``, and 0 where it is nearer than that."""
-    if lambd < 0:
+    dtype = dtype_of(input)
+    if dtype.kind == "f" and not 0 <= lambd <= functions.finfo(dtype).max:
         raise RuntimeError(
-            f"lambda must be greater or equal to 0, but found to be {float(lambd):g}."
+            f"lambda must be in range [0, {functions.finfo(dtype).max:g}] for input dtype "
+            f"{scalar_name(dtype)}, but found {float(lambd):g}"
         )
     return _softshrink(input, lambd)
 

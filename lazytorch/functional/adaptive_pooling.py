@@ -52,15 +52,26 @@ def _wanted(input: Tensor, output_size: Any, dims: int, function: str) -> Shape:
             sizes = sizes * dims
     if len(sizes) != dims:
         raise RuntimeError(
-            f"{function}: internal error: output_size.size() must be {dims}, got {list(sizes)}"
+            f"{function}() argument 'output_size' should contain {dims} int, got {list(sizes)} "
+            f"(got {len(sizes)})"
         )
     chosen = tuple(extent if size is None else int(size) for size, extent in zip(sizes, extents))
     if any(size < 0 for size in chosen):
         raise RuntimeError(
-            f"{function}: elements of output_size must be greater than or equal to 0, but got "
-            f"{list(chosen)}"
+            f"{function}: elements of output_size must be greater than or equal to 0, but the "
+            f"result would be {[*shape_of(input)[:-dims], *chosen]}"
         )
     return chosen
+
+
+def _checked(
+    input: Tensor, output_size: Any, dims: int, function: str
+) -> tuple[Tensor, bool, Shape]:
+    """The input with a batch axis, whether it had one, and the extents of the result."""
+    if dims > 1 and not isinstance(output_size, int) and len(shape_of(input)) <= dims:
+        raise ValueError(f"Input dimension should be at least {dims + 1}")
+    x, had_batch = batched(input, dims, function)
+    return x, had_batch, _wanted(x, output_size, dims, function)
 
 
 def _region(extent: int, found: int, like: Tensor) -> tuple[Any, Any]:
@@ -100,8 +111,7 @@ def _average_axis(x: Tensor, axis: int, found: int) -> Tensor:
 def adaptive_avg_pool(dims: int, input: Tensor, output_size: Any) -> Tensor:
     """The mean of each of ``output_size`` regions."""
     function = f"adaptive_avg_pool{dims}d"
-    x, had_batch = batched(input, dims, function)
-    wanted = _wanted(x, output_size, dims, function)
+    x, had_batch, wanted = _checked(input, output_size, dims, function)
     extents = shape_of(x)[-dims:]
     if 0 in wanted:
         out = functions.zeros((*shape_of(x)[:-dims], *wanted), dtype=x.dtype, device=x.device)
@@ -141,8 +151,7 @@ def adaptive_max_pool(
 ) -> Any:
     """The maximum of each of ``output_size`` regions, and where it was found."""
     function = f"adaptive_max_pool{dims}d"
-    x, had_batch = batched(input, dims, function)
-    wanted = _wanted(x, output_size, dims, function)
+    x, had_batch, wanted = _checked(input, output_size, dims, function)
     extents = shape_of(x)[-dims:]
     if 0 in wanted:
         shape = (*shape_of(x)[:-dims], *wanted)

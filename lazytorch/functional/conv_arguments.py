@@ -80,10 +80,12 @@ def _check_types(input: Tensor, weight: Tensor, bias: Tensor | None, function: s
 
 def _batched(input: Tensor, weight: Tensor, dims: int, function: str) -> tuple[Tensor, bool]:
     rank = len(shape_of(input))
-    if len(shape_of(weight)) != dims + 2:
+    given = len(shape_of(weight))
+    if given != dims + 2:
         raise RuntimeError(
-            f"{function}: expected a weight of {dims + 2} dimensions, but got one of size "
-            f"{list(shape_of(weight))}"
+            f"Expected {given}-dimensional input for {given}-dimensional weight "
+            f"{list(shape_of(weight))}, but got {rank}-dimensional input of size "
+            f"{list(shape_of(input))} instead: {function} takes a weight of {dims + 2} dimensions"
         )
     if rank not in (dims + 1, dims + 2):
         raise RuntimeError(

@@ -167,6 +167,12 @@ def _triplet(
     anchor: Tensor, positive: Tensor, negative: Tensor, distance: Callable[..., Tensor],
     margin: float, swap: bool, reduction: str,
 ) -> Tensor:  # fmt: skip
+    ranks = [len(shape_of(tensor)) for tensor in (anchor, positive, negative)]
+    if len(set(ranks)) > 1:
+        raise RuntimeError(
+            "The anchor, positive, and negative tensors are expected to have the same number of "
+            "dimensions, but got: anchor {}D, positive {}D, and negative {}D inputs".format(*ranks)
+        )
     near: Any = distance(anchor, positive)
     far: Any = distance(anchor, negative)
     if swap:

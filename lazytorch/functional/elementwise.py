@@ -29,6 +29,7 @@ from lazytorch.tensor.apply import (
 from lazytorch.tensor.attach import functions, public
 from lazytorch.tensor.batching.values import every_value
 from lazytorch.tensor.promotion import (
+    c_name,
     result_type,
     scalar_name,
 )
@@ -444,8 +445,9 @@ def masked_fill(input: Tensor, mask: Tensor, value: Any) -> Tensor:
                 "masked_fill_ only supports a 0-dimensional value tensor, but got tensor with "
                 f"{len(shape_of(value))} dimension(s)."
             )
-    elif dtype.kind in "iub" and isinstance(value, float) and value != int(value):
-        raise RuntimeError(f"value cannot be converted to type {dtype.name} without overflow")
+    whole = not isinstance(value, float) or value.is_integer()
+    if (dtype.kind != "c" and _is_complex(value)) or (dtype.kind in "iub" and not whole):
+        raise RuntimeError(f"value cannot be converted to type {c_name(dtype)} without overflow")
     value = to_operand(value, dtype, input._device)
     with no_grad():
         out = apply(ops.WHERE, (mask, value, input))

@@ -45,8 +45,8 @@ def _check(input: Any, weight: Any, function: str) -> None:
     if dtype_of(input) not in (dtypes.int64, dtypes.int32):
         raise RuntimeError(
             "Expected tensor for argument #1 'indices' to have one of the following scalar types: "
-            f"Long, Int; but got {scalar_name(dtype_of(input))} instead (while checking arguments "
-            f"for {function})"
+            f"Long, Int; but got torch.{scalar_name(dtype_of(input))}Tensor instead (while "
+            f"checking arguments for {function})"
         )
     if len(shape_of(weight)) != 2:
         raise RuntimeError("'weight' must be 2-D, but got " + str(list(shape_of(weight))))

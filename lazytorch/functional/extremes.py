@@ -25,7 +25,7 @@ from lazytorch.ops import movement, reduction
 from lazytorch.ops.shapes import count, normalize_axis
 from lazytorch.tensor.apply import cast
 from lazytorch.tensor.attach import Target, functions, public
-from lazytorch.tensor.creation import iota
+from lazytorch.tensor.ranges import iota
 from lazytorch.tensor.recorder import infer_and_record, record
 from lazytorch.tensor.storage import dtype_of, node_of, shape_of
 from lazytorch.tensor.tensor import Tensor, fresh

@@ -16,7 +16,7 @@ from lazytorch.autograd.rules import Rule
 from lazytorch.autograd.tape import attach
 from lazytorch.dtypes import DType
 from lazytorch.functional.host import call_host
-from lazytorch.ops.shapes import count, normalize_axis
+from lazytorch.ops.shapes import count, existing_axis
 from lazytorch.tensor.apply import cast
 from lazytorch.tensor.attach import functions
 from lazytorch.tensor.promotion import get_default_dtype, scalar_name
@@ -71,7 +71,7 @@ def axes_and_sizes(input: Tensor, s: Any, dim: Any) -> tuple[Axes, list[int | No
     given = () if s is None else sequence_of(s)
     sizes: list[int | None] = [None if n == -1 else n for n in given]
     if dim is not None:
-        axes = tuple(normalize_axis(axis, rank) for axis in sequence_of(dim))
+        axes = tuple(existing_axis(axis, rank) for axis in sequence_of(dim))
         if len(set(axes)) != len(axes):
             raise RuntimeError("FFT dims must be unique")
         if s is not None and len(sizes) != len(axes):

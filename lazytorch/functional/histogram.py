@@ -11,8 +11,8 @@ from lazytorch import dtypes, engine
 from lazytorch.functional import results
 from lazytorch.ops.shapes import count
 from lazytorch.tensor.attach import functions, public
-from lazytorch.tensor.creation import _linspace_array
 from lazytorch.tensor.promotion import scalar_name
+from lazytorch.tensor.ranges import linspace_array
 from lazytorch.tensor.storage import dtype_of, shape_of
 from lazytorch.tensor.tensor import Tensor, fresh
 
@@ -77,7 +77,7 @@ def _edges(input: Tensor, points: np.ndarray, bins: list[Any], range: Any) -> li
             )
     limits = _limits(points, range)
     return [
-        _linspace_array(low, high, wanted + 1, dtype_of(input))
+        linspace_array(low, high, wanted + 1, dtype_of(input))
         for wanted, (low, high) in zip(bins, limits)
     ]
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from lazytorch import dtypes
 from lazytorch.functional.composite import part, reshaped
-from lazytorch.ops.shapes import normalize_axis
+from lazytorch.ops.shapes import existing_axis, normalize_axis
 from lazytorch.tensor.apply import common_device
 from lazytorch.tensor.attach import functions, public
 from lazytorch.tensor.storage import dtype_of, shape_of
@@ -42,9 +42,7 @@ def _checked(name: str, y: Tensor, x: Tensor | None, dx: Any, dim: int) -> int:
         raise TypeError(f"{name}() takes x or dx, not both")
     if x is not None and not isinstance(x, Tensor):
         raise TypeError(f"{name}(): argument 'x' must be Tensor, not {type(x).__name__}")
-    if not shape_of(y):
-        raise IndexError(f"Dimension specified as {dim} but tensor has no dimensions")
-    axis = normalize_axis(dim, len(shape_of(y)))
+    axis = existing_axis(dim, len(shape_of(y)))
     bools = [n for n, t in (("x", x), ("y", y)) if t is not None and dtype_of(t) is dtypes.bool_]
     if bools:
         raise RuntimeError(
@@ -119,7 +117,8 @@ def _spacings(input: Tensor, spacing: Any, axes: list[int]) -> list[Any]:
     if len(spacing) != len(axes):
         raise RuntimeError(
             "torch.gradient expected spacing to be unspecified, a scalar or a list of length equal "
-            f"to 'self.dim() = {len(axes)}' dimensions, but got a list of length {len(spacing)}"
+            f"to the dimensions, but got a spacing argument of length {len(spacing)} and a dim "
+            f"argument of length {len(axes)}."
         )
     points = [value for value in spacing if isinstance(value, Tensor)]
     for value in points:

@@ -12,7 +12,7 @@ from lazytorch.autograd.rules import Rule
 from lazytorch.autograd.tape import attach, label, named
 from lazytorch.functional.shape import as_shape, reshape, selected, sliced
 from lazytorch.ops import movement
-from lazytorch.ops.shapes import count, normalize_axis
+from lazytorch.ops.shapes import count, existing_axis, normalize_axis
 from lazytorch.tensor.apply import apply, cast, common_device
 from lazytorch.tensor.attach import Target, functions, public
 from lazytorch.tensor.promotion import result_type
@@ -252,9 +252,7 @@ def tensor_split(input: Tensor, indices_or_sections: Any, dim: int = 0) -> tuple
 def unbind(input: Tensor, dim: int = 0) -> tuple[Tensor, ...]:
     """The views at each position of a dimension."""
     shape = shape_of(input)
-    if not shape:
-        raise IndexError(f"Dimension specified as {dim} but tensor has no dimensions")
-    axis = normalize_axis(dim, len(shape))
+    axis = existing_axis(dim, len(shape))
     return _marked(
         [selected(input, axis, place) for place in range(shape[axis])], "UnbindBackward0"
     )
@@ -427,7 +425,7 @@ def roll(input: Tensor, shifts: Any, dims: Any = None) -> Tensor:
         )
     result = input
     for amount, axis in zip(amounts, axes):
-        place = normalize_axis(axis, len(shape))
+        place = existing_axis(axis, len(shape))
         extent = shape[place]
         moved = amount % extent if extent else 0
         if moved:

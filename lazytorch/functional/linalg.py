@@ -274,6 +274,12 @@ def dot(input: Tensor, tensor: Tensor) -> Tensor:
             f"1D tensors expected, but got {len(shape_of(input))}D and {len(shape_of(tensor))}D "
             "tensors"
         )
+    first, second = dtype_of(input), dtype_of(tensor)
+    if first is not second:
+        raise RuntimeError(
+            f"dot : expected both vectors to have same dtype, but found {scalar_name(first)} and "
+            f"{scalar_name(second)}"
+        )
     return matmul(input, tensor)
 
 

@@ -69,7 +69,8 @@ def multi_margin_loss(
     batch = shape[0] if len(shape) == 2 else 1
     if len(shape_of(target)) > 1 or int(np.prod(shape_of(target))) != batch:
         raise RuntimeError(
-            f"inconsistent target size, expected {[batch]} but got {list(shape_of(target))}"
+            "multi_margin_loss: target should be 1-D with the number of samples as its size: "
+            f"expected {[batch]}, but got {list(shape_of(target))} for input {list(shape)}"
         )
     if weight is not None and shape_of(weight) != shape[-1:]:
         raise RuntimeError(

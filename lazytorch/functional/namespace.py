@@ -23,6 +23,7 @@ _FIRST = (
 def _load() -> None:
     importlib.import_module("lazytorch.tensor.targets")
     importlib.import_module("lazytorch.tensor.creation")
+    importlib.import_module("lazytorch.tensor.ranges")
     package = importlib.import_module("lazytorch.functional")
     found = [module.name for module in pkgutil.iter_modules(package.__path__)]
     for name in (*_FIRST, *found):

@@ -19,8 +19,8 @@ from lazytorch.tensor.apply import apply, cast
 from lazytorch.tensor.attach import Target, functions, public
 from lazytorch.tensor.batching.examples import check_same_shape
 from lazytorch.tensor.batching.values import computed
-from lazytorch.tensor.creation import iota
 from lazytorch.tensor.creation import tensor as make_tensor
+from lazytorch.tensor.ranges import iota
 from lazytorch.tensor.storage import dtype_of, node_of, shape_of
 from lazytorch.tensor.tensor import Tensor, fresh
 

@@ -49,14 +49,10 @@ def batched(input: Tensor, dims: int, function: str) -> tuple[Tensor, bool]:
     """The input with a batch axis, and whether it had one."""
     require_tensor(input, function, "input", 1)
     shape = shape_of(input)
-    if len(shape) not in (dims + 1, dims + 2):
+    if len(shape) not in (dims + 1, dims + 2) or 0 in shape[-dims - 1 :]:
         raise RuntimeError(
-            f"Expected {dims + 1}D or {dims + 2}D tensor, but got: {list(shape)} ({function})"
-        )
-    if any(extent == 0 for extent in shape[-dims - 1 :]):
-        raise RuntimeError(
-            f"Expected {dims + 1}D or {dims + 2}D (batch mode) tensor with optional 0 dim batch "
-            f"size for input, but got: {list(shape)}"
+            f"{function}: Expected {dims + 1}D or {dims + 2}D (batch mode) tensor with optional 0 "
+            f"dim batch size for input, but got: {list(shape)}"
         )
     return (input, True) if len(shape) == dims + 2 else (reshaped(input, (1, *shape)), False)
 
@@ -71,10 +67,10 @@ def _count(extent: int, size: int, step: int, pad: int, gap: int, ceil_mode: boo
     return found
 
 
-def _windows(
-    input: Tensor, dims: int, kernel: Any, stride: Any, padding: Any, dilation: Any,
-    ceil_mode: bool, function: str,
-) -> Windows:  # fmt: skip
+def _window_sizes(
+    dims: int, kernel: Any, stride: Any, padding: Any, dilation: Any, function: str
+) -> tuple[Shape, Shape, Shape, Shape]:
+    """Size, step, padding and dilation of windows, checked before the input is looked at."""
     size = per_axis(kernel, dims, "kernel_size", function)
     step = (
         size
@@ -86,9 +82,9 @@ def _windows(
     if any(number <= 0 for number in size):
         raise RuntimeError(f"kernel size should be greater than zero, but got {list(size)}")
     if any(number <= 0 for number in step):
-        raise RuntimeError("stride should not be zero")
+        raise RuntimeError(f"stride should be greater than zero, but got {list(step)}")
     if any(number <= 0 for number in gap):
-        raise RuntimeError("dilation should be greater than zero, but got dilation " + str(gap))
+        raise RuntimeError(f"dilation should be greater than zero, but got dilation {list(gap)}")
     for number, extent, width in zip(pad, size, gap):
         if number < 0:
             raise RuntimeError(f"pad must be non-negative, but got pad: {number}")
@@ -97,7 +93,14 @@ def _windows(
                 "pad should be at most half of effective kernel size, but got "
                 f"pad={number}, kernel_size={extent} and dilation={width}"
             )
-    extents = shape_of(input)[-dims:]
+    return size, step, pad, gap
+
+
+def _windows(
+    input: Tensor, size: Shape, step: Shape, pad: Shape, gap: Shape, ceil_mode: bool
+) -> Windows:
+    """The windows of an input that has a batch axis."""
+    extents = shape_of(input)[-len(size) :]
     found = tuple(_count(*numbers, ceil_mode) for numbers in zip(extents, size, step, pad, gap))
     if any(number <= 0 for number in found):
         channels = shape_of(input)[1]
@@ -183,10 +186,11 @@ def max_pool(
 ) -> Any:  # fmt: skip
     """The maximum of each window; with ``return_indices`` also where it was found."""
     function = f"max_pool{dims}d"
+    sizes = _window_sizes(dims, kernel_size, stride, padding, dilation, function)
     x, had_batch = batched(input, dims, function)
     if dtype_of(x) is dtypes.bool_:
         raise NotImplementedError(f"\"{function}\" not implemented for 'Bool'")
-    windows = _windows(x, dims, kernel_size, stride, padding, dilation, ceil_mode, function)
+    windows = _windows(x, *sizes, ceil_mode)
     with no_grad():
         values = cut(detached(x), windows, lowest(dtype_of(x)))
         out = max_over(values, _last(dims, len(shape_of(values))), keep=False)
@@ -269,6 +273,7 @@ def avg_pool(
 ) -> Tensor:  # fmt: skip
     """The mean of each window."""
     function = f"avg_pool{dims}d"
+    sizes = _window_sizes(dims, kernel_size, stride, padding, 1, function)
     x, had_batch = batched(input, dims, function)
     if dtype_of(x).kind != "f" and dtype_of(x) is not dtypes.int64:
         raise NotImplementedError(
@@ -276,7 +281,7 @@ def avg_pool(
         )
     if divisor_override == 0:
         raise RuntimeError("divisor must be not zero")
-    windows = _windows(x, dims, kernel_size, stride, padding, 1, ceil_mode, function)
+    windows = _windows(x, *sizes, ceil_mode)
     out = average(x, windows, count_include_pad, divisor_override, _AVERAGE_RULES[dims])
     return out if had_batch else reshaped(out, shape_of(out)[1:])
 

@@ -24,6 +24,8 @@ Dims = Any
 
 def axes_of(dim: Dims, rank: int) -> tuple[int, ...]:
     """The dimensions meant by ``dim``: all for ``None`` and for an empty sequence."""
+    if rank > 64:
+        raise RuntimeError(f"only tensors with up to 64 dims are supported, but got {rank}")
     if dim is None:
         return tuple(range(rank))
     if isinstance(dim, int):

@@ -286,6 +286,12 @@ def normal(
     if isinstance(std, Tensor) and (every_value(std) < 0).any():
         raise RuntimeError("normal expects all elements of std >= 0.0")
     given = [value for value in (mean, std) if isinstance(value, Tensor)]
+    if given and size is not None:
+        kinds = ", ".join(type(value).__name__ for value in (mean, std, size))
+        raise TypeError(
+            f"normal() received an invalid combination of arguments - got ({kinds}): size belongs "
+            "to a mean and a std that are numbers"
+        )
     if given:
         shape = functions.broadcast_shapes(*(shape_of(value) for value in given))
         place, chosen = given[0]._device, dtype_of(given[0])
@@ -314,16 +320,18 @@ def multinomial(
         )
     if len(shape_of(input)) not in (1, 2):
         raise RuntimeError(f"prob_dist must be 1 or 2 dim, but has {len(shape_of(input))}")
+    if shape_of(input)[-1] > 2**24:
+        raise RuntimeError("number of categories cannot exceed 2^24")
+    if not replacement and num_samples > shape_of(input)[-1]:
+        raise RuntimeError(
+            "cannot sample n_sample > prob_dist.size(-1) samples without replacement"
+        )
     weights = np.atleast_2d(functions.peek(input).astype(np.float64))
     if (weights < 0).any() or not np.isfinite(weights).all():
         raise RuntimeError("probability tensor contains either `inf`, `nan` or element < 0")
     totals = weights.sum(-1, keepdims=True)
     if (totals <= 0).any():
         raise RuntimeError("invalid multinomial distribution (sum of probabilities <= 0)")
-    if not replacement and num_samples > weights.shape[1]:
-        raise RuntimeError(
-            "cannot sample n_sample > prob_dist.size(-1) samples without replacement"
-        )
     rows = weights.shape[0]
     if replacement:
         draws = functions.peek(_host_uniform((rows, num_samples), generator))

@@ -455,7 +455,7 @@ def index_reduce(
 # By mask and by flat position -----------------------------------------------------------------
 
 
-@public(out=False)
+@public()
 def nonzero(input: Tensor, *, as_tuple: bool = False) -> Any:
     """The positions of elements that are not zero: (n, rank), or one vector a dimension.
 
@@ -522,8 +522,10 @@ def masked_select(input: Tensor, mask: Tensor) -> Tensor:
 def masked_scatter(input: Tensor, mask: Tensor, source: Tensor) -> Tensor:
     """``input`` with the elements of ``source``, in order, where ``mask`` holds."""
     if dtype_of(mask) is not dtypes.bool_:
-        raise RuntimeError("masked_scatter_ only supports boolean masks, but got mask with dtype "
-                           f"{dtype_of(mask)!r}")  # fmt: skip
+        raise RuntimeError(
+            "masked_scatter_ only supports boolean masks, but got mask with dtype "
+            f"{scalar_name(dtype_of(mask))}"
+        )
     if dtype_of(source) is not dtype_of(input):
         raise RuntimeError(
             "masked_scatter_: expected self and source to have same dtypes but got "

@@ -241,6 +241,13 @@ def t(input: Tensor) -> Tensor:
     return permuted(input, tuple(range(rank))[::-1], _t_rule)
 
 
+def _each_once(given: list[int], rank: int, name: str) -> list[int]:
+    axes = [normalize_axis(axis, rank) for axis in given]
+    if len(set(axes)) != len(axes):
+        raise RuntimeError(f"movedim: repeated dim in `{name}` ({given})")
+    return axes
+
+
 @public(out=False, aliases=("moveaxis",))
 def movedim(input: Tensor, source: Any, destination: Any) -> Tensor:
     """Dimensions moved to other places, the rest in order."""
@@ -252,10 +259,8 @@ def movedim(input: Tensor, source: Any, destination: Any) -> Tensor:
             "movedim: Invalid source or destination dims: source "
             f"({from_} dims) should contain the same number of dims as destination ({to} dims)"
         )
-    from_ = [normalize_axis(axis, rank) for axis in from_]
-    to = [normalize_axis(axis, rank) for axis in to]
-    if len(set(from_)) != len(from_) or len(set(to)) != len(to):
-        raise RuntimeError(f"movedim: repeated dim in source {from_} or destination {to}")
+    from_ = _each_once(from_, rank, "source")
+    to = _each_once(to, rank, "destination")
     order = [axis for axis in range(rank) if axis not in from_]
     for place, axis in sorted(zip(to, from_)):
         order.insert(place, axis)

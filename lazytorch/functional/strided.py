@@ -104,11 +104,13 @@ def as_strided(
         raise RuntimeError("as_strided: Negative strides are not supported at the moment")
     reach = sum((extent - 1) * step for extent, step in zip(shape, strides)) + offset
     memory = input.untyped_storage().node
-    room = count(memory.shape) * memory.dtype.itemsize // dtype_of(input).itemsize
-    if 0 not in shape and (reach >= room or offset < 0):
+    room = count(memory.shape) * memory.dtype.itemsize
+    width = dtype_of(input).itemsize
+    if 0 not in shape and ((reach + 1) * width > room or offset < 0):
         raise RuntimeError(
-            f"setStorage: sizes {list(shape)}, strides {list(strides)}, storage offset {offset} "
-            f"require {reach + 1} elements, but the storage has {room}"
+            f"setStorage: sizes {list(shape)}, strides {list(strides)}, storage offset {offset}, "
+            f"and itemsize {width} requiring a storage size of {(reach + 1) * width} are out of "
+            f"bounds for storage of size {room}"
         )
     whole = as_whole_storage(input)
     made = make_view(

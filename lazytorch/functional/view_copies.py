@@ -43,6 +43,13 @@ def alias_copy(input: Tensor) -> Tensor:
 @public(aliases=())
 def narrow_copy(input: Tensor, dim: int, start: int, length: int) -> Tensor:
     """``narrow`` as a value of its own."""
+    shape = shape_of(input)
+    if dim >= len(shape):
+        raise RuntimeError(f"narrow_copy(): expected dim < {len(shape)}, but got {dim}")
+    if length < 0:
+        raise RuntimeError(
+            f"start ({start}) + length ({length}) exceeds dimension size ({shape[dim]})."
+        )
     return functions.clone(functions.narrow(input, dim, start, length))  # type: ignore[no-any-return]
 
 

@@ -45,6 +45,13 @@ def normalize_axis(axis: int, rank: int) -> int:
     return axis + span if axis < 0 else axis
 
 
+def existing_axis(axis: int, rank: int) -> int:
+    """``normalize_axis`` of what needs a dimension: a 0-d tensor has none."""
+    if not rank:
+        raise IndexError(f"Dimension specified as {axis} but tensor has no dimensions")
+    return normalize_axis(axis, rank)
+
+
 def count(shape: Shape) -> int:
     """Number of elements."""
     result = 1

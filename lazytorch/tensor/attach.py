@@ -29,11 +29,13 @@ class Target:
     """What a function asks of ``out=``.
 
     ``apart``: in no memory that an input reads. ``exact``: how many results, from the first, are
-    stored only where the dtype is their own.
+    stored only where the dtype is their own. ``decides``: the result is made in the target's
+    dtype and on its device, where the call names no others.
     """
 
     apart: bool = False
     exact: int = 0
+    decides: bool = False
 
 
 ANY_TARGET = Target()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import math
 import warnings
 from collections.abc import Sequence
 from typing import Any
@@ -16,7 +15,7 @@ from lazytorch.dtypes import DType
 from lazytorch.ir.node import Node
 from lazytorch.ops import elementwise, leaves, movement
 from lazytorch.tensor import tensor as tensor_module
-from lazytorch.tensor.attach import functions, public
+from lazytorch.tensor.attach import Target, functions, public
 from lazytorch.tensor.batching.examples import for_each_example
 from lazytorch.tensor.device import as_device, device
 from lazytorch.tensor.formats import check_layout
@@ -261,6 +260,10 @@ def full(
     return wants_grad(filled(shape, fill_value, chosen, as_device(device)), requires_grad)
 
 
+# Of ``zeros(3, out=x)``: zeros of the dtype of ``x``.
+DECIDES = Target(decides=True)
+
+
 def _filler(name: str, value: int) -> Any:
     def make(
         *size: Any,
@@ -315,7 +318,7 @@ def _filler(name: str, value: int) -> Any:
     make_new.__doc__ = (
         f"A tensor of ``size`` with this one's dtype and device, filled with {value}."
     )
-    public(method=False)(make)
+    public(method=False, out=DECIDES)(make)
     public(method=False)(make_like)
     public(function=False)(make_new)
     return make, make_like
@@ -379,175 +382,6 @@ def new_tensor(
     return wants_grad(for_each_example(made, self), requires_grad)
 
 
-# Ranges ---------------------------------------------------------------------------------------
-
-
-def iota(length: int, dtype: DType, place: device) -> Tensor:
-    """0, 1, 2, ... as an integer dtype."""
-    return fresh(record(leaves.IOTA, (), (), (length,), dtype, place.runtime), place)
-
-
-def arange(
-    start: Any,
-    end: Any = None,
-    step: Any = 1,
-    *,
-    dtype: DType | None = None,
-    layout: Any = None,
-    device: Any = None,
-    requires_grad: bool = False,
-) -> Tensor:
-    """``start, start + step, ...`` below ``end``; one argument is the end.
-
-    >>> arange(3)
-    tensor([0, 1, 2])
-    """
-    check_layout(layout)
-    if end is None:
-        start, end = 0, start
-    start, end, step = (_number(value) for value in (start, end, step))
-    if step == 0:
-        raise RuntimeError("step must be nonzero")
-    if (end - start) / step < 0:
-        raise RuntimeError("upper bound and lower bound inconsistent with step sign")
-    if not all(math.isfinite(value) for value in (start, end, step)):
-        raise RuntimeError(f"unsupported range: {start} -> {end}")
-    floating = any(isinstance(value, float) for value in (start, end, step))
-    chosen = dtype or (get_default_dtype() if floating else dtypes.int64)
-    if chosen.kind in "iu":
-        # What is given is converted first.
-        start, end, step = int(start), int(end), int(step)
-        if step == 0:
-            raise RuntimeError("step must be nonzero")
-    if chosen.kind == "f":
-        length = math.ceil((end - start) / step)
-    else:
-        length = -(-(end - start) // step)
-    made = _stepped(length, start, step, chosen, as_device(device))
-    return wants_grad(made, requires_grad)
-
-
-def _number(value: Any) -> Any:
-    if isinstance(value, (Tensor, np.generic)):
-        return value.item()  # type: ignore[union-attr]
-    if not isinstance(value, (int, float)):
-        raise TypeError(f"expected a number, but got {type(value).__name__}")
-    return value
-
-
-def _stepped(length: int, start: Any, step: Any, dtype: DType, place: device) -> Tensor:
-    """``start + i * step`` computed in a dtype wide enough, then converted."""
-    if dtype.kind == "f":
-        if isinstance(start, int) and isinstance(step, int):
-            wide = functions.add(functions.mul(iota(length, dtypes.int64, place), step), start)
-            return functions.converted(wide, place, dtype)
-        array = (start + np.arange(length, dtype=np.float64) * step).astype(dtype.numpy)
-        return fresh(engine.leaf_from_array(array, place.runtime), place)
-    if isinstance(start, float) or isinstance(step, float):
-        start, step = int(start), int(step)
-    counted = iota(length, dtypes.int64, place)
-    if step != 1:
-        counted = functions.mul(counted, step)
-    if start != 0:
-        counted = functions.add(counted, start)
-    return functions.converted(counted, place, dtype)
-
-
-def range_inclusive(start: Any = 0, end: Any = 0, step: Any = 1, **options: Any) -> Tensor:
-    """The deprecated ``torch.range``: as ``arange`` with the end included."""
-    dtype = options.pop("dtype", None) or get_default_dtype()
-    length = math.floor((end - start) / step) + 1
-    return _stepped(length, start, step, dtype, as_device(options.pop("device", None)))
-
-
-def linspace(
-    start: Any,
-    end: Any,
-    steps: int,
-    *,
-    dtype: DType | None = None,
-    layout: Any = None,
-    device: Any = None,
-    requires_grad: bool = False,
-) -> Tensor:
-    """``steps`` numbers from ``start`` to ``end``, both included, evenly spaced."""
-    check_layout(layout)
-    if not isinstance(steps, int):
-        raise TypeError(
-            "linspace() received an invalid combination of arguments: steps must be int, not "
-            f"{type(steps).__name__}"
-        )
-    if steps < 0:
-        raise RuntimeError("number of steps must be non-negative")
-    start, end = _number(start), _number(end)
-    chosen = dtype or get_default_dtype()
-    array = _linspace_array(start, end, steps, chosen)
-    place = as_device(device)
-    made = fresh(engine.leaf_from_array(array, place.runtime), place)
-    return wants_grad(made, requires_grad)
-
-
-def _linspace_array(start: Any, end: Any, steps: int, dtype: DType) -> np.ndarray:
-    """Counted from both ends, as PyTorch does, so that the last number is exactly ``end``."""
-    if dtype.kind != "f":
-        if dtype.kind in "iu":
-            # What is given is converted first.
-            start, end = int(start), int(end)
-        step = (end - start) / (steps - 1) if steps > 1 else 0.0
-        kind: Any = np.float64
-    else:
-        kind = np.float32 if dtype.itemsize <= 4 else np.float64
-        step = (kind(end) - kind(start)) / kind(steps - 1) if steps > 1 else kind(0)
-    numbers = np.arange(steps, dtype=kind)
-    with np.errstate(all="ignore"):
-        ahead = kind(start) + numbers * kind(step)
-        behind = kind(end) - (steps - 1 - numbers) * kind(step)
-    array = np.where(np.arange(steps) < steps // 2, ahead, behind)
-    if steps == 1:
-        array = np.array([start], kind)
-    return elementwise.cast_array(array.astype(kind), dtype)
-
-
-def logspace(start: Any, end: Any, steps: int, base: float = 10.0, **options: Any) -> Tensor:
-    """``base`` to the power of ``linspace(start, end, steps)``.
-
-    Of an integer dtype the ends are cut to integers, the exponents between them are not.
-
-    >>> logspace(0, 3, 4)
-    tensor([   1.,   10.,  100., 1000.])
-    """
-    dtype = options.get("dtype")
-    if dtype is dtypes.bool_:
-        raise NotImplementedError("\"logspace_cpu\" not implemented for 'Bool'")
-    if dtype is None or dtype.kind not in "iu":
-        return functions.pow(base, linspace(start, end, steps, **options))
-    ends = (float(int(_number(start))), float(int(_number(end))))
-    exponents = linspace(*ends, steps, **{**options, "dtype": dtypes.float32})
-    powers = functions.pow(float(base), exponents.to(dtypes.float64))  # type: ignore[attr-defined]
-    return functions.converted(powers, powers._device, dtype)
-
-
-def eye(
-    n: int,
-    m: int | None = None,
-    *,
-    dtype: DType | None = None,
-    layout: Any = None,
-    device: Any = None,
-    requires_grad: bool = False,
-) -> Tensor:
-    """Ones on the diagonal of an ``n`` by ``m`` matrix, zeros elsewhere."""
-    check_layout(layout)
-    columns = n if m is None else m
-    if n < 0 or columns < 0:
-        raise RuntimeError(f"n must be greater or equal to 0, got {min(n, columns)}")
-    place = as_device(device)
-    row = iota(n, dtypes.int64, place).reshape(n, 1)  # type: ignore[attr-defined]
-    made = functions.eq(row, iota(columns, dtypes.int64, place))
-    made = functions.converted(made, place, dtype or get_default_dtype())
-    return wants_grad(made, requires_grad)
-
-
 def legacy_constructor(*args: Any, **options: Any) -> Tensor:
     """``torch.Tensor(2, 3)`` is uninitialised, ``torch.Tensor([1, 2])`` holds the data."""
     if len(args) == 1 and isinstance(args[0], Tensor):
@@ -587,9 +421,8 @@ tensor_module.legacy_constructor = legacy_constructor
 
 for _name, _function in (
     ("tensor", tensor), ("scalar_tensor", scalar), ("as_tensor", as_tensor),
-    ("from_numpy", from_numpy), ("arange", arange), ("range", range_inclusive),
-    ("empty_strided", empty_strided),
+    ("from_numpy", from_numpy), ("empty_strided", empty_strided),
 ):  # fmt: skip
     setattr(functions, _name, _function)
-for _maker in (full, full_like, linspace, logspace, eye):
-    public(method=False)(_maker)
+public(method=False, out=DECIDES)(full)
+public(method=False)(full_like)

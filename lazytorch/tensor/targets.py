@@ -35,10 +35,10 @@ def call_with_out(
     targets = tuple(out) if isinstance(out, (tuple, list)) else (out,)
     for given in targets:
         if not isinstance(given, Tensor):
-            raise TypeError(
-                f"{name}(): argument 'out' must be Tensor, not {type(given).__name__}"
-            )
-        _check_memory(given, args if target.apart else ())
+            raise TypeError(f"{name}(): argument 'out' must be Tensor, not {type(given).__name__}")
+        _check_memory(given)
+    if target.decides:
+        kwargs = {"dtype": dtype_of(targets[0]), "device": targets[0]._device, **kwargs}
     result = implementation(*args, **kwargs)
     results = result if isinstance(result, tuple) else (result,)
     if len(results) != len(targets):
@@ -48,6 +48,8 @@ def call_with_out(
         )
     for place, (given, value) in enumerate(zip(targets, results)):
         _check_value(given, value, exact=place < target.exact)
+        if target.apart:
+            _check_apart(given, shape_of(value), args)
     for given, value in zip(targets, results):
         _put(given, value)
     if not isinstance(result, tuple):
@@ -57,7 +59,7 @@ def call_with_out(
 
 def copy_out(target: Tensor, value: Tensor) -> None:
     """Store one result in the tensor given as ``out=``; a tensor of another shape is resized."""
-    _check_memory(target, ())
+    _check_memory(target)
     _check_value(target, value, exact=False)
     _put(target, value)
 
@@ -85,14 +87,20 @@ def _fits(target: Tensor, shape: Shape) -> bool:
     return own and target.storage_offset() + count(shape) <= count(storage.node.shape)
 
 
-def _check_memory(target: Tensor, inputs: Any) -> None:
-    """Refuse a target that overlaps itself or one of the inputs it has to be apart from."""
+def _check_memory(target: Tensor) -> None:
+    """Refuse a target two of whose elements are one."""
     if repeats(shape_of(target), strides_of(target)):
         raise RuntimeError(
             "unsupported operation: more than one element of the written-to tensor refers to a "
             "single memory location. Please clone() the tensor before performing the operation."
         )
-    if any(_share_memory(target, tensor) for tensor in _tensors(inputs)):
+
+
+def _check_apart(target: Tensor, shape: Shape, inputs: Any) -> None:
+    """Refuse a target that will lie, in the shape of its result, where an input is read."""
+    strides = strides_of(target) if shape_of(target) == shape else row_major_strides(shape)
+    memory = _reach(shape, strides, target.storage_offset())
+    if any(_share_memory(target, memory, tensor) for tensor in _tensors(inputs)):
         raise RuntimeError(
             "unsupported operation: some elements of the input tensor and the written-to tensor "
             "refer to a single memory location. Please clone() the tensor before performing the "
@@ -135,22 +143,20 @@ def _tensors(values: Any) -> Iterator[Tensor]:
             yield from _tensors(value)
 
 
-def _reach(tensor: Tensor) -> tuple[int, int]:
-    """The first element of a tensor in its storage, and the one behind the last."""
-    first = tensor.storage_offset()
-    pairs = zip(shape_of(tensor), strides_of(tensor))
-    return first, first + 1 + sum((extent - 1) * step for extent, step in pairs)
+def _reach(shape: Shape, strides: Shape, first: int) -> tuple[int, int]:
+    """The first element of a region in its storage, and the one behind the last."""
+    if not count(shape):
+        return first, first
+    return first, first + 1 + sum((extent - 1) * step for extent, step in zip(shape, strides))
 
 
-def _share_memory(first: Tensor, second: Tensor) -> bool:
-    if first is second:
+def _share_memory(target: Tensor, memory: tuple[int, int], other: Tensor) -> bool:
+    if target is other:
         return True
-    if not count(shape_of(first)) or not count(shape_of(second)):
+    if target._storage is None or target._storage is not other._storage:
         return False
-    if first._storage is None or first._storage is not second._storage:
-        return False
-    (a, b), (c, d) = _reach(first), _reach(second)
-    return a < d and c < b
+    first, stop = _reach(shape_of(other), strides_of(other), other.storage_offset())
+    return first < memory[1] and memory[0] < stop
 
 
 functions.call_with_out = call_with_out
