@@ -25,6 +25,9 @@ try:
 except ImportError:
     pass
 
+import lazytorch
+from lazytorch.runtime import available_devices
+
 # What is about kernels and builds is compiled as users get it; so is what runs its graphs again.
 AS_USERS_GET_IT = {"codegen", "compiler", "devices", "engine", "runtime"}
 
@@ -32,10 +35,17 @@ AS_USERS_GET_IT = {"codegen", "compiler", "devices", "engine", "runtime"}
 @pytest.fixture(autouse=True)
 def compile_cheaply(request: pytest.FixtureRequest) -> Iterator[None]:
     """Most tests run a graph once, and optimizing it would be most of their time."""
-    from lazytorch import config  # only now: the settings above come first
-
     if request.path.parent.name in AS_USERS_GET_IT:
         yield
     else:
-        with config.override(TRIAL_BUILDS=True):
+        with lazytorch.config.override(TRIAL_BUILDS=True):
             yield
+
+
+@pytest.fixture(params=available_devices())
+def each_device(request: pytest.FixtureRequest) -> Iterator[str]:
+    """The name of a device, which is the default one while the test runs."""
+    before = lazytorch.get_default_device()
+    lazytorch.set_default_device(request.param)
+    yield request.param
+    lazytorch.set_default_device(before)

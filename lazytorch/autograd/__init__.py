@@ -24,7 +24,7 @@ _PUBLIC = {
 }
 
 
-_MODULES = ("functional",)
+_MODULES = ("functional", "graph")
 
 
 def __getattr__(name: str) -> Any:

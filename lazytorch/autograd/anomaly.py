@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from lazytorch.autograd.watch import watch
 from lazytorch.tensor.site import Site, format_site, user_site
 
 
@@ -21,18 +22,24 @@ class _State:
 state = _State()
 
 
+def _switch(enabled: bool, check_nan: bool) -> None:
+    if enabled != state.enabled:
+        (watch.open if enabled else watch.close)(note_site)
+    state.enabled, state.check_nan = enabled, check_nan
+
+
 class set_detect_anomaly:
     """Turn anomaly detection on or off, at once, or for a ``with`` block."""
 
     def __init__(self, mode: bool, check_nan: bool = True) -> None:
         self._before = (state.enabled, state.check_nan)
-        state.enabled, state.check_nan = bool(mode), check_nan
+        _switch(bool(mode), check_nan)
 
     def __enter__(self) -> None:
         """Already on since it was made."""
 
     def __exit__(self, *_: Any) -> None:
-        state.enabled, state.check_nan = self._before
+        _switch(*self._before)
 
 
 class detect_anomaly(set_detect_anomaly):
@@ -44,12 +51,12 @@ class detect_anomaly(set_detect_anomaly):
 
 def note_site(entry: Any) -> None:
     """Remember where an entry was recorded."""
-    entry.metadata = user_site()
+    entry._site = user_site()
 
 
 def explain(entry: Any) -> str:
     """Where the operation of an entry stands in the user's program."""
-    site: Site | None = getattr(entry, "metadata", None)
+    site: Site | None = getattr(entry, "_site", None)
     return f" recorded at {format_site(site)}" if site is not None else ""
 
 

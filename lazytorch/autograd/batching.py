@@ -21,8 +21,9 @@ from lazytorch.autograd.entries import (
     next_sequence,
     used_twice,
 )
-from lazytorch.autograd.flow import Wanted, run_backward, run_tensor_hooks
+from lazytorch.autograd.backward_pass import Wanted, run_backward
 from lazytorch.autograd.grad_mode import mode
+from lazytorch.autograd.hooks import run_tensor_hooks
 from lazytorch.autograd.tape import edge_of
 from lazytorch.ops import movement
 from lazytorch.ops.examples import Level, example_of, is_symbolic
@@ -46,7 +47,7 @@ def inside(level: Level) -> Iterator[None]:
 
 
 def _is_inside(level: Level, entry: Any) -> bool:
-    return any(first <= entry.sequence < last for first, last in level.periods)
+    return any(first <= entry._sequence < last for first, last in level.periods)
 
 
 class ExampleBackward(GradientFunction):
@@ -121,7 +122,7 @@ class VmapBackward(GradientFunction):
     def release(self) -> None:
         self.roots = ()
         self.ends = []
-        self.edges = ()
+        self._edges = ()
 
 
 def _begins(entry: Any, level: Level) -> bool:
@@ -148,7 +149,7 @@ def _ends(roots: Sequence[Edge], level: Level) -> list[Edge]:
             found[edge] = None
         elif id(entry) not in seen:
             seen.add(id(entry))
-            stack.extend(entry.edges)
+            stack.extend(entry._edges)
     return list(found)
 
 
@@ -166,7 +167,7 @@ def leave(level: Level, values: Sequence[Tensor]) -> list[Tensor]:
     if not ends:
         return made
     entry = VmapBackward()
-    edges = tuple(end.edges[0] if _begins(end, level) else (end, number) for end, number in ends)
+    edges = tuple(end._edges[0] if _begins(end, level) else (end, number) for end, number in ends)
     entry.start(edges, [made[place] for place in taped])
     entry.level, entry.roots, entry.ends = level, roots, ends
     for number, place in enumerate(taped):

@@ -27,18 +27,19 @@ class GradientFunction:
 
     __slots__ = (
         "__weakref__",
-        "device",
+        "_device",
+        "_edges",
+        "_metadata",
+        "_sequence",
+        "_site",
         "dtypes_out",
-        "edges",
-        "metadata",
         "post_hooks",
         "pre_hooks",
-        "sequence",
         "shapes_out",
         "tensor_hooks",
     )  # fmt: skip
 
-    edges: tuple[Edge, ...]
+    _edges: tuple[Edge, ...]
     shapes_out: tuple[tuple[int, ...], ...]
     dtypes_out: tuple[Any, ...]
     tensor_hooks: Any
@@ -47,16 +48,33 @@ class GradientFunction:
 
     def start(self, edges: tuple[Edge, ...], outputs: Sequence[Tensor]) -> None:
         """Fill in what every entry has."""
-        self.edges = edges
-        self.sequence = next_sequence()
+        self._edges = edges
+        self._sequence = next_sequence()
         self.shapes_out = tuple([shape_of(out) for out in outputs])
         self.dtypes_out = tuple([dtype_of(out) for out in outputs])
-        self.device = outputs[0]._device
+        self._device = outputs[0]._device
         self.tensor_hooks = self.pre_hooks = self.post_hooks = None
 
     @property
     def next_functions(self) -> tuple[Edge, ...]:
-        return self.edges
+        return self._edges
+
+    @property
+    def metadata(self) -> dict[Any, Any]:
+        """A dictionary for whatever a user wants to note here."""
+        try:
+            return self._metadata
+        except AttributeError:
+            self._metadata: dict[Any, Any] = {}
+            return self._metadata
+
+    @property
+    def requires_grad(self) -> bool:
+        """Entries exist only where a gradient is wanted."""
+        return True
+
+    def _sequence_nr(self) -> int:
+        return self._sequence
 
     def name(self) -> str:
         """The name shown by ``print(tensor)``."""
@@ -69,11 +87,14 @@ class GradientFunction:
         """The gradients for each edge from those of the results."""
         raise NotImplementedError
 
+    def pack(self, packed: Callable[[Any], Any]) -> None:
+        """Replace each tensor that was saved by what ``packed`` gives for it."""
+
     def release(self) -> None:
         """Forget what was kept."""
 
     def __call__(self, *gradients: Any) -> Any:
-        result = self.run(list(gradients), tuple(edge[0] is not None for edge in self.edges))
+        result = self.run(list(gradients), tuple(edge[0] is not None for edge in self._edges))
         return result[0] if len(result) == 1 else result
 
     def register_hook(self, hook: Callable[..., Any]) -> Handle:
@@ -124,6 +145,10 @@ class AccumulateGrad(GradientFunction):
     def __init__(self, variable: Tensor) -> None:
         self.start((), (variable,))
         self.variable = variable
+
+    def name(self) -> str:
+        """PyTorch's name of it."""
+        return "torch::autograd::AccumulateGrad"
 
     def run(self, gradients: list[Any], needs: tuple[bool, ...]) -> tuple[Any, ...]:
         gradient = gradients[0]

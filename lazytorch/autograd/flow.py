@@ -1,285 +1,128 @@
-"""The backward pass: gradients flow along the tape from the newest entry to the oldest.
+"""``backward`` and ``autograd.grad``: what is differentiated, by what, and where it goes.
 
-Links on the tape lead from newer to older entries only, so taking entries by falling number
-visits each after everything that feeds it. No recursion: tapes may be as long as memory allows.
+Arguments are checked here, with PyTorch's errors; the pass itself is ``backward_pass``'s. What is
+differentiated, and by what, may be a tensor or a :class:`GradientEdge`, which names a place on
+the tape without keeping the tensor that was made there.
 """
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from contextlib import nullcontext
-from heapq import heappop, heappush
-from typing import Any
+from typing import Any, NamedTuple
 
 from lazytorch import engine
-from lazytorch.autograd.anomaly import check, explain
-from lazytorch.autograd.anomaly import state as anomaly
-from lazytorch.autograd.entries import AccumulateGrad
+from lazytorch.autograd.backward_pass import Wanted, differentiating, run_backward
+from lazytorch.autograd.entries import AccumulateGrad, Edge, GradientFunction
 from lazytorch.autograd.grad_mode import mode, no_grad
 from lazytorch.autograd.tape import edge_of
-from lazytorch.tensor import overrides
-from lazytorch.tensor.apply import cast
 from lazytorch.tensor.attach import functions, public
 from lazytorch.tensor.batching.levels import opened
+from lazytorch.tensor.size import Size
 from lazytorch.tensor.storage import dtype_of, shape_of, storage_of
 from lazytorch.tensor.tensor import Tensor
 
-_Key = tuple[int, int]
-_arrivals = itertools.count()
 
+class GradientEdge(NamedTuple):
+    """A place on the tape: the entry ``node`` and the number of its result.
 
-class Wanted:
-    """What ``autograd.grad`` asks for: gradients at entries, and the entries on the way.
-
-    ``final`` says that the pass ends at those entries, whatever lies behind them and whoever
-    listens there.
+    ``backward`` and ``autograd.grad`` take it in the place of a tensor.
     """
 
-    def __init__(
-        self, edges: Sequence[tuple[Any, int]], roots: Sequence[Any], final: bool = False
-    ) -> None:
-        self.edges = edges
-        self.final = final
-        self.captured: dict[tuple[int, int], Any] = {}
-        self.wanted: dict[int, set[int]] = {}
-        for entry, number in self.edges:
-            self.wanted.setdefault(id(entry), set()).add(number)
-        self.useful = self._reaching(roots)
-
-    def _reaching(self, roots: Sequence[Any]) -> set[int]:
-        """The entries from which a wanted one can be reached."""
-        useful = set(self.wanted)
-        order: list[Any] = []
-        seen: set[int] = set()
-        stack = list(roots)
-        while stack:
-            entry = stack.pop()
-            if id(entry) in seen:
-                continue
-            seen.add(id(entry))
-            order.append(entry)
-            if self.final and id(entry) in self.wanted:
-                continue
-            stack.extend(following for following, _ in entry.edges if following is not None)
-        # Links lead to older entries: by rising number, successors come first.
-        order.sort(key=lambda entry: entry.sequence)
-        for entry in order:
-            if any(id(following) in useful for following, _ in entry.edges):
-                useful.add(id(entry))
-        return useful
-
-    def ends_at(self, entry: Any) -> bool:
-        """Whether the pass ends at the entry."""
-        return self.final and id(entry) in self.wanted
-
-    def capture(self, entry: Any, received: list[Any]) -> None:
-        """Keep what was asked for of what an entry has received."""
-        for number in self.wanted.get(id(entry), ()):
-            self.captured[id(entry), number] = received[number]
-
-    def results(self) -> list[Any]:
-        return [self.captured.get((id(entry), number)) for entry, number in self.edges]
+    node: GradientFunction
+    output_nr: int
+    ownership_token: Any = None
 
 
-def run_backward(
-    roots: Sequence[tuple[Any, int]],
-    gradients: Sequence[Any],
-    retain_graph: bool,
-    create_graph: bool,
-    wanted: Wanted | None = None,
-    accumulate: bool = True,
-) -> None:
-    """Send ``gradients`` from ``roots`` (entry, output number) through the tape."""
-    with overrides.disabled() if overrides.state.active else nullcontext():
-        _run_backward(roots, gradients, retain_graph, create_graph, wanted, accumulate)
+def get_gradient_edge(tensor: Tensor) -> GradientEdge:
+    """The place on the tape to which the gradient of ``tensor`` goes.
+
+    >>> get_gradient_edge(torch.ones(2, requires_grad=True) * 2).node.name()
+    'MulBackward0'
+    """
+    if not tensor.requires_grad:
+        raise RuntimeError(
+            "It is not possible to get the gradient edge for a Tensor that does not require "
+            "gradients"
+        )
+    return GradientEdge(*edge_of(tensor))
 
 
-def _run_backward(
-    roots: Sequence[tuple[Any, int]],
-    gradients: Sequence[Any],
-    retain_graph: bool,
-    create_graph: bool,
-    wanted: Wanted | None,
-    accumulate: bool,
-) -> None:
-    waiting: dict[int, list[Any]] = {}
-    heap: list[tuple[int, Any]] = []
-    before = mode.enabled
-    mode.enabled = create_graph
-    try:
-        for (entry, number), gradient in zip(roots, gradients):
-            _deliver(entry, number, gradient, waiting, heap)
-        while heap:
-            _, _, entry = heappop(heap)  # type: ignore[misc]
-            received = waiting.pop(id(entry))
-            _visit(entry, received, waiting, heap, wanted, accumulate)
-            if not retain_graph:
-                entry.release()
-    finally:
-        mode.enabled = before
-
-
-def _deliver(
-    entry: Any, number: int, gradient: Any, waiting: dict[int, list[Any]], heap: list[Any]
-) -> None:
-    """Add a gradient to what an entry has received."""
-    received = waiting.get(id(entry))
-    if received is None:
-        received = waiting[id(entry)] = [None] * len(entry.shapes_out)
-        # Ends of the tape have no successors and may wait until the last.
-        rank = 1 if entry.__class__ is AccumulateGrad else -entry.sequence
-        # Among equals first come, first served: an address would make the order of gradients,
-        # and so the key of the plan that computes them, differ from step to step.
-        heappush(heap, (rank, next(_arrivals), entry))
-    known = received[number]
-    received[number] = gradient if known is None else functions.add(known, gradient)
-
-
-def _visit(
-    entry: Any,
-    received: list[Any],
-    waiting: dict[int, list[Any]],
-    heap: list[Any],
-    wanted: Wanted | None,
-    accumulate: bool,
-) -> None:
-    if wanted is not None and wanted.ends_at(entry):
-        wanted.capture(entry, received)
-        return
-    if entry.tensor_hooks is not None:
-        run_tensor_hooks(entry, received)
-    if entry.pre_hooks is not None:
-        for hook in list(entry.pre_hooks.values()):
-            changed = hook(tuple(received))
-            if changed is not None:
-                received[:] = changed if isinstance(changed, tuple) else (changed,)
-    edges = entry.edges
-    if wanted is None:
-        needs = tuple([edge[0] is not None for edge in edges])
-    else:
-        for number in wanted.wanted.get(id(entry), ()):
-            value = received[number]
-            if entry.__class__ is AccumulateGrad and value is not None:
-                value = _run_leaf_hooks(entry.variable, value)
-            wanted.captured[id(entry), number] = value
-        needs = tuple([edge[0] is not None and id(edge[0]) in wanted.useful for edge in edges])
-        if not any(needs) and not (accumulate and entry.__class__ is AccumulateGrad):
-            return
-    if entry.__class__ is AccumulateGrad:
-        if accumulate:
-            _accumulate(entry, received)
-        return
-    run = _checked_run if anomaly.enabled else entry.__class__.run
-    results = run(entry, received, needs)
-    if entry.post_hooks is not None:
-        for hook in list(entry.post_hooks.values()):
-            changed = hook(results, tuple(received))
-            if changed is not None:
-                results = changed if isinstance(changed, tuple) else (changed,)
-    for edge, needed, gradient in zip(edges, needs, results):
-        if needed and gradient is not None:
-            _deliver(edge[0], edge[1], _fitted(edge, gradient), waiting, heap)
-
-
-def _checked_run(entry: Any, received: list[Any], needs: tuple[bool, ...]) -> tuple[Any, ...]:
-    """Run an entry and look at what it made."""
-    try:
-        results: tuple[Any, ...] = entry.run(received, needs)
-    except RuntimeError as error:
-        raise RuntimeError(f"{error} (in {entry.name()}{explain(entry)})") from error
-    if anomaly.check_nan:
-        check(entry, results, functions.peek)
-    return results
-
-
-def _fitted(edge: tuple[Any, int], gradient: Tensor) -> Tensor:
-    """The gradient summed and converted to the form of what it belongs to."""
-    entry, number = edge
-    shape = entry.shapes_out[number]
-    if shape_of(gradient) != shape:
-        gradient = functions.sum_to_size(gradient, shape)
-    dtype = entry.dtypes_out[number]
-    if dtype_of(gradient) is not dtype:
-        gradient = cast(gradient, dtype)
-    return gradient
-
-
-def run_tensor_hooks(entry: Any, received: list[Any]) -> None:
-    """Let the hooks on an entry's results change the gradients it has received."""
-    for number, hooks in entry.tensor_hooks.items():
-        for hook in list(hooks.values()):
-            if received[number] is None:
-                continue
-            changed = hook(received[number])
-            if changed is not None:
-                received[number] = changed
-
-
-def _run_leaf_hooks(variable: Tensor, gradient: Any) -> Any:
-    extra = variable._extra
-    if extra is not None:
-        for hook in list(extra.get("hooks", {}).values()):
-            changed = hook(gradient)
-            if changed is not None:
-                gradient = changed
-    return gradient
-
-
-def _accumulate(entry: AccumulateGrad, received: list[Any]) -> None:
-    variable = entry.variable
-    if variable._extra is not None:
-        received[0] = _run_leaf_hooks(variable, received[0])
-    entry.run(received, ())
-    if variable._extra is not None:
-        for hook in list(variable._extra.get("post_hooks", {}).values()):
-            hook(variable)
-
-
-# Front doors ----------------------------------------------------------------------------------
+Place = Any  # A Tensor or a GradientEdge.
 
 
 def _as_list(value: Any) -> list[Any]:
     if value is None:
         return []
-    return [value] if isinstance(value, Tensor) else list(value)
+    return [value] if isinstance(value, (Tensor, GradientEdge)) else list(value)
 
 
-def _initial_gradients(outputs: list[Tensor], given: list[Any]) -> list[Any]:
+def _edge(place: Place) -> Edge:
+    if isinstance(place, GradientEdge):
+        return place.node, place.output_nr
+    return edge_of(place)
+
+
+def _form(place: Place) -> tuple[tuple[int, ...], Any, Any]:
+    """Shape, dtype and device of what lies at a place."""
+    if isinstance(place, GradientEdge):
+        node, number = place.node, place.output_nr
+        return node.shapes_out[number], node.dtypes_out[number], node._device
+    return shape_of(place), dtype_of(place), place._device
+
+
+# Seeds ----------------------------------------------------------------------------------------
+
+
+def _seeds(outputs: Sequence[Place], given: list[Any]) -> list[Tensor]:
+    """The gradients to begin with: ones where none is given and the output is one number."""
     if not given:
         given = [None] * len(outputs)
     if len(given) != len(outputs):
         raise RuntimeError(f"got {len(outputs)} tensors and {len(given)} gradients")
-    result = []
-    for out, gradient in zip(outputs, given):
-        if not out._requires_grad:
-            raise RuntimeError(
-                "element 0 of tensors does not require grad and does not have a grad_fn. Was it "
-                "computed inside torch.no_grad(), or from tensors without requires_grad?"
-            )
-        if gradient is None:
-            if out.numel() != 1:
-                raise RuntimeError(
-                    "grad can be implicitly created only for scalar outputs: this one has shape "
-                    f"{list(shape_of(out))}; reduce it or pass a gradient of that shape"
-                )
-            if dtype_of(out).kind not in "fc":
-                raise RuntimeError(
-                    "grad can be implicitly created only for real scalar outputs but got "
-                    f"{dtype_of(out)!r}"
-                )
-            gradient = functions.ones_like(out)
-        elif not isinstance(gradient, Tensor):
-            raise TypeError(
-                f"gradients can be either Tensors or None, but got {type(gradient).__name__}"
-            )
-        elif shape_of(gradient) != shape_of(out):
-            raise RuntimeError(
-                "Mismatch in shape: grad_output[0] has a shape of "
-                f"{gradient.shape} and output[0] has a shape of {out.shape}."
-            )
-        result.append(gradient)
-    return result
+    return [_seed(number, out, seed) for number, (out, seed) in enumerate(zip(outputs, given))]
+
+
+def _seed(number: int, out: Place, seed: Any) -> Tensor:
+    shape, dtype, place = _form(out)
+    if seed is not None and not isinstance(seed, Tensor):
+        raise TypeError(f"gradients can be either Tensors or None, but got {type(seed).__name__}")
+    if seed is not None:
+        _check_seed(number, seed, shape, dtype)
+    if isinstance(out, Tensor) and not out.requires_grad:
+        raise RuntimeError(
+            f"element {number} of tensors does not require grad and does not have a grad_fn. Was "
+            "it computed inside torch.no_grad(), or from tensors without requires_grad?"
+        )
+    if seed is not None:
+        return seed
+    if shape and any(extent != 1 for extent in shape):
+        raise RuntimeError(
+            "grad can be implicitly created only for scalar outputs: this one has shape "
+            f"{list(shape)}; reduce it or pass a gradient of that shape"
+        )
+    if dtype.kind != "f":
+        raise RuntimeError(
+            f"grad can be implicitly created only for real scalar outputs but got {dtype!r}"
+        )
+    return functions.ones(shape, dtype=dtype, device=place)  # type: ignore[no-any-return]
+
+
+def _check_seed(number: int, seed: Tensor, shape: tuple[int, ...], dtype: Any) -> None:
+    if shape_of(seed) != shape:
+        raise RuntimeError(
+            f"Mismatch in shape: grad_output[{number}] has a shape of {seed.shape} and "
+            f"output[{number}] has a shape of {Size(shape)}."
+        )
+    if (dtype_of(seed).kind == "c") != (dtype.kind == "c"):
+        raise RuntimeError(
+            "For complex Tensors, both grad_output and output are required to have the same "
+            f"dtype. Mismatch in dtype: grad_output[{number}] has a dtype of {seed.dtype!r} and "
+            f"output[{number}] has a dtype of {dtype!r}."
+        )
+
+
+# Front doors ----------------------------------------------------------------------------------
 
 
 def backward(
@@ -291,8 +134,10 @@ def backward(
 ) -> None:
     """Add the gradients of ``tensors`` to ``.grad`` of the leaves they came from.
 
-    ``inputs`` limits which leaves receive them. The tape is freed unless ``retain_graph``;
-    ``create_graph`` makes gradients that can be differentiated again.
+    ``inputs`` limits which tensors receive them. The tape is freed unless ``retain_graph``;
+    ``create_graph`` makes gradients that can be differentiated again. Raises ``RuntimeError`` for
+    outputs without a history, for outputs of several elements without a gradient to begin with,
+    for gradients of another shape, and where the tape was freed by a pass before.
     """
     if opened.levels:
         raise RuntimeError(
@@ -300,44 +145,42 @@ def backward(
             "torch.func.grad or torch.func.vjp inside of vmap, or call backward() outside."
         )
     outputs = _as_list(tensors)
-    gradients = _initial_gradients(outputs, _as_list(grad_tensors))
-    roots = [edge_of(out) for out in outputs]
-    if inputs is not None:
-        targets = _as_list(inputs)
-        if not targets:
-            raise RuntimeError("'inputs' argument to backward() cannot be empty.")
-        _check_inputs(targets)
-        _backward_to(targets, roots, gradients, retain_graph, create_graph)
-    else:
-        keep = create_graph if retain_graph is None else retain_graph
-        run_backward(roots, gradients, keep, create_graph)
-    for out in outputs:
+    if inputs is not None and not _as_list(inputs):
+        raise RuntimeError("`inputs` argument to `backward()` cannot be empty.")
+    gradients = _seeds(outputs, _as_list(grad_tensors))
+    roots = [_edge(out) for out in outputs]
+    keep = create_graph if retain_graph is None else retain_graph
+    made = [out for out in outputs if isinstance(out, Tensor)]
+    with differentiating(made):
+        if inputs is not None:
+            _backward_to(_as_list(inputs), roots, gradients, keep, create_graph)
+        else:
+            run_backward(roots, gradients, keep, create_graph)
+    for out in made:
         # What the loss was must be computed with the gradients, not by a second pass.
         engine.note_state(storage_of(out))
 
 
-def _check_inputs(targets: list[Tensor]) -> None:
-    for tensor in targets:
-        if not tensor._requires_grad:
+def _check_inputs(targets: Sequence[Place]) -> None:
+    for place in targets:
+        if isinstance(place, Tensor) and not place.requires_grad:
             raise RuntimeError("One of the differentiated Tensors does not require grad")
 
 
 def _backward_to(
-    targets: list[Tensor],
-    roots: list[Any],
-    gradients: list[Any],
-    retain_graph: bool | None,
-    create_graph: bool,
+    targets: list[Place], roots: list[Edge], seeds: list[Tensor], keep: bool, create_graph: bool
 ) -> None:
-    wanted = Wanted([edge_of(tensor) for tensor in targets], [entry for entry, _ in roots])
-    keep = create_graph if retain_graph is None else retain_graph
-    run_backward(roots, gradients, keep, create_graph, wanted, accumulate=False)
+    _check_inputs(targets)
+    edges = [_edge(place) for place in targets]
+    wanted = Wanted(edges, [entry for entry, _ in roots])
+    run_backward(roots, seeds, keep, create_graph, wanted, accumulate=False)
     before = mode.enabled
     mode.enabled = create_graph
     try:
-        for tensor, gradient in zip(targets, wanted.results()):
+        for place, (entry, _), gradient in zip(targets, edges, wanted.results()):
             if gradient is not None:
-                accumulate_into(tensor, gradient)
+                target = entry.variable if isinstance(entry, AccumulateGrad) else place
+                accumulate_into(target, gradient)
     finally:
         mode.enabled = before
 
@@ -364,44 +207,64 @@ def grad(
     error. ``materialize_grads`` gives zeros instead. With ``is_grads_batched`` each of
     ``grad_outputs`` has another dimension in front, and so has each result.
     """
-    if is_grads_batched:
-        return _batched(
-            outputs, inputs, grad_outputs, create_graph, allow_unused, materialize_grads
+    if materialize_grads and allow_unused is False:
+        raise ValueError(
+            "Expected allow_unused to be True or not passed when materialize_grads=True, but got: "
+            "allow_unused=False."
         )
     made, sought = _as_list(outputs), _as_list(inputs)
     if not sought:
-        raise ValueError("grad requires non-empty inputs.")
+        raise RuntimeError("`inputs` argument to `grad()` cannot be empty.")
+    if is_grads_batched:
+        return _batched(made, sought, grad_outputs, create_graph, allow_unused, materialize_grads)
     _check_inputs(sought)
-    gradients = _initial_gradients(made, _as_list(grad_outputs))
-    roots = [edge_of(out) for out in made]
-    wanted = Wanted([edge_of(tensor) for tensor in sought], [entry for entry, _ in roots])
+    gradients = _seeds(made, _as_list(grad_outputs))
+    roots = [_edge(out) for out in made]
+    wanted = Wanted([_edge(place) for place in sought], [entry for entry, _ in roots])
     keep = create_graph if retain_graph is None else retain_graph
     run_backward(roots, gradients, keep, create_graph, wanted, accumulate=False)
     results = wanted.results()
-    for number, (tensor, found) in enumerate(zip(sought, results)):
+    for number, found in enumerate(results):
         if found is not None:
             continue
         if materialize_grads:
-            results[number] = functions.zeros_like(tensor)
+            shape, dtype, place = _form(sought[number])
+            results[number] = functions.zeros(shape, dtype=dtype, device=place)
         elif not allow_unused:
             raise RuntimeError(
-                "One of the differentiated Tensors appears to not have been used in the graph. "
-                "Set allow_unused=True if this is the desired behavior."
+                f"The differentiated Tensor at index {number} appears to not have been used in the "
+                "graph. Set allow_unused=True if this is the desired behavior."
             )
     return tuple(results)
 
 
 def _batched(
-    outputs: Any, inputs: Any, grad_outputs: Any, create_graph: bool, unused: bool | None,
-    zeros: bool,
+    outputs: list[Place], inputs: list[Place], grad_outputs: Any, create_graph: bool,
+    unused: bool | None, zeros: bool,
 ) -> tuple[Any, ...]:  # fmt: skip
-    """The gradients for each of a batch of seeds, by one pass for all of them."""
+    """The gradients for each of a batch of seeds; all are one graph, computed together."""
     seeds = _as_list(grad_outputs)
-    sizes = {shape_of(seed)[:1] for seed in seeds if seed is not None}
-    if len(sizes) != 1 or () in sizes:
+    for number, (out, seed) in enumerate(zip(outputs, seeds)):
+        if seed is None:
+            continue
+        if not shape_of(seed):
+            raise IndexError(
+                "is_grads_batched: grad_outputs need a batch dimension in front, but grad_output"
+                f"[{number}] has none"
+            )
+        if shape_of(seed)[1:] != _form(out)[0]:
+            raise RuntimeError(
+                "If `is_grads_batched=True`, we interpret the first dimension of each grad_output "
+                "as the batch dimension. The sizes of the remaining dimensions are expected to "
+                "match the shape of corresponding output, but a mismatch was detected: "
+                f"grad_output[{number}] has a shape of {seed.shape} and output[{number}] has a "
+                f"shape of {Size(_form(out)[0])}."
+            )
+    sizes = {shape_of(seed)[0] for seed in seeds if seed is not None}
+    if len(sizes) != 1:
         raise RuntimeError(
-            "is_grads_batched: expected grad_outputs to be tensors with one batch dimension of "
-            f"the same size in front, but got sizes {sorted(sizes)} there"
+            "is_grads_batched: expected the batch dimensions of grad_outputs to be of one size, "
+            f"but got sizes {sorted(sizes)}"
         )
     arrived: list[bool] = []
 
@@ -411,7 +274,7 @@ def _batched(
         return [one for one in found if one is not None]
 
     with nullcontext() if create_graph else no_grad():
-        batches = iter(functions.for_examples(pulled, seeds, sizes.pop()[0]))
+        batches = iter(functions.for_examples(pulled, seeds, sizes.pop()))
     return tuple(next(batches) if one else None for one in arrived)
 
 

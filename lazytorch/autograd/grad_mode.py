@@ -17,6 +17,19 @@ class _Mode(threading.local):
 mode = _Mode()
 
 
+class _Inference:
+    """How many ``inference_mode`` blocks are open in the process: while there are none, making a
+    tensor asks nothing further."""
+
+    __slots__ = ("threads",)
+
+    def __init__(self) -> None:
+        self.threads = 0
+
+
+inference = _Inference()
+
+
 class _ModeGuard:
     """A context manager that also decorates functions and generator functions."""
 
@@ -104,7 +117,12 @@ class set_grad_enabled(_ModeGuard):
     """Turn the tape on or off, at once when called, or for a ``with`` block."""
 
     def __init__(self, mode: bool) -> None:
-        self._wanted = bool(mode)
+        if not isinstance(mode, bool):
+            raise TypeError(
+                "set_grad_enabled(): argument 'enabled' (position 1) must be bool, not "
+                f"{type(mode).__name__}"
+            )
+        self._wanted = mode
         self._before = _set(self._wanted)
 
     def __enter__(self) -> None:
@@ -122,7 +140,11 @@ class set_grad_enabled(_ModeGuard):
 
 
 class inference_mode(_ModeGuard):
-    """As ``no_grad``; tensors made inside never take part in a tape."""
+    """As ``no_grad``; tensors made inside are inference tensors for ever.
+
+    They count no versions; outside they can neither be written to, nor require a gradient, nor be
+    saved for one (``RuntimeError``): a clone can.
+    """
 
     def __new__(cls, mode: Any = True) -> Any:
         guard = object.__new__(cls)
@@ -138,9 +160,11 @@ class inference_mode(_ModeGuard):
         self._before = (mode.enabled, mode.inference)
         mode.inference = self._wanted
         mode.enabled = not self._wanted
+        inference.threads += self._wanted
 
     def __exit__(self, *_: Any) -> None:
         mode.enabled, mode.inference = self._before
+        inference.threads -= self._wanted
 
     def _again(self) -> _ModeGuard:
         return inference_mode(self._wanted)

@@ -66,7 +66,7 @@ def _leads_outside(tensor: Tensor, inside: set[int]) -> bool:
             if id(entry.variable) not in inside:
                 return True
             continue
-        stack.extend(following for following, _ in entry.edges if following is not None)
+        stack.extend(following for following, _ in entry._edges if following is not None)
     return False
 
 

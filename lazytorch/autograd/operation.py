@@ -6,12 +6,15 @@ giving a wrong gradient.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from lazytorch.autograd.entries import GradientFunction, used_twice
 from lazytorch.autograd.grad_mode import mode
+from lazytorch.autograd.packed import Packed, PackedExtra
 from lazytorch.autograd.rules import Rule
 from lazytorch.tensor.attach import functions
+from lazytorch.tensor.promotion import scalar_name
 from lazytorch.tensor.storage import node_of
 from lazytorch.tensor.tensor import Tensor, fresh
 
@@ -49,17 +52,18 @@ class OperationBackward(GradientFunction):
         if not self.several:
             gradient = gradients[0]
             if gradient is None:
-                return (None,) * len(self.edges)
+                return (None,) * len(self._edges)
         turned = self.dtypes_out[0].kind == "c" and not self.rule.joins_parts
         if turned:
             gradient = _conjugated(gradient)
-        values = [
-            gradient, functions, None, self.attrs, self.shapes, self.extra, needs,
-        ]  # fmt: skip
+        extra = self.extra
+        if extra.__class__ is PackedExtra:
+            extra = extra.unpacked(self)
+        values = [gradient, functions, None, self.attrs, self.shapes, extra, needs]
         if self.out_storage is not None:
             values[2] = self._saved_outs() if self.several else self._saved_out()
         if saved is None:
-            values += [None] * len(self.edges)
+            values += [None] * len(self._edges)
         else:
             values += self._saved_sources(saved)
         found = self.rule.gradients(values, needs)
@@ -67,6 +71,8 @@ class OperationBackward(GradientFunction):
 
     def _saved_out(self) -> Tensor:
         storage = self.out_storage
+        if storage.__class__ is Packed:
+            return storage.unpacked(self)
         if storage.version != self.out_version:
             raise _modified(storage.node, storage.version, self.out_version, self, 0)
         out = fresh(self.out_node or storage.node, storage.device)
@@ -79,6 +85,9 @@ class OperationBackward(GradientFunction):
         """The results of an operation with several."""
         found = []
         for number, (storage, version) in enumerate(zip(self.out_storage, self.out_version)):
+            if storage.__class__ is Packed:
+                found.append(storage.unpacked(self))
+                continue
             if storage.version != version:
                 raise _modified(storage.node, storage.version, version, self, number)
             out = fresh(storage.node, storage.device)
@@ -92,9 +101,12 @@ class OperationBackward(GradientFunction):
         versions = self.versions
         values: list[Any] = []
         for number, source in enumerate(saved):
+            if source.__class__ is Packed:
+                values.append(source.unpacked(self))
+                continue
             if source.__class__ is not Tensor and source is not None:
                 if not isinstance(source, Tensor):
-                    source = fresh(source, self.device)
+                    source = fresh(source, self._device)
             if source is not None:
                 expected = 0 if versions is None else versions[number]
                 if source._storage is not None and source._storage.version != expected:
@@ -105,13 +117,43 @@ class OperationBackward(GradientFunction):
             values.append(source)
         return values
 
+    def pack(self, packed: Callable[[Any], Any]) -> None:
+        if self.saved is not None:
+            self.saved = tuple([packed(source) for source in self.saved])
+        if isinstance(self.out_storage, tuple):
+            self.out_storage = tuple(
+                [packed(self._result(number)) for number in range(len(self.out_storage))]
+            )
+        elif self.out_storage is not None:
+            self.out_storage = packed(self._result(0))
+        if self.extra is not None:
+            self.extra = PackedExtra(self.extra, packed)
+
+    def _result(self, number: int) -> Tensor:
+        """A result as it was saved, with its history."""
+        storage = self.out_storage[number] if self.several else self.out_storage
+        out = fresh(storage.node, storage.device)
+        if storage.node.dtype.kind in "fc":
+            out._grad_fn, out._output_number, out._requires_grad = self, number, True
+        return out
+
     def release(self) -> None:
         if self.saved is not None or self.out_storage is not None or self.extra is not None:
             self.saved = RELEASED
             self.out_storage = self.out_node = self.extra = None
             # Nothing passes here again, so what lies behind need not stay either: a running
             # ``total += loss`` would otherwise keep every step's tape for ever.
-            self.edges = ()
+            self._edges = ()
+
+    def __getattr__(self, name: str) -> Any:
+        # PyTorch's names for what an entry keeps; others are those of its C++ sources.
+        place = _SAVED_NAMES.get(name)
+        if place is not None and self.saved not in (None, RELEASED) and place < len(self.saved):
+            if self.saved[place] is not None:
+                return self._saved_sources(self.saved)[place]
+        if name == "_saved_result" and self.out_storage is not None:
+            return self._saved_out()
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     @property
     def saved_tensors(self) -> tuple[Any, ...]:
@@ -119,18 +161,14 @@ class OperationBackward(GradientFunction):
 
 
 RELEASED: Any = ("released",)
+_SAVED_NAMES = {"_saved_self": 0, "_saved_other": 1}
 
 
 def _modified(node: Any, version: int, expected: int, maker: Any, output: int) -> RuntimeError:
-    names = {
-        "float32": "FloatTensor", "float64": "DoubleTensor", "float16": "HalfTensor",
-        "bfloat16": "BFloat16Tensor", "int64": "LongTensor", "int32": "IntTensor",
-        "bool": "BoolTensor", "uint8": "ByteTensor", "int8": "CharTensor", "int16": "ShortTensor",
-    }  # fmt: skip
     made = f", which is output {output} of {maker.name()}," if maker is not None else ""
     return RuntimeError(
         "one of the variables needed for gradient computation has been modified by an inplace "
-        f"operation: [torch.{names.get(node.dtype.name, node.dtype.name)} {list(node.shape)}]"
+        f"operation: [torch.{scalar_name(node.dtype)}Tensor {list(node.shape)}]"
         f"{made} is at version {version}; expected version {expected} instead. Hint: enable "
         "anomaly detection to find the operation that failed to compute its gradient, with "
         "torch.autograd.set_detect_anomaly(True)."

@@ -11,14 +11,13 @@ import weakref
 from collections.abc import Sequence
 from typing import Any
 
-from lazytorch.autograd.anomaly import note_site
-from lazytorch.autograd.anomaly import state as anomaly
 from lazytorch.autograd.entries import NO_EDGE, AccumulateGrad, Edge, next_sequence
 from lazytorch.autograd.grad_mode import mode
 from lazytorch.autograd.operation import OperationBackward
 from lazytorch.autograd.rules import Rule
+from lazytorch.autograd.watch import watch
 from lazytorch.ir.definition import OpDef
-from lazytorch.tensor.storage import Storage, node_of, shape_of, storage_of
+from lazytorch.tensor.storage import INFERENCE, NO_GRAD, Storage, node_of, shape_of, storage_of
 from lazytorch.tensor.tensor import Tensor
 
 # Writing the tape -----------------------------------------------------------------------------
@@ -116,18 +115,18 @@ def attach(
     if not mask:
         return out
     entry = (rule.cls or rule_class(rule))()
-    entry.edges = edges
-    entry.sequence = next_sequence()
+    entry._edges = edges
+    entry._sequence = next_sequence()
     node = node_of(out)
     entry.shapes_out = (node.shape,)
     entry.dtypes_out = (node.dtype,)
-    entry.device = out._device
+    entry._device = out._device
     entry.tensor_hooks = entry.pre_hooks = entry.post_hooks = None
     keep_for(entry, rule, mask, sources, out)
     entry.attrs = attrs
     entry.extra = extra
-    if anomaly.enabled:
-        note_site(entry)
+    if watch.active:
+        watch.note(entry)
     out._grad_fn = entry
     out._requires_grad = True
     return out
@@ -172,6 +171,8 @@ def attach_many(
     keep_for(entry, rule, mask, sources, tuple(outputs))
     entry.attrs = attrs
     entry.extra = extra
+    if watch.active:
+        watch.note(entry)
     for number, out in enumerate(outputs):
         if differentiable is None or differentiable[number]:
             out._grad_fn = entry
@@ -189,9 +190,7 @@ def keep_for(entry: Any, rule: Rule, mask: int, sources: Sequence[Any], out: Any
         )
         for source in saved:
             if isinstance(source, Tensor) and source._storage is not None:
-                entry.versions = tuple(
-                    [kept._version if isinstance(kept, Tensor) else 0 for kept in saved]
-                )
+                entry.versions = tuple([_version(kept) for kept in saved])
                 break
     if plan.sources_only:
         return
@@ -210,12 +209,34 @@ def keep_for(entry: Any, rule: Rule, mask: int, sources: Sequence[Any], out: Any
         )
 
 
+def _version(kept: Any) -> int:
+    """The version with which a value is kept; inference tensors cannot be."""
+    if not isinstance(kept, Tensor) or kept._storage is None:
+        return 0
+    if kept._storage.inference:
+        raise RuntimeError(
+            "Inference tensors cannot be saved for backward. Please do not use Tensors created in "
+            "inference mode in computation tracked by autograd. To work around this, you can make "
+            "a clone to get a normal tensor and use it in autograd, or use `torch.no_grad()` "
+            "instead of `torch.inference_mode()`."
+        )
+    return kept._storage.version
+
+
 # Views ----------------------------------------------------------------------------------------
 
 REGENERATED = Rule(
     "AsStridedBackward0",
     (lambda g, f, attrs: f.strided_gradient(g, attrs[0], *attrs[1:]),),
 )
+
+
+_NOT_SEVERAL = (None, NO_GRAD, INFERENCE)
+
+
+def function_name(entry: str) -> str:
+    """The name of a forward function from that of its entry, as PyTorch's messages have it."""
+    return entry.strip("()").removesuffix("0").removesuffix("Backward")
 
 
 def current_grad_fn(tensor: Tensor) -> Any:
@@ -225,9 +246,10 @@ def current_grad_fn(tensor: Tensor) -> Any:
         return tensor._grad_fn
     storage = tensor._storage
     if view.history != storage.version:  # type: ignore[union-attr]
-        if view.multiple is not None and view.multiple != "no_grad" and tensor._requires_grad:
+        if view.multiple not in _NOT_SEVERAL and tensor._requires_grad:
+            maker = function_name(str(view.multiple))
             raise RuntimeError(
-                f"Output {tensor._output_number} of {view.multiple} is a view and its base or "
+                f"Output {tensor._output_number} of {maker} is a view and its base or "
                 "another view of its base has been modified inplace. This view is the output of a "
                 "function that returns multiple views. Such functions do not allow the output "
                 "views to be modified inplace. You should replace the inplace operation by an "

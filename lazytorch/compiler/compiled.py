@@ -9,8 +9,8 @@ from collections.abc import Callable
 from typing import Any
 
 from lazytorch import config, engine
-from lazytorch.autograd.anomaly import state as anomaly
 from lazytorch.autograd.grad_mode import mode
+from lazytorch.autograd.watch import watch
 from lazytorch.compiler.program import Changed, Program
 from lazytorch.compiler.recording import record
 from lazytorch.errors import LazytorchError, LazytorchWarning
@@ -59,7 +59,7 @@ class CompiledFunction:
         return functools.partial(self, instance)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        if engine.current.capture is not None or anomaly.enabled or config.get("EAGER"):
+        if engine.current.capture is not None or watch.active or config.get("EAGER"):
             # Inside another compiled function, its capture covers this call too.
             return self._orig_function(*args, **kwargs)
         arguments: list[Tensor] = []

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from lazytorch import dtypes, engine
+from lazytorch.autograd.entries import GradientFunction
 from lazytorch.compiler.environment import Environment
 from lazytorch.engine import Capture, Captured
 from lazytorch.errors import LazytorchError
@@ -209,7 +210,7 @@ def _identity(source: Any) -> Any:
     if isinstance(source, (bool, int, float, str, type(None))):
         return (type(source).__name__, repr(source))
     # Each call has tape entries of its own.
-    return type(source).__name__ if hasattr(source, "edges") else id(source)
+    return type(source).__name__ if isinstance(source, GradientFunction) else id(source)
 
 
 def _count_references() -> tuple[int, int]:

@@ -270,7 +270,7 @@ def _on_tape(tensor: Tensor) -> bool:
         if getattr(entry, "saved", None) is RELEASED:
             return False
         seen.add(id(entry))
-        stack.extend(edge for edge, _ in entry.edges)
+        stack.extend(edge for edge, _ in entry._edges)
     return bool(seen)
 
 

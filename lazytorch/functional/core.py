@@ -53,7 +53,14 @@ def _set_requires_grad(self: Tensor, wanted: bool) -> None:
             "var_no_grad = var.detach()."
         )
     if wanted and dtype_of(self).kind not in "fc":
-        raise RuntimeError("only Tensors of floating point and complex dtype can require gradients")
+        raise RuntimeError(
+            "only Tensors of floating point dtype (or complex) can require gradients"
+        )
+    if wanted and not mode.inference and self._storage is not None and self._storage.inference:
+        raise RuntimeError(
+            "Setting requires_grad=True on inference tensor outside InferenceMode is not allowed. "
+            "Make a clone of it to get a normal tensor."
+        )
     self._requires_grad = bool(wanted)
 
 
@@ -93,15 +100,17 @@ def _set_grad(self: Tensor, gradient: Tensor | None) -> None:
                 f"assigned grad expected to be a Tensor or None but got grad of type "
                 f"{type(gradient).__name__}"
             )
+        if gradient is self:
+            raise RuntimeError("can't assign Variable as its own grad")
         if shape_of(gradient) != shape_of(self):
             raise RuntimeError(
-                f"assigned grad has data of a different size: expected {list(self.shape)}, got "
-                f"{list(gradient.shape)}"
+                f"attempting to assign a gradient of size '{list(gradient.shape)}' to a tensor of "
+                f"size '{list(self.shape)}': gradient and tensor must be of one size"
             )
         if dtype_of(gradient) is not dtype_of(self):
             raise RuntimeError(
-                f"assigned grad has data of a different type: expected {self.dtype!r}, got "
-                f"{gradient.dtype!r}"
+                f"attempting to assign a gradient with dtype '{gradient.dtype!r}' to a tensor of "
+                f"dtype '{self.dtype!r}': they must match"
             )
         if gradient._device is not self._device:
             raise RuntimeError(
@@ -140,7 +149,9 @@ def register_hook(self: Tensor, hook: Callable[..., Any]) -> Handle:
 @public(function=False)
 def register_post_accumulate_grad_hook(self: Tensor, hook: Callable[..., Any]) -> Handle:
     """Call ``hook(tensor)`` after a leaf's ``.grad`` was updated."""
-    if _grad_fn(self) is not None or not self._requires_grad:
+    if not self.requires_grad:
+        raise RuntimeError("cannot register a hook on a tensor that doesn't require gradient")
+    if _grad_fn(self) is not None:
         raise RuntimeError("post accumulate grad hooks cannot be registered on non-leaf tensors")
     return Handle(_extra_of(self).setdefault("post_hooks", {}), hook)
 

@@ -54,8 +54,8 @@ def is_shared(self: Tensor) -> bool:
 
 @public(out=False)
 def is_inference(input: Tensor) -> bool:
-    """Always false: tensors made in inference mode are as good as others afterwards."""
-    return False
+    """Whether a tensor was made in inference mode."""
+    return input._storage is not None and input._storage.inference
 
 
 def is_storage(obj: Any) -> bool:

@@ -13,12 +13,11 @@ from typing import Any
 import numpy as np
 
 from lazytorch import dtypes
-from lazytorch.autograd.anomaly import note_site
-from lazytorch.autograd.anomaly import state as anomaly
 from lazytorch.autograd.entries import NO_EDGE, next_sequence
-from lazytorch.autograd.grad_mode import mode
+from lazytorch.autograd.grad_mode import inference, mode
 from lazytorch.autograd.rules import Rule
 from lazytorch.autograd.tape import attach, edge_of, keep_for, rule_class, rule_of
+from lazytorch.autograd.watch import watch
 from lazytorch.dtypes import DType
 from lazytorch.ir.definition import OpDef, Shape
 from lazytorch.ir.node import Node
@@ -30,8 +29,17 @@ from lazytorch.tensor.device import device
 from lazytorch.tensor.promotion import get_default_dtype, number_dtype, result_type, scalar_name
 from lazytorch.tensor.recorder import infer_and_record, record, scalar_node
 from lazytorch.tensor.site import user_site
-from lazytorch.tensor.storage import View, current_node, dtype_of, node_of, shape_of, storage_of
-from lazytorch.tensor.tensor import Tensor, fresh
+from lazytorch.tensor.storage import (
+    INFERENCE,
+    NO_GRAD,
+    View,
+    current_node,
+    dtype_of,
+    node_of,
+    shape_of,
+    storage_of,
+)
+from lazytorch.tensor.tensor import Tensor, fresh, mark_inference
 
 _new = object.__new__
 
@@ -272,7 +280,7 @@ def binary(
         if not wanted or predicate or not mode.enabled:
             out._grad_fn = None
             out._requires_grad = False
-            return out
+            return mark_inference(out) if inference.threads else out
         mask = 0
         edge = other_edge = NO_EDGE
         if a._requires_grad:
@@ -282,11 +290,11 @@ def binary(
             mask += 2
             other_edge = edge_of(b)
         entry = cls()
-        entry.edges = (edge, other_edge)
-        entry.sequence = next_sequence()
+        entry._edges = (edge, other_edge)
+        entry._sequence = next_sequence()
         entry.shapes_out = (shape,)
         entry.dtypes_out = (dtype,)
-        entry.device = a._device
+        entry._device = a._device
         entry.tensor_hooks = entry.pre_hooks = entry.post_hooks = entry.extra = None
         entry.attrs = ()
         plan = plans[mask]
@@ -298,8 +306,8 @@ def binary(
             )
         else:
             keep_for(entry, rule, mask, (a, other), out)
-        if anomaly.enabled:
-            note_site(entry)
+        if watch.active:
+            watch.note(entry)
         out._grad_fn = entry
         out._requires_grad = True
         return out
@@ -347,6 +355,10 @@ def _is_bool(operand: Any) -> bool:
 # Views ----------------------------------------------------------------------------------------
 
 
+def _untaped() -> str:
+    return INFERENCE if mode.inference else NO_GRAD
+
+
 def make_view(
     parent: Tensor,
     op: OpDef,
@@ -360,7 +372,7 @@ def make_view(
     storage = storage_of(parent)
     view = parent._view
     base = parent
-    multiple = None if mode.enabled else "no_grad"
+    multiple = None if mode.enabled else _untaped()
     if view is not None and view.base is not None:
         base = view.base
         multiple = multiple or view.multiple
@@ -395,7 +407,7 @@ def reinterpret_view(
     # A version that no storage has: the value is taken when it is first wanted.
     tensor._view = View(base, shape, strides, offset, -1, None if dtype is own else dtype)
     tensor._view.history = storage.version
-    tensor._view.multiple = None if mode.enabled else "no_grad"
+    tensor._view.multiple = None if mode.enabled else _untaped()
     if parent._requires_grad and mode.enabled:
         attach(tensor, rule, (parent,))
     return tensor

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from lazytorch import dtypes, engine
-from lazytorch.autograd.grad_mode import mode
 from lazytorch.dtypes import DType
 from lazytorch.ir.node import Node
 from lazytorch.ops import elementwise, leaves, movement
@@ -39,7 +38,7 @@ def wants_grad(tensor: Tensor, requires_grad: bool) -> Tensor:
             raise RuntimeError(
                 "Only Tensors of floating point and complex dtype can require gradients"
             )
-        tensor._requires_grad = not mode.inference
+        tensor._requires_grad = True
     return tensor
 
 

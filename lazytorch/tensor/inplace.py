@@ -11,11 +11,27 @@ from typing import Any
 
 from lazytorch.autograd.grad_mode import mode
 from lazytorch.autograd.rules import Rule
-from lazytorch.autograd.tape import attach, current_grad_fn, edge_of, keep_for, relative, rule_class
+from lazytorch.autograd.tape import (
+    attach,
+    current_grad_fn,
+    edge_of,
+    function_name,
+    keep_for,
+    relative,
+    rule_class,
+)
 from lazytorch.tensor.apply import CAST_RULE, cast, scalar_tensor, to_device_node
 from lazytorch.tensor.attach import functions
 from lazytorch.tensor.promotion import check_storable
-from lazytorch.tensor.storage import dtype_of, node_of, shape_of, storage_of, write
+from lazytorch.tensor.storage import (
+    INFERENCE,
+    NO_GRAD,
+    dtype_of,
+    node_of,
+    shape_of,
+    storage_of,
+    write,
+)
 from lazytorch.tensor.tensor import Tensor, fresh
 
 # The base's old gradient outside the region, the written value's inside.
@@ -82,17 +98,28 @@ def assign_result(target: Tensor, value: Tensor) -> Tensor:
 
 def store(target: Tensor, value: Tensor) -> Tensor:
     """Write ``value``, of the target's shape, dtype and device, and carry its history over."""
-    tracked = mode.enabled and (target._requires_grad or value._requires_grad)
+    view = target._view
+    storage = target._storage
+    if storage is not None and storage.inference and not mode.inference:
+        raise RuntimeError(
+            "Inplace update to inference tensor outside InferenceMode is not allowed. You can "
+            "make a clone to get a normal tensor before doing inplace update."
+        )
+    tracked = mode.enabled and (
+        target._requires_grad
+        or value._requires_grad
+        or (view is not None and view.base is not None and view.base._requires_grad)
+    )
     if tracked:
         check_writable(target)
         _check_rebase(target)
         if target._requires_grad and not value._requires_grad:
             value = fresh(node_of(value), value._device)
             attach(value, COPY_RULE, (snapshot(target), None))
-        base_edge_source = _base_before(target)
+        base_edge_source = base_before(target)
     write(target, node_of(value))
     if tracked:
-        _rebase(target, value, base_edge_source)
+        carry_history(target, value, base_edge_source)
     return target
 
 
@@ -100,20 +127,35 @@ def _check_rebase(target: Tensor) -> None:
     view = target._view
     if view is None or view.base is None or view.multiple is None:
         return
-    if view.multiple == "no_grad":
+    if view.multiple in (NO_GRAD, INFERENCE):
+        modes = (
+            "no_grad mode and is being modified inplace with grad mode enabled"
+            if view.multiple == NO_GRAD
+            else "inference mode and is being modified inplace in normal mode"
+        )
         raise RuntimeError(
-            "A view was created in no_grad mode and is being modified inplace with grad mode "
-            "enabled. Make the view again outside of torch.no_grad(), or write inside of it."
+            f"A view was created in {modes}. Given that this use case is ambiguous and "
+            "error-prone, it is forbidden. Move both the view and the write inside the block "
+            "(they are then not tracked) or both outside of it."
+        )
+    if view.multiple.startswith("("):
+        raise RuntimeError(
+            f"Output {target._output_number} of {view.multiple[1:-1]} is a view and is being "
+            "modified inplace. This view was created inside a custom Function (or because an "
+            "input was returned as-is) and the autograd logic to handle view+inplace would "
+            "override the custom backward associated with the custom Function, leading to "
+            "incorrect gradients. This behavior is forbidden. Clone the output of the custom "
+            "Function before writing to it."
         )
     raise RuntimeError(
-        f"Output {target._output_number} of {view.multiple} is a view and is being modified "
-        "inplace. This view is the output of a function that returns multiple views. Such "
+        f"Output {target._output_number} of {function_name(view.multiple)} is a view and is being "
+        "modified inplace. This view is the output of a function that returns multiple views. Such "
         "functions do not allow the output views to be modified inplace. You should replace the "
         "inplace operation by an out-of-place one."
     )
 
 
-def _base_before(target: Tensor) -> Any:
+def base_before(target: Tensor) -> Any:
     """A stand-in for the base as it was, whose history the write continues."""
     view = target._view
     if view is None or view.base is None:
@@ -127,7 +169,9 @@ def _base_before(target: Tensor) -> Any:
     return before
 
 
-def _rebase(target: Tensor, value: Tensor, before: Tensor | None) -> None:
+def carry_history(target: Tensor, value: Tensor, before: Tensor | None) -> None:
+    """Give a tensor that was written the history of the value written; ``before`` is what
+    :func:`base_before` gave."""
     storage = storage_of(target)
     entry = value._grad_fn
     if value._storage is not None and getattr(entry, "out_storage", None) is value._storage:

@@ -27,21 +27,27 @@ from lazytorch.tensor.batching.levels import check_write, made_like
 from lazytorch.tensor.recorder import array_of, own_value, record
 from lazytorch.tensor.reinterpretation import reinterpreted, with_memory
 
+NO_GRAD = "no_grad"
+INFERENCE = "inference_mode"
+
 
 class Storage:
     """The value that a tensor and its aliases share, counted in versions.
 
-    ``device`` is the user's device. ``host`` is the NumPy array whose memory this is, when
-    memory is shared with NumPy.
+    ``inference`` says that it was made in inference mode: it counts no versions and refuses to be
+    saved for a gradient. ``device`` is the user's device. ``host`` is the NumPy array whose memory
+    this is, when memory is shared with NumPy.
     """
 
     __slots__ = (
-        "__weakref__", "_export", "_own_references", "device", "host", "node", "version",
+        "__weakref__", "_export", "_own_references", "device", "host", "inference", "node",
+        "version",
     )  # fmt: skip
 
     def __init__(self, node: Node, device: Any) -> None:
         self.node = node
         self.version = 0
+        self.inference = False
         self.device = device
         self.host: np.ndarray | None = None
         self._export: Any = None
@@ -59,8 +65,9 @@ class View:
     ``base`` is the tensor whose gradient history a write through the view changes; ``None`` for
     aliases cut off from the tape. ``version`` tells which version of the storage the cached
     node shows, ``history`` for which one the tensor's ``_grad_fn`` holds. ``multiple`` is
-    'no_grad' for a view made while the tape was off, or names the operation that made several
-    views at once: such views refuse writes on the tape. ``dtype`` is set where the view reads
+    ``NO_GRAD`` or ``INFERENCE`` for a view made while the tape was off, or names the operation that
+    made several views at once, in parentheses where it is a user's Function: such views refuse
+    writes on the tape. ``dtype`` is set where the view reads
     the memory as elements of another type; shape, strides and offset then count those.
     """
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from lazytorch.autograd.grad_mode import inference, mode
 from lazytorch.dtypes import DType
 from lazytorch.ops.shapes import count
 from lazytorch.tensor import formats
@@ -186,6 +187,8 @@ class Tensor:
 
     @property
     def _version(self) -> int:
+        if self._storage is not None and self._storage.inference:
+            raise RuntimeError("Inference tensors do not track version counter.")
         return 0 if self._storage is None else self._storage.version
 
     @property
@@ -259,6 +262,15 @@ def fresh(node: Any, place: device) -> Tensor:
     tensor._grad = None
     tensor._accumulator = None
     tensor._extra = None
+    if inference.threads and node is not None:
+        mark_inference(tensor)
+    return tensor
+
+
+def mark_inference(tensor: Tensor) -> Tensor:
+    """Mark the storage of a new tensor if this thread is in inference mode."""
+    if mode.inference:
+        storage_of(tensor).inference = True
     return tensor
 
 

@@ -25,7 +25,7 @@ def test_grad_fn_names_and_links() -> None:
     mul = exp.next_functions[0][0]
     assert (exp.name(), mul.name()) == ("ExpBackward0", "MulBackward0")
     accumulate, number = mul.next_functions[0]
-    assert accumulate.name() == "AccumulateGrad" and number == 0
+    assert accumulate.name() == "torch::autograd::AccumulateGrad" and number == 0
     assert accumulate.variable is x
     assert mul.next_functions[1] == (None, 0)
     assert repr(exp).startswith("<ExpBackward0 object at 0x")

@@ -89,7 +89,8 @@ class _HostRows:
     def rows(self, tensor: Any, places: np.ndarray) -> Tensor:
         if tensor.device.type not in HOST_DEVICES or tensor.requires_grad:
             return tensor[torch.from_numpy(places).to(device=tensor.device)]  # type: ignore[no-any-return]
-        storage, version = tensor.untyped_storage(), tensor._version
+        storage = tensor.untyped_storage()
+        version = storage.version
         if self._seen[0] is not storage or self._seen[1] != version:
             self._array, self._seen = functions.peek(tensor), (storage, version)
         return from_host(self._array[places], tensor.device)
