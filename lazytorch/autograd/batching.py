@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from lazytorch.autograd.backward_pass import Wanted, run_backward
 from lazytorch.autograd.entries import (
     AccumulateGrad,
     Edge,
@@ -21,7 +22,6 @@ from lazytorch.autograd.entries import (
     next_sequence,
     used_twice,
 )
-from lazytorch.autograd.backward_pass import Wanted, run_backward
 from lazytorch.autograd.grad_mode import mode
 from lazytorch.autograd.hooks import run_tensor_hooks
 from lazytorch.autograd.tape import edge_of

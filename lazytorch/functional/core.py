@@ -9,6 +9,7 @@ import numpy as np
 
 from lazytorch import dtypes, engine
 from lazytorch.autograd.entries import Handle
+from lazytorch.autograd.grad_mode import mode
 from lazytorch.autograd.tape import current_grad_fn
 from lazytorch.functional.conversion import converted
 from lazytorch.functional.shape import as_shape
