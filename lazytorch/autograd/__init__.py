@@ -24,7 +24,7 @@ _PUBLIC = {
 }
 
 
-_MODULES = ("functional", "graph")
+_MODULES = ("forward_ad", "functional", "graph")
 
 
 def __getattr__(name: str) -> Any:

@@ -221,6 +221,8 @@ def grad(
     gradients = _seeds(made, _as_list(grad_outputs))
     roots = [_edge(out) for out in made]
     wanted = Wanted([_edge(place) for place in sought], [entry for entry, _ in roots])
+    # Tangents of gradients come from their tape.
+    create_graph = create_graph or mode.forward
     keep = create_graph if retain_graph is None else retain_graph
     run_backward(roots, gradients, keep, create_graph, wanted, accumulate=False)
     results = wanted.results()

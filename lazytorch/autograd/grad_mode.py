@@ -12,6 +12,10 @@ from typing import Any
 class _Mode(threading.local):
     enabled = True
     inference = False
+    # Whether a level of ``forward_ad`` is open: its tangents come from the tape, which therefore
+    # stays on; ``muted`` says then that it was to be off.
+    forward = False
+    muted = False
 
 
 mode = _Mode()
@@ -30,7 +34,7 @@ class _Inference:
 inference = _Inference()
 
 
-class _ModeGuard:
+class ModeGuard:
     """A context manager that also decorates functions and generator functions."""
 
     def __enter__(self) -> None:
@@ -39,7 +43,7 @@ class _ModeGuard:
     def __exit__(self, *_: Any) -> None:
         raise NotImplementedError
 
-    def _again(self) -> _ModeGuard:
+    def _again(self) -> ModeGuard:
         return self.__class__()
 
     def __call__(self, function: Callable[..., Any]) -> Callable[..., Any]:
@@ -84,7 +88,7 @@ class _ModeGuard:
         return wrapper
 
 
-class no_grad(_ModeGuard):
+class no_grad(ModeGuard):
     """Operations inside are not written to the tape.
 
     >>> with no_grad():
@@ -100,11 +104,10 @@ class no_grad(_ModeGuard):
         return guard if function is None else guard(function)
 
     def __enter__(self) -> None:
-        self._before = mode.enabled
-        mode.enabled = self._wanted
+        self._before = _switch(self._wanted)
 
     def __exit__(self, *_: Any) -> None:
-        mode.enabled = self._before
+        mode.enabled, mode.muted = self._before
 
 
 class enable_grad(no_grad):
@@ -113,7 +116,7 @@ class enable_grad(no_grad):
     _wanted = True
 
 
-class set_grad_enabled(_ModeGuard):
+class set_grad_enabled(ModeGuard):
     """Turn the tape on or off, at once when called, or for a ``with`` block."""
 
     def __init__(self, mode: bool) -> None:
@@ -123,23 +126,23 @@ class set_grad_enabled(_ModeGuard):
                 f"{type(mode).__name__}"
             )
         self._wanted = mode
-        self._before = _set(self._wanted)
+        self._before = _switch(self._wanted)
 
     def __enter__(self) -> None:
-        mode.enabled = self._wanted
+        _switch(self._wanted)
 
     def __exit__(self, *_: Any) -> None:
-        mode.enabled = self._before
+        mode.enabled, mode.muted = self._before
 
     def __call__(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        mode.enabled = self._before
+        mode.enabled, mode.muted = self._before
         return super().__call__(function)
 
-    def _again(self) -> _ModeGuard:
+    def _again(self) -> ModeGuard:
         return set_grad_enabled(self._wanted)
 
 
-class inference_mode(_ModeGuard):
+class inference_mode(ModeGuard):
     """As ``no_grad``; tensors made inside are inference tensors for ever.
 
     They count no versions; outside they can neither be written to, nor require a gradient, nor be
@@ -159,25 +162,27 @@ class inference_mode(_ModeGuard):
     def __enter__(self) -> None:
         self._before = (mode.enabled, mode.inference)
         mode.inference = self._wanted
-        mode.enabled = not self._wanted
+        mode.enabled = not self._wanted or mode.forward
         inference.threads += self._wanted
 
     def __exit__(self, *_: Any) -> None:
         mode.enabled, mode.inference = self._before
         inference.threads -= self._wanted
 
-    def _again(self) -> _ModeGuard:
+    def _again(self) -> ModeGuard:
         return inference_mode(self._wanted)
 
 
-def _set(enabled: bool) -> bool:
-    before, mode.enabled = mode.enabled, enabled
+def _switch(wanted: bool) -> tuple[bool, bool]:
+    """Turn the tape on or off; what was set before."""
+    before = mode.enabled, mode.muted
+    mode.enabled, mode.muted = wanted or mode.forward, mode.forward and not wanted
     return before
 
 
 def is_grad_enabled() -> bool:
     """Whether operations are written to the tape in this thread."""
-    return mode.enabled
+    return mode.enabled and not mode.muted
 
 
 def is_inference_mode_enabled() -> bool:

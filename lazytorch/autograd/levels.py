@@ -14,10 +14,11 @@ from lazytorch.autograd.batching import for_examples
 from lazytorch.autograd.entries import AccumulateGrad
 from lazytorch.autograd.flow import grad
 from lazytorch.autograd.grad_mode import enable_grad, mode
-from lazytorch.autograd.tape import edge_of
+from lazytorch.autograd.rules import Rule
+from lazytorch.autograd.tape import attach, edge_of
 from lazytorch.tensor.attach import functions
-from lazytorch.tensor.storage import dtype_of, shape_of
-from lazytorch.tensor.tensor import Tensor
+from lazytorch.tensor.storage import dtype_of, node_of, shape_of
+from lazytorch.tensor.tensor import Tensor, fresh
 
 
 class Level:
@@ -38,6 +39,15 @@ class Level:
             return tensor.view_as(tensor)  # type: ignore[attr-defined, no-any-return]
         own: Tensor = tensor.detach()  # type: ignore[attr-defined]
         own.requires_grad = True  # type: ignore[attr-defined]
+        self._leaves.append(own)
+        return own
+
+    def own_value(self, tensor: Tensor, rule: Rule) -> Tensor:
+        """As :meth:`own`, of no memory; ``rule`` is that of an operation that changes nothing."""
+        own = fresh(node_of(tensor), tensor._device)
+        if self.taped and tensor._requires_grad:
+            return attach(own, rule, (tensor,))
+        own._requires_grad = True
         self._leaves.append(own)
         return own
 

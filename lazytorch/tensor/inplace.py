@@ -62,7 +62,7 @@ def snapshot(tensor: Tensor) -> Tensor:
 
 def check_writable(target: Tensor) -> None:
     """Refuse a write that would lose the gradient of a leaf."""
-    if not mode.enabled or not target._requires_grad:
+    if not mode.enabled or mode.muted or not target._requires_grad:
         return
     if target._grad_fn is None:
         raise RuntimeError(
@@ -110,6 +110,8 @@ def store(target: Tensor, value: Tensor) -> Tensor:
         or value._requires_grad
         or (view is not None and view.base is not None and view.base._requires_grad)
     )
+    if mode.muted and target._requires_grad and target._grad_fn is None:
+        tracked = False
     if tracked:
         check_writable(target)
         _check_rebase(target)
