@@ -344,35 +344,52 @@ functions.scatter_value_gradient = scatter_value_gradient
 # Whole slices ---------------------------------------------------------------------------------
 
 
-def _slices(input: Tensor, dim: int, index: Tensor, source: Tensor, mode: str, name: str) -> Tensor:
+def _slice_shape(base: Tensor, vector: Tensor, axis: int) -> Shape:
+    """The shape of the slices that a vector names along an axis."""
+    extents = shape_of(base)
+    return (*extents[:axis], shape_of(vector)[0], *extents[axis + 1 :])
+
+
+def _slice_arguments(
+    input: Tensor, dim: int, index: Tensor, source: Tensor, name: str
+) -> tuple[Tensor, Tensor, Tensor, int]:
+    """Input, positions and source of at least one dimension, and the axis they are about."""
     _long_index(index, name)
     if len(shape_of(index)) > 1:
         raise IndexError(f"{name}(): Index is supposed to be a vector")
-    row = not shape_of(input)
-    base, values = _row(input), _row(source)
+    base, values, vector = _row(input), _row(source), _row(index)
     axis = normalize_axis(dim, len(shape_of(base)))
-    vector = _row(index)
-    try:
-        check_positions(vector, shape_of(base)[axis], name, axis)
-    except RuntimeError as error:
-        raise IndexError(f"index out of range in self: {error}") from None
-    expected = tuple(
-        shape_of(vector)[0] if place == axis else extent
-        for place, extent in enumerate(shape_of(base))
-    )
-    if shape_of(values) != expected:
-        raise RuntimeError(
-            f"{name}(): Number of indices ({shape_of(vector)[0]}) and source "
-            f"{list(shape_of(values))} do not fit {list(shape_of(base))} along dimension {axis}"
+    given, wanted = shape_of(values), _slice_shape(base, vector, axis)
+    if given != wanted:
+        same_rank = len(given) == len(wanted)
+        # PyTorch calls these a wrong index in one of the functions.
+        wrong = IndexError if name == "index_copy" else RuntimeError
+        if same_rank and given[axis] != wanted[axis]:
+            raise wrong(
+                f"{name}(): Number of indices ({wanted[axis]}) should be equal to "
+                f"source.size(dim): ({given[axis]}), for dim: {axis}"
+            )
+        raise (RuntimeError if same_rank else wrong)(
+            f"{name}(): source tensor shape must match self tensor shape, excluding the specified "
+            f"dimension. Got self.shape = {list(shape_of(base))} source.shape = {list(given)}"
         )
     if dtype_of(values) is not dtype_of(base):
         raise RuntimeError(
             f"{name}(): self ({scalar_name(dtype_of(base))}) and source "
             f"({scalar_name(dtype_of(values))}) expected to have the same dtype"
         )
+    return base, vector, values, axis
+
+
+def _slices(input: Tensor, dim: int, index: Tensor, source: Tensor, mode: str, name: str) -> Tensor:
+    base, vector, values, axis = _slice_arguments(input, dim, index, source, name)
+    try:
+        check_positions(vector, shape_of(base)[axis], name, axis)
+    except RuntimeError as error:
+        raise IndexError(f"index out of range in self: {error}") from None
     positions = _along(vector, axis, len(shape_of(base)))
     out = apply(indexing.SCATTER, (base, positions, values), (axis, mode))
-    return reshape(out, ()) if row else out
+    return out if shape_of(input) else reshape(out, ())
 
 
 @public(inplace=True)
@@ -403,12 +420,8 @@ def index_fill(input: Tensor, dim: int, index: Tensor, value: Any) -> Tensor:
         out = functions.where(named, cast(value, dtype_of(base)), base)
         return label(reshape(out, shape_of(input)), "IndexFillBackward1")
     vector = check_index(_row(index), shape_of(base)[axis], axis)
-    shape = tuple(
-        shape_of(vector)[0] if place == axis else extent
-        for place, extent in enumerate(shape_of(base))
-    )
     number = to_operand(value, dtype_of(base), base._device)
-    values = apply(movement.EXPAND, (number,), (shape,))
+    values = apply(movement.EXPAND, (number,), (_slice_shape(base, vector, axis),))
     out = _slices(base, axis, vector, values, "set", "index_fill")
     return out if shape_of(input) else reshape(out, ())
 
@@ -430,24 +443,10 @@ def index_reduce(
             f"index_reduce(): Expected reduce to be one of prod, mean, amax or amin but got "
             f"{reduce}."
         )
-    _long_index(index, "index_reduce_")
-    if len(shape_of(index)) > 1:
-        raise IndexError("index_reduce_(): Index is supposed to be a vector")
-    base, values, vector = _row(input), _row(source), _row(index)
-    axis = normalize_axis(dim, len(shape_of(base)))
-    expected = tuple(
-        shape_of(vector)[0] if place == axis else extent
-        for place, extent in enumerate(shape_of(base))
-    )
-    if shape_of(values) != expected:
-        raise RuntimeError(
-            f"index_reduce_(): Number of indices ({shape_of(vector)[0]}) should be equal to "
-            f"source.size(dim): ({shape_of(values)[axis]}), for dim: {axis}"
-            if len(shape_of(values)) == len(expected)
-            else "index_reduce_(): self and source must have the same number of dimensions"
-        )
+    base, vector, values, axis = _slice_arguments(input, dim, index, source, "index_reduce")
     checked = cast(check_index(vector, shape_of(base)[axis], axis), dtypes.int64)
-    positions = functions.expand_copy(_along(checked, axis, len(expected)), expected)
+    shape = shape_of(values)
+    positions = functions.expand_copy(_along(checked, axis, len(shape)), shape)
     out = scatter_reduce(base, axis, positions, values, reduce, include_self=include_self)
     return label(reshape(out, shape_of(input)), "IndexReduceBackward0")
 
