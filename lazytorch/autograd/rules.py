@@ -115,6 +115,12 @@ class Rule:
             self.allowed = sum(1 << i for i, call in enumerate(self._calls) if call is not None)
         self.cls: Any = None
 
+    def under(self, name: str) -> Rule:
+        """The same rule under another name."""
+        other = Rule(name, None, joins_parts=self.joins_parts)
+        other.single, other._calls, other.allowed = self.single, self._calls, self.allowed
+        return other
+
     def plan(self, mask: int, count: int) -> Plan:
         """What to keep when bit i of ``mask`` says that source i wants a gradient."""
         found = self._plans.get((mask, count))

@@ -7,6 +7,7 @@ lets the backward pass order them by their number.
 
 from __future__ import annotations
 
+import re
 import weakref
 from collections.abc import Sequence
 from typing import Any
@@ -43,7 +44,8 @@ def _several_class(cls: type) -> Any:
 
 
 def _camel(name: str) -> str:
-    return "".join(part.capitalize() for part in name.split("_"))
+    words = "".join(part.capitalize() for part in name.split("_"))
+    return re.sub(r"\d[a-z]", lambda found: found.group().upper(), words)
 
 
 _labels: dict[tuple[type, str], type] = {}

@@ -13,6 +13,7 @@ from typing import Any
 
 from lazytorch import dtypes
 from lazytorch.autograd.grad_mode import no_grad
+from lazytorch.autograd.naming import shown_as
 from lazytorch.autograd.rules import Rule
 from lazytorch.autograd.tape import attach, label
 from lazytorch.functional.composite import (
@@ -170,6 +171,7 @@ def prelu(input: Tensor, weight: Tensor) -> Tensor:
     return attach(out, _PRELU, (input, weight))
 
 
+@shown_as("RreluWithNoiseBackward0")
 def rrelu(
     input: Tensor, lower: float = 1.0 / 8, upper: float = 1.0 / 3, training: bool = False,
     generator: Any = None,
@@ -222,6 +224,7 @@ def selu(input: Tensor) -> Tensor:
 
 
 @public(method=False, inplace=True)
+@shown_as("CeluBackward0")
 def celu(input: Tensor, alpha: float = 1.0) -> Tensor:
     """``max(0, input) + min(0, alpha * (exp(input / alpha) - 1))``."""
     if alpha == 0:

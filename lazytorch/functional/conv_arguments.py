@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from lazytorch.autograd.naming import if_unbatched, shown_as
 from lazytorch.functional.composite import require_tensor, reshaped
 from lazytorch.functional.convolution import Geometry, correlate, spread_back
 from lazytorch.tensor.attach import public
@@ -208,6 +209,7 @@ def _convolve_transposed(
 
 
 @public(method=False)
+@shown_as(if_unbatched(1))
 def conv1d(
     input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Any = 1, padding: Any = 0,
     dilation: Any = 1, groups: int = 1,
@@ -221,6 +223,7 @@ def conv1d(
 
 
 @public(method=False)
+@shown_as(if_unbatched(2))
 def conv2d(
     input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Any = 1, padding: Any = 0,
     dilation: Any = 1, groups: int = 1,
@@ -234,6 +237,7 @@ def conv2d(
 
 
 @public(method=False)
+@shown_as(if_unbatched(3))
 def conv3d(
     input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Any = 1, padding: Any = 0,
     dilation: Any = 1, groups: int = 1,
@@ -243,6 +247,7 @@ def conv3d(
 
 
 @public(method=False)
+@shown_as(if_unbatched(1))
 def conv_transpose1d(
     input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Any = 1, padding: Any = 0,
     output_padding: Any = 0, groups: int = 1, dilation: Any = 1,
@@ -254,6 +259,7 @@ def conv_transpose1d(
 
 
 @public(method=False)
+@shown_as(if_unbatched(2))
 def conv_transpose2d(
     input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Any = 1, padding: Any = 0,
     output_padding: Any = 0, groups: int = 1, dilation: Any = 1,
@@ -265,6 +271,7 @@ def conv_transpose2d(
 
 
 @public(method=False)
+@shown_as(if_unbatched(3))
 def conv_transpose3d(
     input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Any = 1, padding: Any = 0,
     output_padding: Any = 0, groups: int = 1, dilation: Any = 1,

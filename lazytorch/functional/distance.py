@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from lazytorch.autograd.naming import shown_as
 from lazytorch.functional.activation import logsigmoid
 from lazytorch.functional.composite import (
     axis_of,
@@ -26,6 +27,7 @@ from lazytorch.tensor.tensor import Tensor
 
 
 @public(method=False)
+@shown_as("SumBackward1")
 def cosine_similarity(x1: Tensor, x2: Tensor, dim: int = 1, eps: float = 1e-8) -> Tensor:
     """The cosine of the angle between vectors along ``dim``; lengths are at least ``eps``."""
     dtype = result_type(x1, x2)
@@ -48,6 +50,7 @@ def cosine_similarity(x1: Tensor, x2: Tensor, dim: int = 1, eps: float = 1e-8) -
 
 
 @public(method=False)
+@shown_as("NormBackward1")
 def pairwise_distance(
     x1: Tensor, x2: Tensor, p: float = 2.0, eps: float = 1e-6, keepdim: bool = False
 ) -> Tensor:
@@ -181,6 +184,7 @@ def _triplet(
 
 
 @public(method=False)
+@shown_as("PdistBackward0")
 def pdist(input: Tensor, p: float = 2) -> Tensor:
     """The p-distances of all pairs of rows of a matrix (n, d): n (n - 1) / 2 of them.
 

@@ -13,26 +13,16 @@ import numpy as np
 
 from lazytorch import dtypes
 from lazytorch.autograd.grad_mode import no_grad
+from lazytorch.autograd.naming import by_operand, shown_as
 from lazytorch.autograd.rules import Rule
 from lazytorch.autograd.tape import attach, label, named
 from lazytorch.dtypes import DType
 from lazytorch.functional.composite import require_tensor
 from lazytorch.ops import elementwise as ops
-from lazytorch.tensor.apply import (
-    apply,
-    binary,
-    cast,
-    combined,
-    operand_device,
-    to_operand,
-)
+from lazytorch.tensor.apply import apply, binary, cast, combined, operand_device, to_operand
 from lazytorch.tensor.attach import functions, public
 from lazytorch.tensor.batching.values import every_value
-from lazytorch.tensor.promotion import (
-    c_name,
-    result_type,
-    scalar_name,
-)
+from lazytorch.tensor.promotion import c_name, result_type, scalar_name
 from lazytorch.tensor.storage import dtype_of, node_of, shape_of
 from lazytorch.tensor.tensor import Tensor, fresh
 
@@ -88,7 +78,8 @@ def sub(input: Any, other: Any, *, alpha: Any = 1) -> Tensor:
 def rsub(input: Tensor, other: Any, *, alpha: Any = 1) -> Tensor:
     """``other - alpha * input``."""
     require_tensor(input, "rsub", "input", 1)
-    return label(sub(other, input, alpha=alpha), "RsubBackward1")
+    name = "RsubBackward0" if isinstance(other, Tensor) else "RsubBackward1"
+    return label(sub(other, input, alpha=alpha), name)
 
 
 @public(inplace=True, aliases=("multiply",))
@@ -102,6 +93,11 @@ def div(input: Any, other: Any, *, rounding_mode: str | None = None) -> Tensor:
     """``input / other``; ``rounding_mode`` 'trunc' or 'floor' rounds the quotient."""
     if rounding_mode is None:
         return plain_div(input, other)
+    return _rounded_quotient(input, other, rounding_mode)
+
+
+@shown_as("DivBackward2")
+def _rounded_quotient(input: Any, other: Any, rounding_mode: str) -> Tensor:
     if rounding_mode == "floor":
         return floor_divide(input, other)
     if rounding_mode != "trunc":
@@ -158,12 +154,14 @@ def floor_divide(input: Any, other: Any) -> Tensor:
 
 
 @public(inplace=True)
+@shown_as(by_operand("RemainderBackward"))
 def remainder(input: Any, other: Any) -> Tensor:
     """``input - other * floor(input / other)``: has the sign of ``other``."""
     return _remaindered(input, other)
 
 
 @public(inplace=True)
+@shown_as(by_operand("FmodBackward"))
 def fmod(input: Tensor, other: Any) -> Tensor:
     """``input - other * functions.trunc(input / other)``: has the sign of ``input``."""
     require_tensor(input, "fmod", "input", 1)
@@ -205,10 +203,12 @@ def pow(input: Any, exponent: Any) -> Tensor:
         return functions.complex_power(first, second)
     if dtype is dtypes.bool_:
         raise NotImplementedError("\"pow\" not implemented for 'Bool': convert with .long() first")
-    return apply(ops.POW, (first, second), (), _POWER_RULE)
+    rule = _POWER_RULE if isinstance(input, Tensor) else _NUMBER_POWER_RULE
+    return apply(ops.POW, (first, second), (), rule)
 
 
 _POWER_RULE = named(ops.POW, "PowBackward1")
+_NUMBER_POWER_RULE = named(ops.POW, "PowBackward2")
 
 
 def to_long(value: Any) -> int:
@@ -429,6 +429,7 @@ _filled_rule = Rule(
     "MaskedFillBackward0",
     (lambda g, y, f: f.where(y, 0, g), None, lambda g, y, f: f.where(y, g, 0)),
 )
+_filled_by_tensor_rule = _filled_rule.under("MaskedFillBackward1")
 
 
 @public(inplace=True)
@@ -448,10 +449,11 @@ def masked_fill(input: Tensor, mask: Tensor, value: Any) -> Tensor:
     whole = not isinstance(value, float) or value.is_integer()
     if (dtype.kind != "c" and _is_complex(value)) or (dtype.kind in "iub" and not whole):
         raise RuntimeError(f"value cannot be converted to type {c_name(dtype)} without overflow")
+    rule = _filled_by_tensor_rule if isinstance(value, Tensor) else _filled_rule
     value = to_operand(value, dtype, input._device)
     with no_grad():
         out = apply(ops.WHERE, (mask, value, input))
-    return attach(out, _filled_rule, (input, mask, value))
+    return attach(out, rule, (input, mask, value))
 
 
 def _extreme(name: str, op: Any) -> Any:
@@ -533,12 +535,14 @@ def _clamp_to_tensors(input: Tensor, min: Any, max: Any) -> Tensor:
 
 
 @public(inplace=True)
+@shown_as(by_operand("ClampMinBackward"))
 def clamp_min(input: Tensor, min: Any) -> Tensor:
     """``input``, at least ``min``."""
     return clamp(input, min=min)
 
 
 @public(inplace=True)
+@shown_as(by_operand("ClampMaxBackward"))
 def clamp_max(input: Tensor, max: Any) -> Tensor:
     """``input``, at most ``max``."""
     return clamp(input, max=max)

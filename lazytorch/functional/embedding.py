@@ -9,6 +9,7 @@ from typing import Any
 
 from lazytorch import dtypes
 from lazytorch.autograd.grad_mode import no_grad
+from lazytorch.autograd.naming import shown_as
 from lazytorch.autograd.rules import Rule
 from lazytorch.autograd.tape import attach
 from lazytorch.functional.composite import (
@@ -135,6 +136,7 @@ def _torch_embedding(
     return embedding(indices, weight, padding, None, 2.0, scale_grad_by_freq, sparse)
 
 
+@shown_as("EmbeddingBagBackward0")
 def embedding_bag(
     input: Tensor, weight: Tensor, offsets: Tensor | None = None, max_norm: float | None = None,
     norm_type: float = 2, scale_grad_by_freq: bool = False, mode: str = "mean",

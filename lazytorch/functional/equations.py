@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from lazytorch.autograd.naming import shown_as
 from lazytorch.autograd.rules import Rule
 from lazytorch.autograd.tape import attach, label
 from lazytorch.functional import lapack, results
@@ -285,6 +286,7 @@ def solve_triangular(
 
 
 @public()
+@shown_as("TriangularSolveBackward0")
 def triangular_solve(
     input: Tensor, A: Tensor, upper: bool = True, transpose: bool = False,
     unitriangular: bool = False,

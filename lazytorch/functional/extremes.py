@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from lazytorch import dtypes
+from lazytorch.autograd.naming import shown_as
 from lazytorch.autograd.rules import Rule
 from lazytorch.autograd.tape import attach, label
 from lazytorch.dtypes import DType
@@ -114,7 +115,7 @@ def _with_place(
     axis = normalize_axis(dim, len(shape))
     if not shape:
         zero = functions.zeros((), dtype=dtypes.int64, device=input._device)
-        return result(functions.clone(input), zero)
+        return result(label(functions.clone(input), rule.name), zero)
     _no_empty(input, (axis,), name)
     plain = fresh(node_of(input), input._device)
     best = reduce_value(op, plain, (axis,), True)
@@ -152,6 +153,7 @@ def minimum_of(input: Tensor, dim: Any = None, keepdim: bool = False) -> Any:
 
 
 @public(out=Target(exact=2))
+@shown_as("AminmaxBackward0")
 def aminmax(input: Tensor, *, dim: int | None = None, keepdim: bool = False) -> Any:
     """(smallest, largest) over one dimension or all."""
     if dim is None and not count(shape_of(input)):
@@ -241,12 +243,14 @@ def _running_extreme(op: Any, input: Tensor, dim: int, rule: Rule, result: Any) 
 
 
 @public()
+@shown_as("CummaxBackward0")
 def cummax(input: Tensor, dim: int) -> Any:
     """(running maximum, its place) along a dimension."""
     return _running_extreme(reduction.CUMMAX, input, dim, _cummax_rule, results.CumMax)
 
 
 @public()
+@shown_as("CumminBackward0")
 def cummin(input: Tensor, dim: int) -> Any:
     """(running minimum, its place) along a dimension."""
     return _running_extreme(reduction.CUMMIN, input, dim, _cummin_rule, results.CumMin)

@@ -11,6 +11,7 @@ from typing import Any
 
 from lazytorch import dtypes
 from lazytorch.autograd.grad_mode import no_grad
+from lazytorch.autograd.naming import shown_as
 from lazytorch.functional.composite import (
     detached,
     gathered,
@@ -158,7 +159,8 @@ def _fractional_pools(dims: int) -> tuple[Any, Any]:
         "extent. ``_random_samples`` (N, C, dims) in [0, 1) places them; drawn unless given. With "
         "``return_indices`` also flat positions in the input."
     )
-    return pool, with_indices
+    shown = shown_as(f"FractionalMaxPool{dims}DBackward0")
+    return shown(pool), shown(with_indices)
 
 
 fractional_max_pool2d, fractional_max_pool2d_with_indices = _fractional_pools(2)

@@ -13,6 +13,7 @@ import warnings
 from typing import Any
 
 from lazytorch import dtypes
+from lazytorch.autograd.naming import by_rank, shown_as
 from lazytorch.functional.composite import (
     gathered,
     iota,
@@ -204,6 +205,7 @@ _ALIGNMENT = (
 )
 
 
+@shown_as(by_rank("GridSamplerNDBackward0"))
 def grid_sample(
     input: Tensor, grid: Tensor, mode: str = "bilinear", padding_mode: str = "zeros",
     align_corners: bool | None = None,
@@ -232,7 +234,7 @@ def grid_sample(
             f"'reflection', but got: '{padding_mode}'"
         )
     if align_corners is None:
-        warnings.warn(_ALIGNMENT, stacklevel=2)
+        warnings.warn(_ALIGNMENT, stacklevel=3)
     return _sampled(input, grid, mode, padding_mode, bool(align_corners))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from lazytorch import dtypes
+from lazytorch.autograd.naming import shown_as
 from lazytorch.autograd.rules import Rule
 from lazytorch.autograd.tape import attach, label
 from lazytorch.functional.joining import _at_least, cat, stack
@@ -163,6 +164,7 @@ def diagflat(input: Tensor, offset: int = 0) -> Tensor:
 
 
 @public(out=False)
+@shown_as("BlockDiagBackward0")
 def block_diag(*tensors: Tensor) -> Tensor:
     """Matrices along the diagonal of a larger one."""
     blocks = [_at_least(tensor, 2) for tensor in tensors]

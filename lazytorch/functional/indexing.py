@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from lazytorch import dtypes
+from lazytorch.autograd.naming import shown_as
 from lazytorch.autograd.rules import Rule
 from lazytorch.autograd.tape import attach, label
 from lazytorch.functional.bounds import check_index
@@ -475,6 +476,7 @@ def index_put_(
     return input
 
 
+@shown_as("IndexPutBackward0")
 def index_put_function(
     input: Tensor, indices: Sequence[Any], values: Tensor, accumulate: bool = False
 ) -> Tensor:

@@ -12,6 +12,7 @@ import warnings
 from typing import Any
 
 from lazytorch import dtypes
+from lazytorch.autograd.naming import shown_as
 from lazytorch.functional.adaptive_pooling import adaptive_avg_pool
 from lazytorch.functional.composite import (
     expanded,
@@ -172,6 +173,22 @@ def _check_mode(rank: int, mode: str, align_corners: bool | None, antialias: boo
         )
 
 
+_NAMES = {
+    "nearest": "UpsampleNearestND", "nearest-exact": "UpsampleNearestExactND",
+    "linear": "UpsampleLinear1D", "bilinear": "UpsampleBilinear2D",
+    "bicubic": "UpsampleBicubic2D", "trilinear": "UpsampleTrilinear3D",
+}  # fmt: skip
+
+
+def _name(
+    input: Tensor, size: Any = None, scale_factor: Any = None, mode: str = "nearest", *_: Any,
+    **__: Any,
+) -> str | None:  # fmt: skip
+    known = _NAMES.get(mode)
+    return known and known.replace("N" + "D", f"{input.ndim - 2}D") + "Backward0"
+
+
+@shown_as(_name)
 def interpolate(
     input: Tensor, size: Any = None, scale_factor: Any = None, mode: str = "nearest",
     align_corners: bool | None = None, recompute_scale_factor: bool | None = None,

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from lazytorch.autograd.naming import shown_as
 from lazytorch.autograd.rules import Rule
 from lazytorch.autograd.tape import attach, label, named
 from lazytorch.functional.shape import as_shape, reshape, selected, sliced
@@ -120,7 +121,8 @@ def _atleast(name: str, rank: int) -> None:
 
     raised.__name__ = raised.__qualname__ = name
     raised.__doc__ = f"Tensors with at least {rank} dimensions."
-    public(method=False, out=False)(raised)
+    shown = "ViewBackward0" if rank == 1 else "UnsqueezeBackward0"
+    public(method=False, out=False)(shown_as(shown)(raised))
 
 
 for _rank in (1, 2, 3):
@@ -245,7 +247,7 @@ def tensor_split(input: Tensor, indices_or_sections: Any, dim: int = 0) -> tuple
     for start, stop in itertools.pairwise(bounds):
         start, stop, _ = slice(start, stop).indices(extent)
         views.append(sliced(input, axis, start, max(stop, start)))
-    return _marked(views, "SplitBackward0")
+    return tuple(views)
 
 
 @public(out=False)
@@ -326,6 +328,7 @@ def tile(input: Tensor, *dims: Any) -> Tensor:
 
 
 @public(out=False)
+@shown_as("ViewBackward0")
 def repeat_interleave(
     input: Tensor, repeats: Any = None, dim: int | None = None, *, output_size: int | None = None
 ) -> Tensor:
@@ -367,6 +370,7 @@ def range_repeated(counts: Any) -> Any:
 
 
 @public(out=False)
+@shown_as("FlipBackward0")
 def flip(input: Tensor, *axes: Any, dims: Any = None) -> Tensor:
     """Dimensions in reversed order, as a copy."""
     shape = shape_of(input)
@@ -389,6 +393,7 @@ def _flip_gradient(g: Any, attrs: Any, f: Any) -> Any:
 
 
 @public(out=False)
+@shown_as("FlipBackward0")
 def fliplr(input: Tensor) -> Tensor:
     """Columns in reversed order."""
     if len(shape_of(input)) < 2:
@@ -397,6 +402,7 @@ def fliplr(input: Tensor) -> Tensor:
 
 
 @public(out=False)
+@shown_as("FlipBackward0")
 def flipud(input: Tensor) -> Tensor:
     """Rows in reversed order."""
     if not shape_of(input):
@@ -405,6 +411,7 @@ def flipud(input: Tensor) -> Tensor:
 
 
 @public(out=False)
+@shown_as("RollBackward0")
 def roll(input: Tensor, shifts: Any, dims: Any = None) -> Tensor:
     """Elements moved along dimensions, those pushed out coming in at the other end."""
     shape = shape_of(input)
@@ -439,6 +446,7 @@ _roll_rule = named(movement.CONCATENATE, "RollBackward0")
 
 
 @public(out=False)
+@shown_as("Rot90Backward0")
 def rot90(input: Tensor, k: int = 1, dims: Sequence[int] = (0, 1)) -> Tensor:
     """Rotated by 90 degrees ``k`` times in the plane of two dimensions."""
     if len(dims) != 2:

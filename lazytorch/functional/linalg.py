@@ -13,6 +13,7 @@ from typing import Any
 
 from lazytorch import dtypes
 from lazytorch.autograd.grad_mode import no_grad
+from lazytorch.autograd.naming import shown_as
 from lazytorch.autograd.rules import Rule
 from lazytorch.autograd.tape import attach, label
 from lazytorch.functional.elementwise import plain_add, plain_mul
@@ -290,7 +291,12 @@ def outer(input: Tensor, vec2: Tensor) -> Tensor:
     return plain_mul(functions.unsqueeze(input, 1), vec2)
 
 
+def _inner_name(input: Tensor, other: Tensor) -> str:
+    return "ViewBackward0" if input.ndim and other.ndim else "MulBackward0"
+
+
 @public()
+@shown_as(_inner_name)
 def inner(input: Tensor, other: Tensor) -> Tensor:
     """Sums of products over the last dimensions of both."""
     a, b = shape_of(input), shape_of(other)
@@ -307,6 +313,7 @@ def inner(input: Tensor, other: Tensor) -> Tensor:
 
 
 @public(method=False)
+@shown_as("ViewBackward0")
 def tensordot(a: Tensor, b: Tensor, dims: Any = 2) -> Tensor:
     """Sums of products over the last ``dims`` dimensions of ``a`` and first of ``b``, or over
     two lists of dimensions."""
@@ -354,6 +361,10 @@ _linear_rule = Rule(
 )
 
 
+# PyTorch multiplies more than two dimensions as two and views the result.
+_viewed_linear_rule = _linear_rule.under("ViewBackward0")
+
+
 def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """``input @ weight.T + bias``: input (.., k), weight (n, k) or (k,), bias (n,) or none."""
     a, b = shape_of(input), shape_of(weight)
@@ -372,16 +383,22 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     rows: Labels = (-3,) if len(b) == 2 else ()
     labels = ((*batch, -2), (*rows, -2), (*batch, *rows))
     if bias is None:
-        return labelled(input, weight, labels, _mm_rule)
+        return labelled(input, weight, labels, _mm_rule if len(a) == 2 else _matmul_rule)
     with no_grad():
         out = plain_add(labelled(input, weight, labels), bias)
-    return attach(out, _linear_rule, (input, weight, bias), (labels,))
+    rule = _linear_rule if len(a) == 2 else _viewed_linear_rule
+    return attach(out, rule, (input, weight, bias), (labels,))
 
 
 functions.linear = linear
 
 
+def _bilinear_name(a: Tensor, b: Tensor, weight: Tensor, bias: Any = None) -> str:
+    return "ViewBackward0" if bias is None else "AddBackward0"
+
+
 @public(method=False)
+@shown_as(_bilinear_name)
 def bilinear(input1: Tensor, input2: Tensor, weight: Tensor, bias: Any = None) -> Tensor:
     """``input1 @ weight[k] @ input2`` for each k: weight (out, n, m)."""
     rank = len(shape_of(input1))
@@ -426,6 +443,7 @@ _addmm_rule = Rule(
 
 
 @public(inplace=True)
+@shown_as("AddmmBackward0")
 def addmm(input: Tensor, mat1: Tensor, mat2: Tensor, *, beta: Any = 1, alpha: Any = 1) -> Tensor:
     """``beta * input + alpha * (mat1 @ mat2)``."""
     _checked_rank("addmm", ("mat1", mat1, 2), ("mat2", mat2, 2))
@@ -440,6 +458,7 @@ def addmm(input: Tensor, mat1: Tensor, mat2: Tensor, *, beta: Any = 1, alpha: An
 
 
 @public(inplace=True)
+@shown_as("BaddbmmBackward0")
 def baddbmm(
     input: Tensor, batch1: Tensor, batch2: Tensor, *, beta: Any = 1, alpha: Any = 1
 ) -> Tensor:
@@ -448,6 +467,7 @@ def baddbmm(
 
 
 @public(inplace=True)
+@shown_as("AddbmmBackward0")
 def addbmm(
     input: Tensor, batch1: Tensor, batch2: Tensor, *, beta: Any = 1, alpha: Any = 1
 ) -> Tensor:
@@ -458,12 +478,14 @@ def addbmm(
 
 
 @public(inplace=True)
+@shown_as("AddmvBackward0")
 def addmv(input: Tensor, mat: Tensor, vec: Tensor, *, beta: Any = 1, alpha: Any = 1) -> Tensor:
     """``beta * input + alpha * (mat @ vec)``."""
     return _with_product(input, mv(mat, vec), beta, alpha)
 
 
 @public(inplace=True)
+@shown_as("AddrBackward0")
 def addr(input: Tensor, vec1: Tensor, vec2: Tensor, *, beta: Any = 1, alpha: Any = 1) -> Tensor:
     """``beta * input + alpha * outer(vec1, vec2)``."""
     return _with_product(input, outer(vec1, vec2), beta, alpha)

@@ -12,8 +12,9 @@ from collections.abc import Callable
 from typing import Any
 
 from lazytorch.autograd.grad_mode import no_grad
+from lazytorch.autograd.naming import by_reduction, shown_as
 from lazytorch.autograd.rules import Rule
-from lazytorch.autograd.tape import attach
+from lazytorch.autograd.tape import attach, label
 from lazytorch.functional.activation import logsigmoid
 from lazytorch.functional.composite import (
     exp,
@@ -62,7 +63,7 @@ def reduced(values: Tensor, reduction: str) -> Tensor:
     total = sum_over(values, tuple(range(len(shape_of(values)))), keep=False)
     if reduction == "sum":
         return total
-    return total / count(shape_of(values))  # type: ignore[operator]
+    return label(total / count(shape_of(values)), "MeanBackward0")  # type: ignore[operator]
 
 
 def share(g: Any, reduction: str, size: int) -> Any:
@@ -173,7 +174,8 @@ def l1_loss(
         return reduced(distance, reduction)
     if weight is not None:
         return _weighted(_l1(input, target, "none"), weight, reduction)
-    return _l1(input, target, reduction)
+    names = {"mean": "MeanBackward0", "sum": "SumBackward0", "none": "AbsBackward0"}
+    return label(_l1(input, target, reduction), names[reduction])
 
 
 def _huber_value(x: Any, t: Any, delta: float) -> Any:
@@ -347,6 +349,7 @@ _kl_of_logs = _elementwise_loss(
 )
 
 
+@shown_as(by_reduction(None))
 def kl_div(
     input: Tensor, target: Tensor, size_average: bool | None = None, reduce: bool | None = None,
     reduction: str = "mean", log_target: bool = False,
@@ -366,7 +369,7 @@ def kl_div(
             "size.'batchmean' divides only by the batch size, and aligns with the KL div math "
             "definition.'mean' will be changed to behave the same as 'batchmean' in the next "
             "major release.",
-            stacklevel=2,
+            stacklevel=3,
         )
     return loss(input, target, reduction_of(size_average, reduce, reduction))
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from lazytorch import dtypes
 from lazytorch.autograd.grad_mode import mode
+from lazytorch.autograd.naming import shown_as
 from lazytorch.autograd.rules import Rule
 from lazytorch.autograd.tape import attach_many, label
 from lazytorch.functional import lapack, results
@@ -195,6 +196,7 @@ def linalg_lu(A: Tensor, *, pivot: bool = True) -> Any:
 
 
 @public(method=False)
+@shown_as("LuUnpackBackward0")
 def lu_unpack(
     LU_data: Tensor, LU_pivots: Tensor, unpack_data: bool = True, unpack_pivots: bool = True
 ) -> Any:

@@ -8,6 +8,7 @@ import numpy as np
 
 from lazytorch import dtypes
 from lazytorch.autograd.grad_mode import no_grad
+from lazytorch.autograd.naming import shown_as
 from lazytorch.functional.composite import (
     checked_positions,
     detached,
@@ -49,6 +50,7 @@ def _no_class(value: int) -> Exception:
     return IndexError(f"target out of range: {value} is no class")
 
 
+@shown_as("MultiMarginLossBackward0")
 def multi_margin_loss(
     input: Tensor, target: Tensor, p: int = 1, margin: float = 1.0, weight: Tensor | None = None,
     size_average: bool | None = None, reduce: bool | None = None, reduction: str = "mean",
@@ -96,6 +98,7 @@ def multi_margin_loss(
     return reduced(rows, reduction)
 
 
+@shown_as("MultilabelMarginLossBackward0")
 def multilabel_margin_loss(
     input: Tensor, target: Tensor, size_average: bool | None = None, reduce: bool | None = None,
     reduction: str = "mean",

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from lazytorch.autograd.naming import shown_as
 from lazytorch.functional import activation, adaptive_pooling, distance, loss
 from lazytorch.functional.composite import in_place
 from lazytorch.tensor.attach import functions, public
@@ -107,6 +108,7 @@ def triplet_margin_loss(
 
 
 @_core
+@shown_as("RreluWithNoiseBackward0")
 def rrelu(
     input: Tensor, lower: float = 1.0 / 8, upper: float = 1.0 / 3, training: bool = False
 ) -> Tensor:
@@ -127,12 +129,14 @@ def threshold_(input: Tensor, threshold: float, value: float) -> Tensor:
 
 
 @_core
+@shown_as("SqueezeBackward1")
 def adaptive_avg_pool1d(input: Tensor, output_size: Any) -> Tensor:
     """``nn.functional.adaptive_avg_pool1d``."""
     return adaptive_pooling.adaptive_avg_pool(1, input, output_size)
 
 
 @_core
+@shown_as("SqueezeBackward1")
 def adaptive_max_pool1d(input: Tensor, output_size: Any) -> Any:
     """(maxima, indices) of ``nn.functional.adaptive_max_pool1d``."""
     return adaptive_pooling.adaptive_max_pool(1, input, output_size, True)

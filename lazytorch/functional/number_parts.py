@@ -9,6 +9,7 @@ import numpy as np
 
 from lazytorch import dtypes
 from lazytorch.autograd.grad_mode import no_grad
+from lazytorch.autograd.naming import shown_as
 from lazytorch.autograd.rules import Rule
 from lazytorch.autograd.tape import attach, attach_many, label
 from lazytorch.dtypes import DType
@@ -178,7 +179,7 @@ def _in_radians(name: str, factor: float) -> None:
 
     convert.__name__ = convert.__qualname__ = name
     convert.__doc__ = f"``{name}`` of each element."
-    public(inplace=True)(convert)
+    public(inplace=True)(shown_as(f"{name[:3].title()}2{name[4:].title()}Backward0")(convert))
 
 
 _in_radians("deg2rad", math.pi / 180)

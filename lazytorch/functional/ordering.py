@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from lazytorch import dtypes, engine
+from lazytorch.autograd.naming import shown_as
 from lazytorch.autograd.tape import label, named
 from lazytorch.functional import results
 from lazytorch.functional.bounds import remember_range
@@ -106,7 +107,12 @@ def _order(input: Tensor, axis: int, descending: bool, count: int | None = None)
     return remember_range(order, 0, size - 1)
 
 
+def _sort_name(input: Tensor, *_: Any, stable: bool | None = None, **__: Any) -> str:
+    return "SortBackward0" if stable is None else "SortBackward1"
+
+
 @public()
+@shown_as(_sort_name)
 def sort(input: Tensor, dim: int = -1, descending: bool = False, stable: bool = False) -> Any:
     """(values, indices) in order along a dimension; equal elements keep theirs."""
     shape = shape_of(input)
@@ -130,6 +136,7 @@ def msort(input: Tensor) -> Tensor:
 
 
 @public()
+@shown_as("TopkBackward0")
 def topk(input: Tensor, k: int, dim: int = -1, largest: bool = True, sorted: bool = True) -> Any:
     """(values, indices) of the ``k`` largest or smallest along a dimension, in order."""
     shape = shape_of(input)
@@ -143,6 +150,7 @@ def topk(input: Tensor, k: int, dim: int = -1, largest: bool = True, sorted: boo
 
 
 @public(out=Target(apart=True, exact=1))
+@shown_as("KthvalueBackward0")
 def kthvalue(input: Tensor, k: int, dim: int = -1, keepdim: bool = False) -> Any:
     """(value, index) of the k-th smallest element along a dimension, counted from 1."""
     shape = shape_of(input)

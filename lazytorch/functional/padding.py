@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from lazytorch.autograd.naming import shown_as
 from lazytorch.functional.composite import (
     expanded,
     flipped,
@@ -78,6 +79,11 @@ def _wrapped(x: Tensor, axis: int, low: int, high: int) -> Tensor:
 _MODES = {"reflect": _reflected, "replicate": _replicated, "circular": _wrapped}
 
 
+def _constant_name(input: Tensor, pad: Any, mode: str = "constant", value: Any = None) -> Any:
+    return "ConstantPadNdBackward0" if mode == "constant" else None
+
+
+@shown_as(_constant_name)
 def pad(
     input: Tensor, pad: Sequence[int], mode: str = "constant", value: float | None = None
 ) -> Tensor:
@@ -118,6 +124,12 @@ def pad(
     return _pad_by_mode(input, widths, mode, len(sides) // 2)
 
 
+def _pad_name(input: Tensor, widths: Any, mode: str, spatial: int) -> str | None:
+    kind = {"reflect": "Reflection", "replicate": "Replication"}.get(mode)
+    return kind and f"{kind}Pad{spatial}DBackward0"
+
+
+@shown_as(_pad_name)
 def _pad_by_mode(input: Tensor, widths: list[tuple[int, int]], mode: str, spatial: int) -> Tensor:
     shape = shape_of(input)
     if spatial > 3 or (spatial and len(shape) not in (spatial, spatial + 1, spatial + 2)):
@@ -136,6 +148,7 @@ def _pad_by_mode(input: Tensor, widths: list[tuple[int, int]], mode: str, spatia
 
 
 @public(method=False)
+@shown_as("ConstantPadNdBackward0")
 def constant_pad_nd(input: Tensor, pad: Sequence[int], value: float = 0) -> Tensor:
     """``pad`` with a constant."""
     return _pad(input, pad, "constant", value)
@@ -147,6 +160,7 @@ _pad = pad
 
 
 @public(method=False)
+@shown_as("PixelShuffleBackward0")
 def pixel_shuffle(input: Tensor, upscale_factor: int) -> Tensor:
     """(*, C r², H, W) rearranged to (*, C, H r, W r)."""
     shape, r = shape_of(input), upscale_factor
@@ -170,6 +184,7 @@ def pixel_shuffle(input: Tensor, upscale_factor: int) -> Tensor:
 
 
 @public(method=False)
+@shown_as("PixelUnshuffleBackward0")
 def pixel_unshuffle(input: Tensor, downscale_factor: int) -> Tensor:
     """(*, C, H r, W r) rearranged to (*, C r², H, W)."""
     shape, r = shape_of(input), downscale_factor
@@ -194,6 +209,7 @@ def pixel_unshuffle(input: Tensor, downscale_factor: int) -> Tensor:
 
 
 @public(method=False)
+@shown_as("ChannelShuffleBackward0")
 def channel_shuffle(input: Tensor, groups: int) -> Tensor:
     """(N, g * k, ...) with the groups interleaved."""
     shape = shape_of(input)
@@ -239,6 +255,7 @@ def _block_windows(
     return Windows(tuple(extents), size, step, gap, found, width)
 
 
+@shown_as("Im2ColBackward0")
 def unfold(
     input: Tensor, kernel_size: Any, dilation: Any = 1, padding: Any = 0, stride: Any = 1
 ) -> Tensor:

@@ -11,6 +11,7 @@ from typing import Any
 
 from lazytorch import dtypes
 from lazytorch.autograd.grad_mode import no_grad
+from lazytorch.autograd.naming import shown_as
 from lazytorch.autograd.rules import Rule
 from lazytorch.autograd.tape import attach, attach_many
 from lazytorch.dtypes import DType
@@ -300,6 +301,11 @@ def lp_pool(
 # The functions ------------------------------------------------------------------------------------
 
 
+_MAX_NAMES = {
+    1: "SqueezeBackward1", 2: "MaxPool2DWithIndicesBackward0", 3: "MaxPool3DWithIndicesBackward0",
+}  # fmt: skip
+
+
 def _max_pools(dims: int) -> Any:
     def plain(
         input: Tensor, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1,
@@ -323,8 +329,9 @@ def _max_pools(dims: int) -> Any:
 
     torch_form.__name__ = torch_form.__qualname__ = plain.__name__
     torch_form.__doc__ = plain.__doc__
-    public(method=False, out=False)(torch_form)
-    return plain
+    shown = shown_as(_MAX_NAMES[dims])
+    public(method=False, out=False)(shown(torch_form))
+    return shown(plain)
 
 
 max_pool1d, max_pool2d, max_pool3d = (_max_pools(dims) for dims in (1, 2, 3))
@@ -348,6 +355,7 @@ max_pool3d_with_indices = _with_indices(max_pool3d, "max_pool3d_with_indices")
 
 
 @public(method=False)
+@shown_as("SqueezeBackward1")
 def avg_pool1d(
     input: Tensor, kernel_size: Any, stride: Any = None, padding: Any = 0, ceil_mode: bool = False,
     count_include_pad: bool = True,

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from lazytorch import dtypes
+from lazytorch.autograd.naming import shown_as
 from lazytorch.autograd.tape import label
 from lazytorch.functional import results
 from lazytorch.functional.composite import detached, reshaped
@@ -169,6 +170,7 @@ def _read_between(ordered: Tensor, rank: Any, interpolation: str) -> Tensor:
 
 
 @public()
+@shown_as("SqueezeBackward4")
 def quantile(
     input: Tensor, q: Any, dim: int | None = None, keepdim: bool = False, *,
     interpolation: str = "linear",
@@ -186,6 +188,7 @@ def quantile(
 
 
 @public()
+@shown_as("SqueezeBackward4")
 def nanquantile(
     input: Tensor, q: Any, dim: int | None = None, keepdim: bool = False, *,
     interpolation: str = "linear",

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from lazytorch import dtypes
+from lazytorch.autograd.naming import shown_as
 from lazytorch.autograd.rules import Rule
 from lazytorch.autograd.tape import attach, label
 from lazytorch.dtypes import DType
@@ -290,6 +291,7 @@ def std(
 
 
 @public(method=False, out=False)
+@shown_as("VarMeanBackward0")
 def var_mean(
     input: Tensor, dim: Any = None, unbiased: Any = None, keepdim: bool = False, *,
     correction: Any = None,
@@ -300,6 +302,7 @@ def var_mean(
 
 
 @public(method=False, out=False)
+@shown_as("StdMeanBackward0")
 def std_mean(
     input: Tensor, dim: Any = None, unbiased: Any = None, keepdim: bool = False, *,
     correction: Any = None,

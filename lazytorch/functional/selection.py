@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from lazytorch import dtypes, engine
+from lazytorch.autograd.naming import shown_as
 from lazytorch.autograd.tape import label, named
 from lazytorch.dtypes import DType
 from lazytorch.functional.bounds import check_index, check_positions, remember_range
@@ -46,6 +47,7 @@ _gather_rule = named(indexing.GATHER, "GatherBackward0")
 
 
 @public(out=Target(apart=True, exact=1))
+@shown_as("GatherBackward0")
 def gather(input: Tensor, dim: int, index: Tensor, *, sparse_grad: bool = False) -> Tensor:
     """``out[i][j] = input[index[i][j]][j]`` along dimension 0, likewise along others.
 
@@ -99,6 +101,7 @@ _index_select_rule = named(indexing.GATHER, "IndexSelectBackward0")
 
 
 @public(out=Target(apart=True))
+@shown_as("IndexSelectBackward0")
 def index_select(input: Tensor, dim: int, index: Tensor) -> Tensor:
     """The positions ``index`` (a vector) of a dimension."""
     if len(shape_of(index)) > 1:
@@ -217,12 +220,14 @@ def scatter(
 
 
 @public(inplace=True)
+@shown_as("ScatterAddBackward0")
 def scatter_add(input: Tensor, dim: int, index: Tensor, src: Tensor) -> Tensor:
     """``input`` with ``src`` added at positions along ``dim``."""
     return _scattered(input, dim, index, src, "add", "scatter_add")
 
 
 @public(inplace=True)
+@shown_as("ScatterReduceBackward0")
 def scatter_reduce(
     input: Tensor, dim: int, index: Tensor, src: Tensor, reduce: str, *, include_self: bool = True
 ) -> Tensor:
@@ -405,7 +410,12 @@ def index_copy(input: Tensor, dim: int, index: Tensor, source: Tensor) -> Tensor
     return label(_slices(input, dim, index, source, "set", "index_copy"), "IndexCopyBackward0")
 
 
+def _index_fill_name(input: Tensor, dim: int, index: Tensor, value: Any) -> str:
+    return f"IndexFillBackward{int(isinstance(value, Tensor))}"
+
+
 @public(inplace=True)
+@shown_as(_index_fill_name)
 def index_fill(input: Tensor, dim: int, index: Tensor, value: Any) -> Tensor:
     """``input`` with one value (a number or a 0-d tensor) at positions of a dimension.
 
@@ -518,6 +528,7 @@ def masked_select(input: Tensor, mask: Tensor) -> Tensor:
 
 
 @public(inplace=True)
+@shown_as("MaskedScatterBackward0")
 def masked_scatter(input: Tensor, mask: Tensor, source: Tensor) -> Tensor:
     """``input`` with the elements of ``source``, in order, where ``mask`` holds."""
     if dtype_of(mask) is not dtypes.bool_:
@@ -553,6 +564,7 @@ def take(input: Tensor, index: Tensor) -> Tensor:
 
 
 @public(inplace=True)
+@shown_as("PutBackward0")
 def put(input: Tensor, index: Tensor, source: Tensor, accumulate: bool = False) -> Tensor:
     """``input`` with ``source`` written (or added) at flat positions.
 

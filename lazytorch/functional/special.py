@@ -9,6 +9,7 @@ import numpy as np
 
 from lazytorch import dtypes
 from lazytorch.autograd.grad_mode import no_grad
+from lazytorch.autograd.naming import shown_as
 from lazytorch.autograd.rules import Rule
 from lazytorch.autograd.tape import attach, label
 from lazytorch.functional import results
@@ -47,6 +48,7 @@ def cross(input: Tensor, other: Tensor, dim: int | None = None) -> Tensor:
 
 
 @public()
+@shown_as("UnsafeViewBackward0")
 def kron(input: Tensor, other: Tensor) -> Tensor:
     """The Kronecker product."""
     a, b = list(shape_of(input)), list(shape_of(other))
@@ -133,6 +135,7 @@ def renorm(input: Tensor, p: float, dim: int, maxnorm: float) -> Tensor:
 
 
 @public()
+@shown_as("ModeBackward0")
 def mode(input: Tensor, dim: int = -1, keepdim: bool = False) -> Any:
     """(value, index) of the most frequent element along a dimension, the smallest of equals."""
     shape = shape_of(input)
@@ -170,6 +173,7 @@ def vander(x: Tensor, N: int | None = None, increasing: bool = False) -> Tensor:
 
 
 @public()
+@shown_as("SqueezeBackward0")
 def cov(
     input: Tensor, *, correction: int = 1, fweights: Tensor | None = None,
     aweights: Tensor | None = None,

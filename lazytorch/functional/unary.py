@@ -11,6 +11,7 @@ from typing import Any
 
 from lazytorch import dtypes
 from lazytorch.autograd.grad_mode import no_grad
+from lazytorch.autograd.naming import shown_as
 from lazytorch.autograd.rules import Rule
 from lazytorch.autograd.tape import attach, label
 from lazytorch.functional.composite import require_tensor
@@ -147,6 +148,7 @@ def sign(input: Tensor) -> Tensor:
 
 
 @public(inplace=True)
+@shown_as("SgnBackward0")
 def sgn(input: Tensor) -> Tensor:
     """``sign`` of real tensors, ``input / abs(input)`` of complex ones (0 at 0)."""
     return functions.complex_sign(input) if dtype_of(input).kind == "c" else sign(input)
@@ -165,6 +167,7 @@ def signbit(input: Tensor) -> Tensor:
 
 
 @public(inplace=True)
+@shown_as("CopysignBackward0")
 def copysign(input: Tensor, other: Any) -> Tensor:
     """The magnitude of ``input`` with the sign of ``other``."""
     require_tensor(input, "copysign", "input", 1)
@@ -177,8 +180,15 @@ _round = unary(ops.ROUND, None, False)
 
 
 @public(inplace=True)
-def round(input: Tensor, *, decimals: int = 0) -> Tensor:
+def round(input: Tensor, *, decimals: int | None = None) -> Tensor:
     """Rounded to the nearest integer (halves to even), or to ``decimals`` digits."""
+    if decimals is None:
+        return _round(input)
+    return _round_to(input, decimals)
+
+
+@shown_as("RoundBackward1")
+def _round_to(input: Tensor, decimals: int) -> Tensor:
     if decimals == 0:
         return _round(input)
     if dtype_of(input).kind != "f":

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from lazytorch import dtypes
+from lazytorch.autograd.naming import shown_as
 from lazytorch.autograd.tape import named
 from lazytorch.functional.composite import checked_positions, reshaped
 from lazytorch.functional.conv_arguments import per_axis
@@ -99,7 +100,8 @@ def _unpools(dims: int) -> Any:
         "``output_size`` names the extents that pooling rounded away; sizes no pooling could have "
         "come from raise ValueError, positions outside RuntimeError."
     )
-    return unpool
+    shown = "SqueezeBackward1" if dims == 1 else f"MaxUnpool{dims}DBackward0"
+    return shown_as(shown)(unpool)
 
 
 max_unpool1d, max_unpool2d, max_unpool3d = (_unpools(dims) for dims in (1, 2, 3))

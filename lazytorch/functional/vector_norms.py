@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from lazytorch.autograd.naming import shown_as
 from lazytorch.autograd.rules import Rule
 from lazytorch.autograd.tape import attach
 from lazytorch.dtypes import DType
@@ -138,6 +139,7 @@ def norm(
 
 
 @public()
+@shown_as("DistBackward0")
 def dist(input: Tensor, other: Tensor, p: float = 2) -> Tensor:
     """The p-norm of the difference of two tensors."""
     return vector_norm(functions.sub(input, other), p)

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from lazytorch.autograd.naming import shown_as
 from lazytorch.tensor.attach import functions, public
 from lazytorch.tensor.batching.examples import for_each_example
 from lazytorch.tensor.storage import shape_of
@@ -19,6 +20,13 @@ _VIEWS = (
 
 
 def _copying(name: str) -> Callable[..., Any]:
+    def view_name(input: Tensor, *args: Any, **kwargs: Any) -> str | None:
+        # The copy's entry is the view's, marked: its gradient goes the same way.
+        view = getattr(input, name)(*args, **kwargs)
+        entry = (view[0] if isinstance(view, tuple) else view)._grad_fn
+        return entry and f"{entry.name()}_copy"
+
+    @shown_as(view_name)
     def copied(input: Tensor, *args: Any, **kwargs: Any) -> Any:
         result = getattr(input, name)(*args, **kwargs)
         if isinstance(result, tuple):
@@ -35,12 +43,14 @@ for _name in _VIEWS:
 
 
 @public(method=False)
+@shown_as("AliasBackward0_copy")
 def alias_copy(input: Tensor) -> Tensor:
     """A copy of the tensor."""
     return functions.clone(input)  # type: ignore[no-any-return]
 
 
 @public(aliases=())
+@shown_as("NarrowCopyBackward0")
 def narrow_copy(input: Tensor, dim: int, start: int, length: int) -> Tensor:
     """``narrow`` as a value of its own."""
     shape = shape_of(input)
@@ -54,12 +64,14 @@ def narrow_copy(input: Tensor, dim: int, start: int, length: int) -> Tensor:
 
 
 @public(method=True, out=False)
+@shown_as("UnsafeSplitBackward0")
 def unsafe_chunk(input: Tensor, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
     """``chunk``; the parts may be written to like any other."""
     return functions.chunk(input, chunks, dim)  # type: ignore[no-any-return]
 
 
 @public(method=True, out=False)
+@shown_as("UnsafeSplitBackward0")
 def unsafe_split(input: Tensor, split_size: Any, dim: int = 0) -> tuple[Tensor, ...]:
     """``split``; the parts may be written to like any other."""
     return functions.split(input, split_size, dim)  # type: ignore[no-any-return]
@@ -78,12 +90,14 @@ def _written(input: Tensor, src: Tensor, view: Callable[[Tensor], Tensor], name:
 
 
 @public()
+@shown_as("SelectScatterBackward0")
 def select_scatter(input: Tensor, src: Tensor, dim: int, index: int) -> Tensor:
     """``input`` with ``src`` in the place of ``input.select(dim, index)``."""
     return _written(input, src, lambda out: out.select(dim, index), "select_scatter")
 
 
 @public()
+@shown_as("SliceScatterBackward0")
 def slice_scatter(
     input: Tensor, src: Tensor, dim: int = 0, start: int | None = None, end: int | None = None,
     step: int = 1,
@@ -99,6 +113,7 @@ def slice_scatter(
 
 
 @public()
+@shown_as("DiagonalScatterBackward0")
 def diagonal_scatter(
     input: Tensor, src: Tensor, offset: int = 0, dim1: int = 0, dim2: int = 1
 ) -> Tensor:
@@ -107,6 +122,7 @@ def diagonal_scatter(
 
 
 @public()
+@shown_as("AsStridedScatterBackward0")
 def as_strided_scatter(
     input: Tensor, src: Tensor, size: Any, stride: Any, storage_offset: int | None = None
 ) -> Tensor:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import warnings
 from typing import Any
 
+from lazytorch.autograd.naming import shown_as as _shown_as
 from lazytorch.functional import activation as _activation
 from lazytorch.functional import adaptive_pooling as _adaptive
 from lazytorch.functional import dropout as _dropout
@@ -353,36 +354,43 @@ def dropout3d(
 # Adaptive pooling ---------------------------------------------------------------------------------
 
 
+@_shown_as("SqueezeBackward1")
 def adaptive_avg_pool1d(input: Tensor, output_size: Any) -> Tensor:
     """The mean of each of ``output_size`` regions of (N, C, L)."""
     return _adaptive.adaptive_avg_pool(1, input, output_size)
 
 
+@_shown_as("AdaptiveAvgPool2DBackward0")
 def adaptive_avg_pool2d(input: Tensor, output_size: Any) -> Tensor:
     """The mean of each of ``output_size`` regions of (N, C, H, W)."""
     return _adaptive.adaptive_avg_pool(2, input, output_size)
 
 
+@_shown_as("AdaptiveAvgPool3DBackward0")
 def adaptive_avg_pool3d(input: Tensor, output_size: Any) -> Tensor:
     """The mean of each of ``output_size`` regions of (N, C, D, H, W)."""
     return _adaptive.adaptive_avg_pool(3, input, output_size)
 
 
+@_shown_as("SqueezeBackward1")
 def adaptive_max_pool1d(input: Tensor, output_size: Any, return_indices: bool = False) -> Any:
     """The maximum of each of ``output_size`` regions of (N, C, L)."""
     return _adaptive.adaptive_max_pool(1, input, output_size, return_indices)
 
 
+@_shown_as("AdaptiveMaxPool2DBackward0")
 def adaptive_max_pool2d(input: Tensor, output_size: Any, return_indices: bool = False) -> Any:
     """The maximum of each of ``output_size`` regions of (N, C, H, W)."""
     return _adaptive.adaptive_max_pool(2, input, output_size, return_indices)
 
 
+@_shown_as("AdaptiveMaxPool3DBackward0")
 def adaptive_max_pool3d(input: Tensor, output_size: Any, return_indices: bool = False) -> Any:
     """The maximum of each of ``output_size`` regions of (N, C, D, H, W)."""
     return _adaptive.adaptive_max_pool(3, input, output_size, return_indices)
 
 
+@_shown_as("SqueezeBackward1")
 def adaptive_max_pool1d_with_indices(
     input: Tensor, output_size: Any, return_indices: bool = False
 ) -> Any:
@@ -390,6 +398,7 @@ def adaptive_max_pool1d_with_indices(
     return _adaptive.adaptive_max_pool(1, input, output_size, True)
 
 
+@_shown_as("AdaptiveMaxPool2DBackward0")
 def adaptive_max_pool2d_with_indices(
     input: Tensor, output_size: Any, return_indices: bool = False
 ) -> Any:
@@ -397,6 +406,7 @@ def adaptive_max_pool2d_with_indices(
     return _adaptive.adaptive_max_pool(2, input, output_size, True)
 
 
+@_shown_as("AdaptiveMaxPool3DBackward0")
 def adaptive_max_pool3d_with_indices(
     input: Tensor, output_size: Any, return_indices: bool = False
 ) -> Any:

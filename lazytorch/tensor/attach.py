@@ -83,7 +83,7 @@ _NUMPY_NAMES = {"axis": "dim", "keepdims": "keepdim"}
 
 def _with_numpy_names(implementation: Function) -> Function:
     """Let NumPy's ``axis`` and ``keepdims`` stand for ``dim`` and ``keepdim``, as PyTorch does."""
-    code = implementation.__code__  # type: ignore[attr-defined]
+    code = inspect.unwrap(implementation).__code__
     taken = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
     if "dim" not in taken or "axis" in taken:
         return implementation

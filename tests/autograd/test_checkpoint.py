@@ -58,7 +58,7 @@ def test_gradients_with_dropout_are_the_same(reentrant: bool, each_device: str) 
 
 @MANNERS
 def test_peak_memory_falls(reentrant: bool) -> None:
-    device = get_device(engine.resolve_device("cpu"))
+    device = get_device(engine.resolve_device(str(torch.ones(1).device)))
     wide = [nn.Sequential(nn.Linear(32, 512), nn.Tanh(), nn.Linear(512, 32)) for _ in range(6)]
     x = torch.randn(512, 32, requires_grad=True)
 
