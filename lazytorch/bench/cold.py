@@ -43,35 +43,58 @@ def measure(
     """Start every contestant anew, ``repeats`` times each way; the best of each is kept. Losses are
     compared with those of the first contestant that has one."""
     results: list[ColdStart] = []
-    for workload in workloads:
-        reference: list[float] = []
-        best: dict[tuple[str, str], ColdStart] = {}
-        for _ in range(repeats):
-            for contestant in contestants:
-                with tempfile.TemporaryDirectory() as folder:
-                    for caches in ("empty", "warm"):
-                        found = _once(workload, contestant, caches, folder, reference)
-                        held = best.get((contestant.label, caches))
-                        if held is None or found.status != "ok" or found.seconds < held.seconds:
-                            best[contestant.label, caches] = found
-                        if found.status != "ok":
-                            break
-        for item in best.values():
-            note(line_of(item))
-        results += best.values()
+    with tempfile.TemporaryDirectory() as bytecode:
+        for workload in workloads:
+            best = _best(workload, contestants, repeats, bytecode)
+            for item in best:
+                note(line_of(item))
+            results += best
     return results
 
 
+def _best(
+    workload: Workload, contestants: Sequence[Contestant], repeats: int, bytecode: str
+) -> list[ColdStart]:
+    """The best of all repetitions for every contestant and state of the caches."""
+    reference: list[float] = []
+    best: dict[tuple[str, str], ColdStart] = {}
+    for _ in range(repeats):
+        for contestant in contestants:
+            with tempfile.TemporaryDirectory() as folder:
+                environment = _environment(contestant, folder, bytecode)
+                for caches in ("empty", "warm"):
+                    found = _once(workload, contestant, caches, environment, reference)
+                    held = best.get((contestant.label, caches))
+                    if held is None or found.status != "ok" or found.seconds < held.seconds:
+                        best[contestant.label, caches] = found
+                    if found.status != "ok":
+                        break
+    return list(best.values())
+
+
+def _environment(contestant: Contestant, folder: str, bytecode: str) -> dict[str, str]:
+    """Settings under which nothing compiled is found but what an installation brings."""
+    environment = {name: str(Path(folder) / name.lower()) for name in CACHE_SETTINGS}
+    # JAX keeps by itself only what took long to compile.
+    environment["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+    if contestant.ours:
+        # The peers are installed, with Python's bytecode; a checkout of ours may have none, and
+        # gets it from its first start.
+        environment |= {"PYTHONPYCACHEPREFIX": bytecode, "PYTHONDONTWRITEBYTECODE": ""}
+    return environment
+
+
 def _once(
-    workload: Workload, contestant: Contestant, caches: str, folder: str, reference: list[float]
+    workload: Workload,
+    contestant: Contestant,
+    caches: str,
+    environment: dict[str, str],
+    reference: list[float],
 ) -> ColdStart:
     """One fresh process; fills ``reference`` if it is empty."""
     result = ColdStart(workload.name, contestant.label, caches)
     if contestant.ours and not contestant.compiled:
         result.asked = ASKED.get((workload.name, caches))
-    environment = {name: str(Path(folder) / name.lower()) for name in CACHE_SETTINGS}
-    # JAX keeps by itself only what took long to compile.
-    environment["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
     worker = WorkerProcess(contestant, environment)
     try:
         answer = worker.ask("cold", workload, contestant.compiled)
