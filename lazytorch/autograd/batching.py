@@ -10,6 +10,7 @@ over the examples. That run is recorded like the function itself, so it can be d
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -39,10 +40,12 @@ from lazytorch.tensor.tensor import Tensor, fresh
 def inside(level: Level) -> Iterator[None]:
     """Work on examples of a level; tape entries written meanwhile are its own."""
     first = next_sequence()
+    level.periods.append((first, sys.maxsize))
     with levels.inside(level):
         try:
             yield
         finally:
+            level.periods.remove((first, sys.maxsize))
             level.periods.append((first, next_sequence()))
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from lazytorch.autograd.entries import Edge, GradientFunction, used_twice
 from lazytorch.autograd.function_results import finish
+from lazytorch.autograd.function_vmap import apply_to_batches, innermost_level
 from lazytorch.autograd.grad_mode import mode, no_grad
 from lazytorch.autograd.packed import Packed
 from lazytorch.autograd.tape import edge_of
@@ -202,12 +203,25 @@ class Function(FunctionCtx, metaclass=FunctionMeta):
         """Where ``forward`` gets no ctx, what is saved; to be defined by subclasses."""
         raise NotImplementedError("setup_context is not implemented")
 
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[Any, ...], *args: Any) -> tuple[Any, Any]:
+        """(output, out_dims) for batches, inside of ``torch.vmap``; subclasses may define it.
+
+        ``info`` has ``batch_size`` and ``randomness``; ``in_dims`` says which arguments have the
+        batch, in front. Without it what ``forward`` records is rewritten for the batch.
+        """
+        raise NotImplementedError("vmap is not implemented")
+
     @classmethod
     def apply(cls, *args: Any, **kwargs: Any) -> Any:
         """Run ``forward`` off the tape and write the whole as one entry."""
         separate = cls.setup_context is not Function.setup_context
         if kwargs:
             args = _bound(cls.forward, args, kwargs, separate)
+        if cls.vmap is not Function.vmap:
+            level = innermost_level(args)
+            if level is not None:
+                return apply_to_batches(cls, args, level)
         entry = cls._entry()
         entry.needs_input_grad = tuple(
             isinstance(value, Tensor) and value.requires_grad for value in args

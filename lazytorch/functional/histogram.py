@@ -7,19 +7,15 @@ from typing import Any
 
 import numpy as np
 
-from lazytorch import dtypes, engine
+from lazytorch import dtypes
 from lazytorch.functional import results
 from lazytorch.ops.shapes import count
 from lazytorch.tensor.attach import functions, public
+from lazytorch.tensor.batching.values import computed_all
 from lazytorch.tensor.promotion import scalar_name
 from lazytorch.tensor.ranges import linspace_array
 from lazytorch.tensor.storage import dtype_of, shape_of
-from lazytorch.tensor.tensor import Tensor, fresh
-
-
-def _leaf(array: np.ndarray, like: Tensor) -> Tensor:
-    values = np.ascontiguousarray(array)
-    return fresh(engine.leaf_from_array(values, like._device.runtime), like._device)
+from lazytorch.tensor.tensor import Tensor
 
 
 def _limits(points: np.ndarray, range: Sequence[float] | None) -> list[tuple[float, float]]:
@@ -115,8 +111,6 @@ def _histogram(
         raise NotImplementedError(
             f"\"histogramdd\" not implemented for '{scalar_name(dtype)}': convert with .float()"
         )
-    points = functions.peek(input).reshape(count(shape_of(input)) // max(columns, 1), columns)
-    weights = None
     if weight is not None:
         if dtype_of(weight) is not dtype:
             raise RuntimeError(
@@ -124,10 +118,15 @@ def _histogram(
                 f"should have the same dtype, but got input({dtype.name}), and "
                 f"weight({dtype_of(weight).name})"
             )
-        weights = functions.peek(weight)
-    edges = _edges(input, points, bins, range)
-    counts = _counted(points, edges, weights, density)
-    return _leaf(counts.astype(dtype.numpy), input), [_leaf(line, input) for line in edges]
+    rows = count(shape_of(input)) // max(columns, 1)
+
+    def counted(values: np.ndarray, weights: np.ndarray | None = None) -> list[np.ndarray]:
+        points = values.reshape(rows, columns)
+        edges = _edges(input, points, bins, range)
+        return [_counted(points, edges, weights, density).astype(dtype.numpy), *edges]
+
+    counts, *edges = computed_all(counted, *([input] if weight is None else [input, weight]))
+    return counts, edges
 
 
 def _check_weight(input: Tensor, shape: tuple[int, ...], weight: Tensor | None) -> None:

@@ -115,6 +115,21 @@ def look_at_both(first: Tensor, second: Tensor) -> tuple[np.ndarray, np.ndarray]
     return look(first), look(second)
 
 
+def look_with_bounds(A: Tensor, *bounds: Any) -> list[Any]:
+    """The values of matrices (.., m, n) and of bounds for them: tensors that broadcast to (..),
+    numbers or ``None``, which stay. All have the batch in front where one is an example."""
+    given = [bound for bound in bounds if isinstance(bound, Tensor)]
+    if not are_examples(A, *given):
+        return [look(A), *(look(one) if isinstance(one, Tensor) else one for one in bounds)]
+    rank = len(shape_of(A)) - 2
+    for place, bound in enumerate(given):
+        shape = shape_of(bound)
+        given[place] = functions.reshape(bound, (*(1,) * (rank - len(shape)), *shape))
+    array, *rest = values_of(A, *given)
+    found = iter(rest)
+    return [array, *(next(found) if isinstance(one, Tensor) else one for one in bounds)]
+
+
 # Matrices ---------------------------------------------------------------------------------------
 
 

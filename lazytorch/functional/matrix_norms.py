@@ -8,7 +8,13 @@ import numpy as np
 
 from lazytorch.functional.eigen import eigvalsh
 from lazytorch.functional.equations import inv_ex
-from lazytorch.functional.matrices import check_matrix, check_square, look, on_device
+from lazytorch.functional.matrices import (
+    check_matrix,
+    check_square,
+    look,
+    look_with_bounds,
+    on_device,
+)
 from lazytorch.functional.singular_values import svdvals, tolerance
 from lazytorch.functional.vector_norms import vector_norm
 from lazytorch.ops.shapes import normalize_axis
@@ -184,6 +190,10 @@ def matrix_rank(
     if tol is not None:
         atol, rtol = tol, 0.0
     plain = A.detach()
-    values = look(functions.abs(eigvalsh(plain)) if hermitian else svdvals(plain))
-    bound = tolerance(values, shape_of(A), dtype, atol, rtol)
-    return on_device((values > bound).sum(-1, dtype=np.int64), A)
+    sizes = functions.abs(eigvalsh(plain)) if hermitian else svdvals(plain)
+    # Rows of one matrix each, as bounds are for matrices.
+    values, least, share = look_with_bounds(functions.unsqueeze(sizes, -2), atol, rtol)
+    values = values[..., 0, :]
+    bound = tolerance(values, shape_of(A), dtype, least, share)
+    sources = [A, *(bound for bound in (atol, rtol) if isinstance(bound, Tensor))]
+    return on_device((values > bound).sum(-1, dtype=np.int64), *sources)

@@ -19,7 +19,7 @@ from lazytorch.ops.shapes import count
 from lazytorch.tensor import generator as generator_module
 from lazytorch.tensor.apply import apply, cast
 from lazytorch.tensor.attach import Target, functions, public
-from lazytorch.tensor.batching.values import every_value
+from lazytorch.tensor.batching.values import computed, every_value
 from lazytorch.tensor.creation import as_size, wants_grad
 from lazytorch.tensor.device import as_device, device
 from lazytorch.tensor.formats import check_layout
@@ -326,27 +326,34 @@ def multinomial(
         raise RuntimeError(
             "cannot sample n_sample > prob_dist.size(-1) samples without replacement"
         )
-    weights = np.atleast_2d(functions.peek(input).astype(np.float64))
+    rows = shape_of(input)[:-1] or (1,)
+    drawn = (*rows, num_samples if replacement else shape_of(input)[-1])
+
+    def positions(given: np.ndarray, draws: np.ndarray) -> np.ndarray:
+        weights = np.atleast_2d(given.astype(np.float64))
+        chosen = _chosen(weights, draws, num_samples, replacement)
+        return np.asarray(chosen if given.ndim > 1 else chosen[0], np.int64)
+
+    return computed(positions, input, _host_uniform(drawn, generator))
+
+
+def _chosen(
+    weights: np.ndarray, draws: np.ndarray, num_samples: int, replacement: bool
+) -> np.ndarray:
+    """For each row of weights the positions that uniform numbers choose."""
     if (weights < 0).any() or not np.isfinite(weights).all():
         raise RuntimeError("probability tensor contains either `inf`, `nan` or element < 0")
     totals = weights.sum(-1, keepdims=True)
     if (totals <= 0).any():
         raise RuntimeError("invalid multinomial distribution (sum of probabilities <= 0)")
-    rows = weights.shape[0]
     if replacement:
-        draws = functions.peek(_host_uniform((rows, num_samples), generator))
         bounds = np.cumsum(weights / totals, -1)
         chosen = np.stack([np.searchsorted(b, d, side="right") for b, d in zip(bounds, draws)])
-        chosen = np.minimum(chosen, weights.shape[1] - 1)
-    else:
-        draws = functions.peek(_host_uniform(weights.shape, generator))
-        with np.errstate(divide="ignore"):
-            keys = np.log(1 - draws) / -np.maximum(weights, 1e-300)
-        keys[weights == 0] = np.inf
-        chosen = np.argsort(keys, -1, kind="stable")[:, :num_samples]
-    result = chosen if len(shape_of(input)) > 1 else chosen[0]
-    leaf = engine.leaf_from_array(np.ascontiguousarray(result, np.int64), input._device.runtime)
-    return fresh(leaf, input._device)
+        return np.minimum(chosen, weights.shape[1] - 1)
+    with np.errstate(divide="ignore"):
+        keys = np.log(1 - draws) / -np.maximum(weights, 1e-300)
+    keys[weights == 0] = np.inf
+    return np.argsort(keys, -1, kind="stable")[:, :num_samples]
 
 
 _poisson_rule = Rule("PoissonBackward0", (lambda g, f: f.zeros_like(g),))
@@ -364,18 +371,20 @@ def poisson(input: Tensor, generator: Generator | None = None) -> Tensor:
             f"\"poisson_cpu\" not implemented for '{scalar_name(dtype_of(input))}': convert with "
             ".float()"
         )
-    rates = functions.peek(input).astype(np.float64)
+    chances = _host_uniform(shape_of(input), generator)
+    return attach(computed(_poisson_counts, input, chances), _poisson_rule, (input,))
+
+
+def _poisson_counts(given: np.ndarray, chance: np.ndarray) -> np.ndarray:
+    rates = given.astype(np.float64)
     if (rates < 0).any():
         raise RuntimeError("invalid Poisson rate, expected rate to be non-negative")
-    chance = functions.peek(_host_uniform(shape_of(input), generator))
     with np.errstate(all="ignore"):
         above = np.maximum(np.ceil(elementwise.scipy_special("pdtrik")(chance, rates)), 0)
         below = np.maximum(above - 1, 0)
         reached = elementwise.scipy_special("pdtr")(below, rates) >= chance
     counts = np.where(rates == 0, 0, np.where(reached, below, above))
-    array = np.ascontiguousarray(counts, dtype_of(input).numpy).reshape(rates.shape)
-    made = fresh(engine.leaf_from_array(array, input._device.runtime), input._device)
-    return attach(made, _poisson_rule, (input,))
+    return np.ascontiguousarray(counts, given.dtype).reshape(rates.shape)
 
 
 def _host_uniform(shape: Shape, generator: Generator | None) -> Tensor:

@@ -26,6 +26,7 @@ from lazytorch.functional.matrices import (
     diagonal_of,
     identity,
     look,
+    look_with_bounds,
     on_device,
     row,
 )
@@ -238,12 +239,11 @@ def tolerance(values: np.ndarray, shape: Any, dtype: Any, atol: Any, rtol: Any) 
     """
     absolute = 0.0 if atol is None else atol
     if rtol is None:
-        given = look(atol) if isinstance(atol, Tensor) else np.asarray(absolute)
+        given = np.asarray(absolute)
         usual = np.finfo(dtype.numpy).eps * max(shape[-2:])
         rtol = np.where(given > 0, 0.0, usual)
     bounds = [
-        np.asarray(look(bound) if isinstance(bound, Tensor) else bound, values.dtype)
-        for bound in (absolute, rtol)
+        np.asarray(bound, values.dtype) for bound in (absolute, rtol)
     ]
     largest = values.max(-1, initial=0.0)
     return np.asarray(np.maximum(bounds[0], bounds[1] * largest))[..., None]
@@ -266,12 +266,14 @@ def pinv(
             f"linalg.pinv({scalar_name(dtype)}{{{list(shape)}}}): expected a tensor with 2 or more "
             "dimensions of float, double, cfloat or cdouble types"
         )
-    array = look(A)
+    relative = rcond if rtol is None else rtol
+    array, least, share = look_with_bounds(A, atol, relative)
     if 0 in shape:
         found = np.zeros((*array.shape[:-2], shape[-1], shape[-2]), array.dtype)
     else:
-        found = _pseudoinverse(array, dtype, hermitian, atol, rcond if rtol is None else rtol)
-    return attach(on_device(found.astype(array.dtype), A), _pinv_rule, (A,))
+        found = _pseudoinverse(array, dtype, hermitian, least, share)
+    sources = [A, *(bound for bound in (atol, relative) if isinstance(bound, Tensor))]
+    return attach(on_device(found.astype(array.dtype), *sources), _pinv_rule, (A,))
 
 
 def _pseudoinverse(array: np.ndarray, dtype: Any, hermitian: bool, atol: Any, rtol: Any) -> Any:

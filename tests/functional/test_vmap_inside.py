@@ -133,6 +133,60 @@ def test_draws_are_those_of_one_draw() -> None:
         t.vmap(lambda a: t.vmap(lambda b: b + t.rand(1), randomness="same")(a))(_ones(t))
 
 
+# Functions of the user --------------------------------------------------------------------------
+
+
+@LIBRARIES
+def test_a_function_with_a_rule_of_its_own(t: Any) -> None:
+    class Sine(t.autograd.Function):  # type: ignore[misc, name-defined]
+        @staticmethod
+        def forward(x: Any, scale: Any) -> Any:
+            return t.tensor(np.sin(x.detach().cpu().numpy())) * scale
+
+        @staticmethod
+        def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+            ctx.save_for_backward(*inputs)
+
+        @staticmethod
+        def backward(ctx: Any, g: Any) -> Any:
+            x, scale = ctx.saved_tensors
+            return g * t.cos(x) * scale, None
+
+        @staticmethod
+        def vmap(info: Any, in_dims: Any, x: Any, scale: Any) -> Any:
+            assert info.batch_size == 3 and in_dims == (0, None)
+            return Sine.apply(x, scale).movedim(0, -1), -1
+
+    x = t.tensor(np.linspace(0, 1, 12).reshape(3, 4), requires_grad=True)
+    scale = t.tensor(2.0)
+    found = t.vmap(lambda row: Sine.apply(row * row, scale).sum())(x)
+    assert ((2 * t.sin(x * x)).sum(1) - found).abs().max().item() < 1e-6
+    (gradient,) = t.autograd.grad(found.sum(), x)
+    assert (gradient - 4 * x * t.cos(x * x)).abs().max().item() < 1e-6
+
+
+def test_a_function_without_one() -> None:
+    t = lazytorch
+
+    class Square(t.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, x: Any) -> Any:
+            ctx.save_for_backward(x)
+            return x * x
+
+        @staticmethod
+        def backward(ctx: Any, g: Any) -> Any:
+            return 3 * g * ctx.saved_tensors[0]
+
+    x = t.arange(6.0).reshape(3, 2).requires_grad_()
+    t.vmap(lambda row: Square.apply(row) * row[0])(x).sum().backward()
+    found = t.vmap(t.func.grad(lambda row: Square.apply(row).sum()))(x.detach())
+    assert found.tolist() == (3 * x).tolist()
+    wanted = [(3 * a * r[0]).tolist() for r in x.detach() for a in [r]]
+    extra = (x.detach() ** 2).sum(1)
+    assert x.grad.tolist() == [[w[0] + e, w[1]] for w, e in zip(wanted, extra.tolist())]
+
+
 # Refused ----------------------------------------------------------------------------------------
 
 # Class and a part of the message that both libraries have.

@@ -33,6 +33,17 @@ def inside(level: Level) -> Iterator[None]:
         opened.levels.pop()
 
 
+@contextmanager
+def outside(level: Level) -> Iterator[None]:
+    """Work on whole batches while inside of a level."""
+    before = opened.levels
+    opened.levels = [other for other in before if other is not level]
+    try:
+        yield
+    finally:
+        opened.levels = before
+
+
 def made_like(node: Node, like: Any) -> Node:
     """A value of each example, where ``like`` is one.
 

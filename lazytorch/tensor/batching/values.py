@@ -57,16 +57,23 @@ def _spread(node: Node, levels: Sequence[Level]) -> Node:
 def computed(function: Callable[..., np.ndarray], *tensors: Tensor) -> Tensor:
     """What a function on the host makes of the values; of each example in turn, where there are
     many. Its result must have the same shape for all."""
+    return computed_all(lambda *arrays: [function(*arrays)], *tensors)[0]
+
+
+def computed_all(function: Callable[..., list[np.ndarray]], *tensors: Tensor) -> list[Tensor]:
+    """As :func:`computed`, for a function with several results."""
     if not are_examples(*tensors):
-        return from_values(function(*(functions.peek(tensor) for tensor in tensors)), *tensors)
+        found = function(*(functions.peek(tensor) for tensor in tensors))
+        return [from_values(array, *tensors) for array in found]
     arrays = values_of(*tensors)
     batch = arrays[0].shape[: arrays[0].ndim - len(shape_of(tensors[0]))]
     made = [function(*(array[place] for array in arrays)) for place in np.ndindex(batch)]
-    if made:
-        return from_values(np.stack(made).reshape(*batch, *made[0].shape), *tensors)
-    # Without examples, one of zeros tells what a result looks like.
-    like = function(*(np.zeros(shape_of(one), dtype_of(one).numpy) for one in tensors))
-    return from_values(np.empty((*batch, *like.shape), like.dtype), *tensors)
+    if not made:
+        # Without examples, one of zeros tells what a result looks like.
+        like = function(*(np.zeros(shape_of(one), dtype_of(one).numpy) for one in tensors))
+        return [from_values(np.empty((*batch, *one.shape), one.dtype), *tensors) for one in like]
+    stacks = [np.stack(each) for each in zip(*made)]
+    return [from_values(each.reshape(*batch, *each.shape[1:]), *tensors) for each in stacks]
 
 
 def from_values(array: np.ndarray, *like: Tensor) -> Tensor:
