@@ -166,18 +166,19 @@ class Program:
             moved = ahead.get(id(generator), 0)
             offsets.append(generator._offset + moved)
             ahead[id(generator)] = moved + blocks
-        numbers: dict[int, dict[str, Any]] = {}
+        numbers: dict[Any, dict[str, Any]] = {}
         for source in self.captured.scalars:
             kind = source[0]
             if kind == "constant":
                 values.append(source[1])
             elif kind == "number":
                 _, optimizer, group, parameter, name = source
-                known = numbers.get(id(group))
+                state = optimizer.state.get(parameter, {})
+                key = (id(group), optimizer._host.identity(state))
+                known = numbers.get(key)
                 if known is None:
-                    state = optimizer.state.get(parameter, {})
-                    count = optimizer._counts.peek(state) if "step" in state else 0.0
-                    known = numbers[id(group)] = optimizer._numbers(group, count)
+                    entries = optimizer._host.read(state)
+                    known = numbers[key] = optimizer._numbers(group, entries)
                 values.append(known[name])
             elif kind == "seed":
                 values.append(_signed(self.draws[source[1]][0]._seed))

@@ -4,14 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from lazytorch.optim.optimizer import (
-    Optimizer,
-    check_at_least_zero,
-    check_flags,
-    check_learning_rate,
-    effective_gradient,
-)
-from lazytorch.optim.scalars import StepScalars, state_like, zero_count
+from lazytorch.optim.arguments import check_at_least_zero, check_flags, check_learning_rate
+from lazytorch.optim.optimizer import Optimizer
+from lazytorch.optim.rule import Entries, Group, NewValues, Number, Numbers, State, decayed_gradient
+from lazytorch.optim.scalars import host_entry, state_like
 from lazytorch.tensor.tensor import Tensor
 
 
@@ -41,7 +37,7 @@ class Adagrad(Optimizer):
         check_at_least_zero(weight_decay, "weight_decay value")
         check_at_least_zero(initial_accumulator_value, "initial_accumulator_value value")
         check_at_least_zero(eps, "epsilon value")
-        check_flags("Adagrad", foreach, fused, differentiable)
+        check_flags(foreach, fused, differentiable)
         super().__init__(
             params,
             {
@@ -58,30 +54,29 @@ class Adagrad(Optimizer):
         )
         for group in self.param_groups:
             for parameter in group["params"]:
-                state = self.state[parameter]
-                state["step"] = zero_count()
-                state["sum"] = state_like(parameter, initial_accumulator_value)
+                self.state[parameter].update(self._new_state(group, parameter))
 
     def share_memory(self) -> None:
         """Refused: tensors of lazytorch are not shared between processes."""
         raise NotImplementedError("share_memory() is not supported")
 
-    def _numbers(self, group: dict[str, Any], count: float) -> dict[str, Any]:
+    def _new_state(self, group: Group, parameter: Tensor) -> State:
+        start: Any = self.defaults["initial_accumulator_value"]
+        if parameter.is_complex():
+            start = complex(start, start)
+        return {"step": host_entry(), "sum": state_like(parameter, start)}
+
+    def _numbers(self, group: Group, entries: Entries) -> Numbers:
         return {
-            "rate": group["lr"] / (1 + (count - 1) * group["lr_decay"]),
+            "rate": group["lr"] / (1 + entries["step"] * group["lr_decay"]),
             "eps": group["eps"],
             "weight_decay": group["weight_decay"],
         }
 
-    def _update_group(
-        self, group: dict[str, Any], parameters: list[Tensor], scalars: StepScalars
-    ) -> None:
-        for parameter in parameters:
-            state = self.state[parameter]
-            count = self._counts.advance(state)
-            gradient = effective_gradient(parameter, group, scalars)
-            total = state["sum"]
-            total.copy_(total + gradient * gradient)
-            rate = scalars("rate", self._numbers(group, count)["rate"], parameter)
-            deviation = total.sqrt() + scalars("eps", group["eps"], parameter)
-            parameter.copy_(parameter - rate * gradient / deviation)
+    def _update(
+        self, group: Group, value: Tensor, gradient: Tensor, state: State, number: Number
+    ) -> NewValues:
+        gradient = decayed_gradient(gradient, value, group, number)
+        total = state["sum"] + gradient * gradient
+        deviation = total.sqrt() + number("eps")
+        return value - number("rate") * gradient / deviation, {"sum": total}

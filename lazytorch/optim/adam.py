@@ -5,14 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 import lazytorch as torch
-from lazytorch.optim.optimizer import (
-    Optimizer,
+from lazytorch.optim.arguments import (
     check_at_least_zero,
     check_betas,
     check_flags,
     check_learning_rate,
+    check_tensor_options,
 )
-from lazytorch.optim.scalars import StepScalars, state_like, zero_count
+from lazytorch.optim.optimizer import Optimizer
+from lazytorch.optim.rule import Entries, Group, NewValues, Number, Numbers, State, decayed
+from lazytorch.optim.scalars import host_entry, state_like
 from lazytorch.tensor.tensor import Tensor
 
 
@@ -51,7 +53,8 @@ class Adam(Optimizer):
         check_at_least_zero(eps, "epsilon value")
         check_betas(betas)
         check_at_least_zero(weight_decay, "weight_decay value")
-        check_flags(type(self).__name__, foreach, fused, differentiable)
+        check_tensor_options(lr, betas, foreach, capturable)
+        check_flags(foreach, fused, differentiable)
         super().__init__(
             params,
             {
@@ -69,8 +72,18 @@ class Adam(Optimizer):
             },
         )
 
-    def _numbers(self, group: dict[str, Any], count: float) -> dict[str, Any]:
+    def _new_state(self, group: Group, parameter: Tensor) -> State:
+        state = {
+            "step": host_entry(), "exp_avg": state_like(parameter),
+            "exp_avg_sq": state_like(parameter),
+        }  # fmt: skip
+        if group["amsgrad"]:
+            state["max_exp_avg_sq"] = state_like(parameter)
+        return state
+
+    def _numbers(self, group: Group, entries: Entries) -> Numbers:
         beta1, beta2 = (float(beta) for beta in group["betas"])
+        count = entries["step"] + 1
         lr, decay = group["lr"], group["weight_decay"]
         return {
             "shrink": 1 - lr * decay,
@@ -83,53 +96,17 @@ class Adam(Optimizer):
             "eps": group["eps"],
         }
 
-    def _update_group(
-        self, group: dict[str, Any], parameters: list[Tensor], scalars: StepScalars
-    ) -> None:
-        for parameter in parameters:
-            state = self.state[parameter]
-            if not state:
-                state["step"] = zero_count()
-                state["exp_avg"] = state_like(parameter)
-                state["exp_avg_sq"] = state_like(parameter)
-                if group["amsgrad"]:
-                    state["max_exp_avg_sq"] = state_like(parameter)
-            numbers = self._numbers(group, self._counts.advance(state))
-            _update(parameter, state, numbers, group, scalars)
-
-
-def _update(
-    parameter: Tensor,
-    state: dict[str, Any],
-    numbers: dict[str, Any],
-    group: dict[str, Any],
-    scalars: StepScalars,
-) -> None:
-    decay = group["weight_decay"]
-
-    def scalar(name: str) -> Tensor:
-        return scalars(name, numbers[name], parameter)
-
-    value: Any = parameter
-    gradient: Any = parameter.grad
-    if group["maximize"]:
-        gradient = -gradient
-    if decay != 0 and group["decoupled_weight_decay"]:
-        value = value * scalar("shrink")
-    elif decay != 0:
-        gradient = gradient + value * scalar("weight_decay")
-
-    mean, square = state["exp_avg"], state["exp_avg_sq"]
-    mean.copy_(mean + (gradient - mean) * scalar("1 - beta1"))
-    kept, new = scalar("beta2"), scalar("1 - beta2")
-    square.copy_(square * kept + gradient * gradient * new)
-    if group["amsgrad"]:
-        largest = state["max_exp_avg_sq"]
-        largest.copy_(torch.maximum(largest, square))
-        square = largest
-    deviation = square.sqrt() / scalar("correction")
-    rate = scalar("rate")
-    parameter.copy_(value - rate * mean / (deviation + scalar("eps")))
+    def _update(
+        self, group: Group, value: Tensor, gradient: Tensor, state: State, number: Number
+    ) -> NewValues:
+        value, gradient = decayed(value, gradient, group, number)
+        mean = state["exp_avg"] + (gradient - state["exp_avg"]) * number("1 - beta1")
+        square = state["exp_avg_sq"] * number("beta2") + gradient * gradient * number("1 - beta2")
+        new, variance = {"exp_avg": mean, "exp_avg_sq": square}, square
+        if group["amsgrad"]:
+            variance = new["max_exp_avg_sq"] = torch.maximum(state["max_exp_avg_sq"], square)
+        deviation = variance.sqrt() / number("correction") + number("eps")
+        return value - number("rate") * mean / deviation, new
 
 
 class AdamW(Adam):

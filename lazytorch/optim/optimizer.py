@@ -7,40 +7,39 @@ not know any particular rule.
 from __future__ import annotations
 
 import warnings
-from collections import OrderedDict, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Iterable
 from copy import deepcopy
 from itertools import chain
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
+import lazytorch as torch
 from lazytorch import engine
-from lazytorch.autograd.grad_mode import enable_grad, no_grad
+from lazytorch.autograd.grad_mode import enable_grad, set_grad_enabled
+from lazytorch.optim.hooks import (
+    HookTables,
+    register_optimizer_step_post_hook,
+    register_optimizer_step_pre_hook,
+)
 from lazytorch.optim.recording import UpdateMemory
-from lazytorch.optim.scalars import StepCounts, StepScalars, settle
+from lazytorch.optim.rule import Entries, Group, NewValues, Number, Numbers, State
+from lazytorch.optim.scalars import HostEntries, StepScalars, settle
 from lazytorch.tensor.tensor import Tensor
-from lazytorch.utils.hooks import RemovableHandle
+
+__all__ = ["Optimizer", "register_optimizer_step_post_hook", "register_optimizer_step_pre_hook"]
 
 Self = TypeVar("Self", bound="Optimizer")
-Hook = Callable[..., Any]
 required: Any = object()
 
-_HOOK_TABLES = (
-    "_optimizer_step_pre_hooks",
-    "_optimizer_step_post_hooks",
-    "_optimizer_state_dict_pre_hooks",
-    "_optimizer_state_dict_post_hooks",
-    "_optimizer_load_state_dict_pre_hooks",
-    "_optimizer_load_state_dict_post_hooks",
-)
 
-
-class Optimizer:
+class Optimizer(HookTables):
     """Base class of all optimizers.
 
     ``params`` is an iterable of tensors, of (name, tensor) pairs, or of dicts that each give a
-    group of ``params`` with options of its own. A subclass defines ``_update_group``, which
-    records the update of one group; nothing is computed until ``step`` has recorded all of them,
-    so that the update of every parameter becomes a few kernels.
+    group of ``params`` with options of its own. A subclass either defines ``step``, as in
+    PyTorch, or a rule: ``_new_state``, ``_numbers`` and ``_update``, functions from the old
+    values of one parameter to the new ones. Nothing is computed until ``step`` has recorded the
+    rule for all parameters, so that the update of every parameter becomes a few kernels.
 
     >>> w = torch.zeros(2, requires_grad=True)
     >>> optimizer = torch.optim.SGD([w], lr=0.5)
@@ -48,12 +47,8 @@ class Optimizer:
     tensor([1., 1.])
     """
 
-    _optimizer_step_pre_hooks: OrderedDict[int, Hook]
-    _optimizer_step_post_hooks: OrderedDict[int, Hook]
-    _optimizer_state_dict_pre_hooks: OrderedDict[int, Hook]
-    _optimizer_state_dict_post_hooks: OrderedDict[int, Hook]
-    _optimizer_load_state_dict_pre_hooks: OrderedDict[int, Hook]
-    _optimizer_load_state_dict_post_hooks: OrderedDict[int, Hook]
+    # Numbers in the state of each parameter whose values a rule needs on the host.
+    _host_entries: ClassVar[tuple[str, ...]] = ("step",)
 
     def __init__(self, params: Any, defaults: dict[str, Any]) -> None:
         self.defaults = defaults
@@ -65,7 +60,7 @@ class Optimizer:
             )
         self.state: defaultdict[Tensor, Any] = defaultdict(dict)
         self.param_groups: list[dict[str, Any]] = []
-        self._counts = StepCounts()
+        self._host = HostEntries(self._host_entries)
         self._updates = UpdateMemory()
         groups = list(params)
         if not groups:
@@ -75,10 +70,6 @@ class Optimizer:
         for group in groups:
             self.add_param_group(group)
         settle(parameter for group in self.param_groups for parameter in group["params"])
-
-    def _create_hook_tables(self) -> None:
-        for name in _HOOK_TABLES:
-            self.__dict__.setdefault(name, OrderedDict())
 
     # Groups -----------------------------------------------------------------------------------
 
@@ -141,13 +132,36 @@ class Optimizer:
             ):
                 raise ValueError("can't optimize a non-leaf Tensor")
 
-    # Steps ------------------------------------------------------------------------------------
+    # The rule ---------------------------------------------------------------------------------
 
-    def _update_group(
-        self, group: dict[str, Any], parameters: list[Tensor], scalars: StepScalars
-    ) -> None:
-        """Record the update of the parameters of one group that have a gradient."""
-        raise NotImplementedError(f"{type(self).__name__} must define _update_group or step")
+    def _new_state(self, group: Group, parameter: Tensor) -> State:
+        """The state of a parameter before its first step."""
+        return {}
+
+    def _advanced(self, group: Group, entries: Entries) -> Entries:
+        """The host entries of a state after one more step."""
+        return {"step": entries["step"] + 1.0} if entries else entries
+
+    def _numbers(self, group: Group, entries: Entries) -> Numbers:
+        """The numbers of the update, from the options and the host entries before the step.
+
+        Numbers are arguments of kernels, so a new value costs nothing; a repeated or captured
+        step asks for them and computes nothing else. The shape of the update may depend on which
+        options are zero, true or ``None``, on nothing else in the group.
+        """
+        raise NotImplementedError
+
+    def _update(
+        self, group: Group, value: Tensor, gradient: Tensor, state: State, number: Number
+    ) -> NewValues:
+        """The new value of a parameter and of the tensors in its state.
+
+        ``number`` gives the numbers by name, as 0-d tensors. ``maximize`` has been applied to the
+        gradient; complex parameters come as pairs of real numbers.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must define _update or step")
+
+    # Steps ------------------------------------------------------------------------------------
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Update every parameter that has a gradient; one graph, computed when it is complete.
@@ -156,40 +170,76 @@ class Optimizer:
         """
         if engine.current.capture is not None:
             self._note_captured(closure)
-        self._run_hooks("_optimizer_step_pre_hooks", (closure,), {})
         loss = None
         if closure is not None:
             with enable_grad():
                 loss = closure()
-        with no_grad():
+        differentiable = bool(self.defaults.get("differentiable"))
+        with set_grad_enabled(differentiable):
             # Scalars are made once a step and shared, so one kernel can take them for all
             # parameters; values that change (lr, bias corrections) are never compiled in.
-            repeats = engine.current.capture is None and self._has_numbers
+            repeats = engine.current.capture is None and self._has_numbers and not differentiable
             for group in self.param_groups:
                 parameters = [p for p in group["params"] if p.grad is not None]
                 if not parameters:
                     continue
+                for parameter in parameters:
+                    if not self.state.get(parameter):
+                        new = self._new_state(group, parameter)
+                        if new:
+                            self.state[parameter].update(new)
                 if repeats:
                     self._updates.record(self, group, _shape_of_options(group), parameters)
                 else:
                     self._update_group(group, parameters, StepScalars((self, group)))
-        self._counts.end_step()
-        engine.flush()
-        for hook in self._optimizer_step_post_hooks.values():
-            hook(self, (closure,), {})
+        self._host.end_step()
+        if not differentiable:
+            engine.flush()
         return loss
 
+    def _update_group(
+        self, group: dict[str, Any], parameters: list[Tensor], scalars: StepScalars
+    ) -> None:
+        """Record the update of the parameters of one group that have a gradient."""
+        known: dict[tuple[int, ...], dict[str, Any]] = {}
+        differentiable = group.get("differentiable", False)
+        for parameter in parameters:
+            state = self.state.get(parameter, {})
+            identity = self._host.identity(state)
+            numbers = known.get(identity)
+            if numbers is None:
+                numbers = known[identity] = self._numbers(group, self._host.read(state))
+            self._count(group, state)
+            value, gradient, old = parameter, parameter.grad, state
+            if parameter.is_complex():
+                value, gradient = torch.view_as_real(value), torch.view_as_real(gradient)
+                old = {name: _parts(entry) for name, entry in state.items()}
+            targets, target = old, value
+            if differentiable:
+                # What backward will need must not be what is written below.
+                old = {k: v.clone() if isinstance(v, Tensor) else v for k, v in old.items()}
+                value = value.clone()
+            if group.get("maximize", False):
+                gradient = -gradient
+
+            def number(
+                name: str, numbers: dict[str, Any] = numbers, like: Tensor = parameter
+            ) -> Tensor:
+                return scalars(name, numbers[name], like)
+
+            new, entries = self._update(group, value, gradient, old, number)
+            for name, entry in entries.items():
+                if targets.get(name) is None:
+                    self.state[parameter][name] = entry.clone()
+                else:
+                    targets[name].copy_(entry)
+            target.copy_(new)
+
+    def _count(self, group: dict[str, Any], state: dict[str, Any]) -> None:
+        """Count one more step in a parameter's state."""
+        self._host.write(state, self._advanced(group, self._host.read(state)))
+
     # Captured steps ---------------------------------------------------------------------------
-
-    def _numbers(self, group: dict[str, Any], count: float) -> dict[str, Any]:
-        """The numbers of the update in step ``count``, by the names ``_update_group`` uses.
-
-        An optimizer that defines it can be captured by ``torch.compile``, and records the same
-        update of a loop's steps once: a repetition asks for the numbers and computes nothing
-        else. The shape of the update may depend on which
-        options are zero, true or ``None``, on nothing else in the group.
-        """
-        raise NotImplementedError
 
     @property
     def _has_numbers(self) -> bool:
@@ -203,8 +253,7 @@ class Optimizer:
     def _note_captured(self, closure: Any) -> None:
         capture = engine.current.capture
         assert capture is not None
-        before, after = self._optimizer_step_pre_hooks, self._optimizer_step_post_hooks
-        hooks = [*before.values(), *after.values()]
+        hooks = self._step_hooks()
         if closure is not None:
             capture.breaks("an optimizer's step is given a closure")
         elif any(not getattr(hook, "__module__", "").startswith("lazytorch.") for hook in hooks):
@@ -214,12 +263,11 @@ class Optimizer:
 
     def _shape_of_update(self) -> tuple[Any, ...]:
         """What the recorded update depends on besides tensors: it must not change unnoticed."""
-        before, after = self._optimizer_step_pre_hooks, self._optimizer_step_post_hooks
-        shape: list[Any] = [len(before), len(after)]
+        shape: list[Any] = [len(self._step_hooks())]
         for group in self.param_groups:
             parameters = group["params"]
             states = [self.state.get(p, {}) for p in parameters if p.grad is not None]
-            shape.append(len({id(state.get("step")) for state in states if state}))
+            shape.append(len({self._host.identity(state) for state in states if state}))
             shape.append(tuple(map(id, parameters)))
             shape.append(_shape_of_options(group))
         return tuple(shape)
@@ -227,15 +275,14 @@ class Optimizer:
     def _step_repeated(self) -> None:
         """Count a step that a plan has computed."""
         for hook in self._optimizer_step_pre_hooks.values():
-            hook(self, (None,), {})
+            hook(self, (self,), {})
         for group in self.param_groups:
             for parameter in group["params"]:
-                state = self.state.get(parameter)
-                if state and "step" in state and parameter.grad is not None:
-                    self._counts.advance(state)
-        self._counts.end_step()
+                if self.state.get(parameter) and parameter.grad is not None:
+                    self._count(group, self.state[parameter])
+        self._host.end_step()
         for hook in self._optimizer_step_post_hooks.values():
-            hook(self, (None,), {})
+            hook(self, (self,), {})
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Drop the gradients of all parameters, or set them to zero."""
@@ -260,7 +307,7 @@ class Optimizer:
             packed["params"] = [numbers[id(parameter)] for parameter in group["params"]]
             groups.append(packed)
         state = {
-            numbers.get(id(key), key) if isinstance(key, Tensor) else key: _own_step(value)
+            numbers.get(id(key), key) if isinstance(key, Tensor) else key: self._saved(value)
             for key, value in self.state.items()
         }
         result: dict[str, Any] = {"state": state, "param_groups": groups}
@@ -269,6 +316,16 @@ class Optimizer:
             if replaced is not None:
                 result = replaced
         return result
+
+    def _saved(self, entries: Any) -> Any:
+        """State whose host entries are tensors of their own: live state shares one among
+        parameters, and whoever adds to a shared one in place would count too fast."""
+        if not isinstance(entries, dict):
+            return entries
+        return {
+            name: value.clone() if name in self._host.names and isinstance(value, Tensor) else value
+            for name, value in entries.items()
+        }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take over groups and state; parameters are matched by their order.
@@ -318,7 +375,7 @@ class Optimizer:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        self._counts = StepCounts()
+        self._host = HostEntries(self._host_entries)
         self._updates = UpdateMemory()
         self._create_hook_tables()
         self.defaults.setdefault("differentiable", False)
@@ -334,98 +391,12 @@ class Optimizer:
         copied.__setstate__(deepcopy(self.__getstate__(), memo))
         return copied
 
-    # Hooks ------------------------------------------------------------------------------------
-
-    def _add_hook(self, table: str, hook: Hook, prepend: bool = False) -> RemovableHandle:
-        hooks = getattr(self, table)
-        handle = RemovableHandle(hooks)
-        hooks[handle.id] = hook
-        if prepend:
-            hooks.move_to_end(handle.id, last=False)
-        return handle
-
-    def _run_hooks(self, table: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        for hook in getattr(self, table).values():
-            hook(self, args, kwargs)
-
-    def register_step_pre_hook(self, hook: Hook) -> RemovableHandle:
-        """Call ``hook(optimizer, args, kwargs)`` before each step."""
-        return self._add_hook("_optimizer_step_pre_hooks", hook)
-
-    def register_step_post_hook(self, hook: Hook) -> RemovableHandle:
-        """Call ``hook(optimizer, args, kwargs)`` after each step."""
-        return self._add_hook("_optimizer_step_post_hooks", hook)
-
-    def register_state_dict_pre_hook(self, hook: Hook, prepend: bool = False) -> RemovableHandle:
-        """Call ``hook(optimizer)`` before ``state_dict``."""
-        return self._add_hook("_optimizer_state_dict_pre_hooks", hook, prepend)
-
-    def register_state_dict_post_hook(self, hook: Hook, prepend: bool = False) -> RemovableHandle:
-        """Call ``hook(optimizer, state_dict)``; what it returns replaces the state dict."""
-        return self._add_hook("_optimizer_state_dict_post_hooks", hook, prepend)
-
-    def register_load_state_dict_pre_hook(
-        self, hook: Hook, prepend: bool = False
-    ) -> RemovableHandle:
-        """Call ``hook(optimizer, state_dict)``; what it returns is loaded instead."""
-        return self._add_hook("_optimizer_load_state_dict_pre_hooks", hook, prepend)
-
-    def register_load_state_dict_post_hook(
-        self, hook: Hook, prepend: bool = False
-    ) -> RemovableHandle:
-        """Call ``hook(optimizer)`` after loading."""
-        return self._add_hook("_optimizer_load_state_dict_post_hooks", hook, prepend)
-
     def __repr__(self) -> str:
         lines = [type(self).__name__ + " ("]
         for number, group in enumerate(self.param_groups):
             lines.append(f"Parameter Group {number}")
             lines += [f"    {key}: {group[key]}" for key in sorted(group) if key != "params"]
         return "\n".join([*lines, ")"])
-
-
-def check_flags(name: str, foreach: bool | None, fused: bool | None, differentiable: bool) -> None:
-    """Refuse what cannot be meant; the flags that only choose PyTorch's kernels change nothing."""
-    if fused and foreach:
-        raise RuntimeError("`fused` and `foreach` cannot be `True` together.")
-    if fused and differentiable:
-        raise RuntimeError("`fused` does not support `differentiable`")
-    if differentiable:
-        raise NotImplementedError(
-            f"{name}(differentiable=True) is not supported: write the update with tensor "
-            "operations to differentiate through it"
-        )
-
-
-def check_at_least_zero(value: Any, what: str) -> None:
-    """``ValueError`` for a negative (or NaN) option."""
-    if not value >= 0.0:
-        raise ValueError(f"Invalid {what}: {value}")
-
-
-def check_learning_rate(lr: Any) -> None:
-    """``ValueError`` for a negative rate or a tensor with more than one element."""
-    if isinstance(lr, Tensor) and lr.numel() != 1:
-        raise ValueError("Tensor lr must be 1-element")
-    check_at_least_zero(lr, "learning rate")
-
-
-def check_betas(betas: Any) -> None:
-    """``ValueError`` for decay rates outside [0, 1)."""
-    for place, beta in enumerate(betas):
-        if not 0.0 <= beta < 1.0:
-            raise ValueError(f"Invalid beta parameter at index {place}: {beta}")
-
-
-def effective_gradient(parameter: Tensor, group: dict[str, Any], scalars: StepScalars) -> Any:
-    """The gradient with ``maximize`` and ``weight_decay`` of the group applied."""
-    gradient: Any = parameter.grad  # type: ignore[attr-defined]
-    if group["maximize"]:
-        gradient = -gradient
-    decay = group["weight_decay"]
-    if decay != 0:
-        gradient = gradient + parameter * scalars("weight_decay", decay, parameter)
-    return gradient
 
 
 def _shape_of_options(group: dict[str, Any]) -> tuple[Any, ...]:
@@ -449,12 +420,11 @@ def _split_names(given: list[Any]) -> tuple[list[Any], list[str]]:
     return [tensor for _, tensor in given], [name for name, _ in given]
 
 
-def _own_step(value: Any) -> Any:
-    """State whose step counter is a tensor of its own: live state shares one among parameters,
-    and whoever loads a shared one and adds to it in place would count too fast."""
-    if isinstance(value, dict) and isinstance(value.get("step"), Tensor):
-        return {**value, "step": value["step"].clone()}
-    return value
+def _parts(entry: Any) -> Any:
+    """A complex tensor as pairs of real numbers, in the same memory."""
+    if isinstance(entry, Tensor) and entry.is_complex():
+        return torch.view_as_real(entry)
+    return entry
 
 
 def _fitted(parameter: Tensor, value: Any, key: str | None = None) -> Any:

@@ -18,7 +18,7 @@ from typing import Any
 from lazytorch import engine
 from lazytorch.ir.node import Node
 from lazytorch.ops import leaves
-from lazytorch.optim.scalars import StepCounts, StepScalars
+from lazytorch.optim.scalars import HostEntries, StepScalars
 from lazytorch.tensor import recorder
 from lazytorch.tensor.site import user_site
 from lazytorch.tensor.storage import node_of, write
@@ -36,27 +36,28 @@ class UpdateInputs:
     """What the update of one group reads, and what must be alike for two updates to be alike.
 
     ``tensors`` are, for each parameter, itself, its gradient, and the tensors of its state but
-    for the step counter, whose value is a number on the host. ``counters`` gives for each
-    parameter which of the group's different counters is its own.
+    for the step counter and other entries whose values are known on the host. ``counters`` gives
+    for each parameter which of the group's different counters is its own.
     """
 
     def __init__(
-        self, options: Any, parameters: Sequence[Tensor], states: Sequence[dict[str, Any]]
-    ) -> None:
+        self, options: Any, parameters: Sequence[Tensor], states: Sequence[dict[str, Any]],
+        host: HostEntries,
+    ) -> None:  # fmt: skip
         self.parameters = parameters
         self.states = states
+        self.host = host
         self.tensors: list[Tensor] = []
         names: list[str | None] = []
         for parameter, state in zip(parameters, states):
             self.tensors += (parameter, parameter._grad)  # type: ignore[arg-type]
             names.append(None)
             for name, value in state.items():
-                if name != "step" and isinstance(value, Tensor):
+                if name not in host.names and isinstance(value, Tensor):
                     self.tensors.append(value)
                     names.append(name)
-        steps = [id(state.get("step")) for state in states]
-        numbers: dict[int, int] = {}
-        self.counters = [numbers.setdefault(step, len(numbers)) for step in steps]
+        numbers: dict[tuple[int, ...], int] = {}
+        self.counters = [numbers.setdefault(host.identity(state), len(numbers)) for state in states]
         self.nodes: list[Node] = list(map(node_of, self.tensors))
         places: dict[int, int] = {}
         alike = [places.setdefault(id(node), place) for place, node in enumerate(self.nodes)]
@@ -85,13 +86,10 @@ class UpdateInputs:
             if isinstance(tensor, Tensor)
         )
 
-    def counts(self, counters: StepCounts) -> dict[int, float]:
-        """The count of the step to come, for each of the different counters."""
+    def entries(self) -> dict[int, dict[str, float]]:
+        """The values on the host, for each of the different counters."""
         firsts = {counter: state for counter, state in zip(self.counters, self.states)}
-        return {
-            counter: counters.peek(state) if "step" in state else 1.0
-            for counter, state in firsts.items()
-        }
+        return {counter: self.host.read(state) for counter, state in firsts.items()}
 
 
 class RecordedUpdate:
@@ -209,24 +207,29 @@ class UpdateMemory:
             optimizer._update_group(group, parameters, scalars)
             return
         states = [optimizer.state.get(parameter, {}) for parameter in parameters]
-        inputs = UpdateInputs(options, parameters, states)
+        inputs = UpdateInputs(options, parameters, states, optimizer._host)
         if not inputs.independent():
             optimizer._update_group(group, parameters, scalars)
             return
-        counts = inputs.counts(optimizer._counts)
-        expected = {counter: optimizer._numbers(group, count) for counter, count in counts.items()}
+        expected = {
+            counter: optimizer._numbers(group, entries)
+            for counter, entries in inputs.entries().items()
+        }
         known = self._kept.get(inputs.key)
         if known is not None:
             for state in states:
-                if "step" in state:
-                    optimizer._counts.advance(state)
+                optimizer._count(group, state)
             made = [
                 scalars(name, expected[inputs.counters[place]][name], parameters[place])._node
                 for name, place in known.numbers
             ]
             known.repeat(inputs, made)
             return
+        sizes = [len(optimizer.state.get(parameter, ())) for parameter in parameters]
         optimizer._update_group(group, parameters, scalars)
+        if sizes != [len(optimizer.state.get(parameter, ())) for parameter in parameters]:
+            # It made state, which a repetition would not.
+            return
         found = recorded_update(inputs, scalars, expected)
         if found is None:
             self._failures += 1

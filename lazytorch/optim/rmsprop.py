@@ -4,14 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from lazytorch.optim.optimizer import (
-    Optimizer,
-    check_at_least_zero,
-    check_flags,
-    check_learning_rate,
-    effective_gradient,
-)
-from lazytorch.optim.scalars import StepScalars, state_like, zero_count
+from lazytorch.optim.arguments import check_at_least_zero, check_flags, check_learning_rate
+from lazytorch.optim.optimizer import Optimizer
+from lazytorch.optim.rule import Entries, Group, NewValues, Number, Numbers, State, decayed_gradient
+from lazytorch.optim.scalars import host_entry, state_like
 from lazytorch.tensor.tensor import Tensor
 
 
@@ -41,7 +37,7 @@ class RMSprop(Optimizer):
         check_at_least_zero(momentum, "momentum value")
         check_at_least_zero(weight_decay, "weight_decay value")
         check_at_least_zero(alpha, "alpha value")
-        check_flags("RMSprop", foreach, None, differentiable)
+        check_flags(foreach, None, differentiable)
         super().__init__(
             params,
             {
@@ -58,7 +54,15 @@ class RMSprop(Optimizer):
             },
         )
 
-    def _numbers(self, group: dict[str, Any], count: float) -> dict[str, Any]:
+    def _new_state(self, group: Group, parameter: Tensor) -> State:
+        state = {"step": host_entry(), "square_avg": state_like(parameter)}
+        if group["momentum"] > 0:
+            state["momentum_buffer"] = state_like(parameter)
+        if group["centered"]:
+            state["grad_avg"] = state_like(parameter)
+        return state
+
+    def _numbers(self, group: Group, entries: Entries) -> Numbers:
         return {
             "alpha": group["alpha"],
             "1 - alpha": 1 - group["alpha"],
@@ -68,34 +72,19 @@ class RMSprop(Optimizer):
             "lr": group["lr"],
         }
 
-    def _update_group(
-        self, group: dict[str, Any], parameters: list[Tensor], scalars: StepScalars
-    ) -> None:
-        alpha = group["alpha"]
-        for parameter in parameters:
-            state = self.state[parameter]
-            if not state:
-                state["step"] = zero_count()
-                state["square_avg"] = state_like(parameter)
-                if group["momentum"] > 0:
-                    state["momentum_buffer"] = state_like(parameter)
-                if group["centered"]:
-                    state["grad_avg"] = state_like(parameter)
-            self._counts.advance(state)
-            gradient = effective_gradient(parameter, group, scalars)
-            square = state["square_avg"]
-            old = scalars("alpha", alpha, parameter)
-            new = scalars("1 - alpha", 1 - alpha, parameter)
-            square.copy_(square * old + gradient * gradient * new)
-            variance = square
-            if group["centered"]:
-                mean = state["grad_avg"]
-                mean.copy_(mean + (gradient - mean) * new)
-                variance = square - mean * mean
-            change = gradient / (variance.sqrt() + scalars("eps", group["eps"], parameter))
-            if group["momentum"] > 0:
-                velocity = state["momentum_buffer"]
-                kept = velocity * scalars("momentum", group["momentum"], parameter)
-                velocity.copy_(kept + change)
-                change = velocity
-            parameter.copy_(parameter - change * scalars("lr", group["lr"], parameter))
+    def _update(
+        self, group: Group, value: Tensor, gradient: Tensor, state: State, number: Number
+    ) -> NewValues:
+        gradient = decayed_gradient(gradient, value, group, number)
+        square = state["square_avg"] * number("alpha") + gradient * gradient * number("1 - alpha")
+        new, variance = {"square_avg": square}, square
+        if group["centered"]:
+            before = state["grad_avg"]
+            mean = before + (gradient - before) * number("1 - alpha")
+            new["grad_avg"] = mean
+            variance = square - mean * mean
+        change = gradient / (variance.sqrt() + number("eps"))
+        if group["momentum"] > 0:
+            change = state["momentum_buffer"] * number("momentum") + change
+            new["momentum_buffer"] = change
+        return value - change * number("lr"), new

@@ -1,7 +1,7 @@
 """Numbers of an update rule as 0-d values shared by all parameters.
 
-Knows how a Python number becomes a kernel argument, and how step counters are kept without
-ever reading one back from a device. It must not know any update rule.
+Knows how a Python number becomes a kernel argument, and how step counters and the like are kept
+without ever reading one back from a device. It must not know any update rule.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from lazytorch.ir.node import Node
 from lazytorch.ops.leaves import SCALAR
 from lazytorch.tensor.attach import functions
 from lazytorch.tensor.device import device
+from lazytorch.tensor.promotion import get_default_dtype
 from lazytorch.tensor.storage import node_of
 from lazytorch.tensor.tensor import Tensor, fresh
 
@@ -38,7 +39,7 @@ class StepScalars:
     def __call__(self, name: str, value: Any, like: Tensor) -> Tensor:
         """``value`` as a 0-d tensor that combines with ``like`` in the dtype it computes in."""
         if isinstance(value, Tensor):
-            return value.detach().reshape(())
+            return value.reshape(())
         # A 0-d float32 number does not widen 16-bit tensors, unless they are 0-d themselves.
         narrow = like.dim() > 0 and like.dtype != dtypes.float64
         dtype = dtypes.float32 if narrow else like.dtype
@@ -53,41 +54,54 @@ class StepScalars:
         return made
 
 
-class StepCounts:
-    """Step counters: tensors in the state, as PyTorch has them, with their values on the host.
+class HostEntries:
+    """Entries of the state that are numbers: step counters, running products, averaged rates.
 
-    All parameters that have taken the same number of steps share one counter tensor; a tensor
-    of unknown value (loaded from a file, or put there by the user) is read once.
+    The state has them as 0-d tensors, as PyTorch does, but rules need their values on the host:
+    those are kept here beside the tensors, which nothing reads. All parameters with the same
+    value share one tensor; a tensor of unknown value (loaded from a file, or put there by the
+    user) is read once.
     """
 
-    def __init__(self) -> None:
-        self._known: dict[int, tuple[Tensor, float]] = {}
-        self._next: dict[int, tuple[Tensor, float]] = {}
-        self._by_value: dict[float, Tensor] = {}
+    def __init__(self, names: tuple[str, ...]) -> None:
+        self.names = names
+        # Tensor, its version, value; by the tensor's identity.
+        self._known: dict[int, tuple[Tensor, int, float]] = {}
+        self._next: dict[int, tuple[Tensor, int, float]] = {}
+        self._by_value: dict[Any, Tensor] = {}
 
-    def advance(self, state: dict[str, Any]) -> float:
-        """Add one to ``state["step"]`` and return the new count."""
-        count = self.peek(state)
-        advanced = self._by_value.get(count)
-        if advanced is None:
-            advanced = self._by_value[count] = functions.tensor(
-                count, dtype=dtypes.float32, device="cpu"
-            )
-            self._next[id(advanced)] = (advanced, count)
-        state["step"] = advanced
-        return count
+    def identity(self, state: dict[str, Any]) -> tuple[int, ...]:
+        """Equal for parameters whose entries are the same tensors."""
+        return tuple([id(state.get(name)) for name in self.names])
 
-    def peek(self, state: dict[str, Any]) -> float:
-        """What :meth:`advance` would return, without counting."""
-        counter = state["step"]
-        known = self._known.get(id(counter))
-        if known is not None:
-            return known[1] + 1.0
-        # A repetition of a captured step asks again.
-        return float(engine.to_array(node_of(counter), checked=True)) + 1.0
+    def read(self, state: dict[str, Any]) -> dict[str, float]:
+        """The values of the entries that a state has."""
+        return {name: self._value(state[name]) for name in self.names if name in state}
+
+    def write(self, state: dict[str, Any], values: dict[str, float]) -> None:
+        """Replace the entries of a state, each in the dtype it had."""
+        for name, value in values.items():
+            before = state[name]
+            dtype = before.dtype if isinstance(before, Tensor) else number_dtype()
+            key = (name, dtype, value)
+            tensor = self._by_value.get(key)
+            if tensor is None:
+                array = np.asarray(value, dtype.numpy)
+                tensor = self._by_value[key] = functions.tensor(array, device="cpu")
+                self._next[id(tensor)] = (tensor, tensor._version, float(array))
+            state[name] = tensor
+
+    def _value(self, entry: Any) -> float:
+        if not isinstance(entry, Tensor):
+            return float(entry)
+        known = self._known.get(id(entry))
+        if known is None or known[1] != entry._version:
+            value = float(engine.to_array(node_of(entry), checked=True))
+            known = self._known[id(entry)] = (entry, entry._version, value)
+        return known[2]
 
     def end_step(self) -> None:
-        """Forget the counters of the step before."""
+        """Forget the entries of the step before."""
         if self._next:
             self._known, self._next, self._by_value = self._next, {}, {}
 
@@ -98,7 +112,7 @@ def _argument(value: Any, dtype: DType, place: device) -> Tensor:
     return fresh(Node(SCALAR, (), (), (), dtype, place.runtime, None, float(value)), place)
 
 
-def state_like(parameter: Tensor, value: float = 0.0) -> Tensor:
+def state_like(parameter: Tensor, value: complex = 0.0) -> Tensor:
     """A value in memory, not a number in the graph: so the first step is the same computation
     as all others and nothing is compiled for it alone."""
     values = np.full(tuple(parameter.shape), value, parameter.dtype.numpy)
@@ -118,6 +132,14 @@ def settle(parameters: Iterable[Tensor]) -> None:
         engine.unshare(nodes)
 
 
-def zero_count() -> Tensor:
-    """The step counter of a parameter that has not been updated yet."""
-    return functions.tensor(0.0, dtype=dtypes.float32, device="cpu")
+def number_dtype() -> DType:
+    """The dtype of numbers in the state: float64 when that is the default, else float32."""
+    default = get_default_dtype()
+    return dtypes.float64 if default == dtypes.float64 else dtypes.float32
+
+
+def host_entry(value: float = 0.0) -> Tensor:
+    """A number of the state, such as the step counter of a parameter not updated yet."""
+    return functions.tensor(  # type: ignore[no-any-return]
+        np.asarray(value, number_dtype().numpy), device="cpu"
+    )

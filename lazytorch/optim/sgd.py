@@ -4,14 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from lazytorch.optim.optimizer import (
-    Optimizer,
-    check_at_least_zero,
-    check_flags,
-    check_learning_rate,
-    effective_gradient,
-)
-from lazytorch.optim.scalars import StepScalars, state_like
+from lazytorch.optim.arguments import check_at_least_zero, check_flags, check_learning_rate
+from lazytorch.optim.optimizer import Optimizer
+from lazytorch.optim.rule import Entries, Group, NewValues, Number, Numbers, State, decayed_gradient
+from lazytorch.optim.scalars import state_like
 from lazytorch.tensor.tensor import Tensor
 
 
@@ -25,6 +21,8 @@ class SGD(Optimizer):
     >>> model = nn.Linear(3, 1)
     >>> optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
     """
+
+    _host_entries = ()
 
     def __init__(
         self,
@@ -45,7 +43,7 @@ class SGD(Optimizer):
         check_at_least_zero(weight_decay, "weight_decay value")
         if nesterov and (momentum <= 0 or dampening != 0):
             raise ValueError("Nesterov momentum requires a momentum and zero dampening")
-        check_flags("SGD", foreach, fused, differentiable)
+        check_flags(foreach, fused, differentiable)
         super().__init__(
             params,
             {
@@ -61,7 +59,14 @@ class SGD(Optimizer):
             },
         )
 
-    def _numbers(self, group: dict[str, Any], count: float) -> dict[str, Any]:
+    def _new_state(self, group: Group, parameter: Tensor) -> State:
+        if group["momentum"] == 0 or group["dampening"] != 0:
+            return {}
+        # The first velocity is the gradient: zeros give it in the same computation as all later
+        # steps.
+        return {"momentum_buffer": state_like(parameter)}
+
+    def _numbers(self, group: Group, entries: Entries) -> Numbers:
         return {
             "weight_decay": group["weight_decay"],
             "momentum": group["momentum"],
@@ -69,25 +74,17 @@ class SGD(Optimizer):
             "lr": group["lr"],
         }
 
-    def _update_group(
-        self, group: dict[str, Any], parameters: list[Tensor], scalars: StepScalars
-    ) -> None:
-        momentum = group["momentum"]
-        for parameter in parameters:
-            gradient = effective_gradient(parameter, group, scalars)
-            if momentum != 0:
-                state = self.state[parameter]
-                velocity = state.get("momentum_buffer")
-                share = 1 - group["dampening"]
-                if velocity is None:
-                    # The first velocity is the gradient: zeros and a share of one give it in
-                    # the same computation as all later steps.
-                    velocity = state["momentum_buffer"] = state_like(parameter)
-                    share = 1.0
-                kept = velocity * scalars("momentum", momentum, parameter)
-                velocity.copy_(kept + gradient * scalars("share", share, parameter))
-                if group["nesterov"]:
-                    gradient = gradient + velocity * scalars("momentum", momentum, parameter)
-                else:
-                    gradient = velocity
-            parameter.copy_(parameter - gradient * scalars("lr", group["lr"], parameter))
+    def _update(
+        self, group: Group, value: Tensor, gradient: Tensor, state: State, number: Number
+    ) -> NewValues:
+        gradient = decayed_gradient(gradient, value, group, number)
+        if group["momentum"] == 0:
+            return value - gradient * number("lr"), {}
+        before = state.get("momentum_buffer")
+        velocity = gradient
+        if before is not None:
+            velocity = before * number("momentum") + gradient * number("share")
+        change = velocity
+        if group["nesterov"]:
+            change = gradient + velocity * number("momentum")
+        return value - change * number("lr"), {"momentum_buffer": velocity}

@@ -24,8 +24,23 @@ CASES = [
     ("RMSprop", {}),
     ("RMSprop", {"centered": True, "momentum": 0.9, "weight_decay": 0.1}),
     ("Adagrad", {}),
+    ("Adadelta", {}),
+    ("Adadelta", {"rho": 0.95, "weight_decay": 0.9, "maximize": True}),
+    ("Adamax", {}),
+    ("Adamax", {"betas": (0.5, 0.7), "weight_decay": 0.9, "maximize": True}),
+    ("NAdam", {}),
+    ("NAdam", {"momentum_decay": 6e-3, "weight_decay": 0.1, "maximize": True}),
+    ("NAdam", {"weight_decay": 0.1, "decoupled_weight_decay": True}),
+    ("RAdam", {}),
+    ("RAdam", {"betas": (0.9, 0.8), "eps": 0.0, "weight_decay": 0.1}),
+    ("RAdam", {"betas": (0.9, 0.9), "weight_decay": 0.1, "decoupled_weight_decay": True}),
+    ("ASGD", {}),
+    ("ASGD", {"t0": 2, "weight_decay": 0.1, "lambd": 0.1, "alpha": 0.5}),
+    ("Rprop", {}),
+    ("Rprop", {"etas": (0.4, 1.5), "step_sizes": (2e-3, 0.02), "maximize": True}),
     ("Adagrad", {"lr_decay": 0.1, "weight_decay": 0.1, "initial_accumulator_value": 0.1}),
 ]
+RULES = sorted({name for name, _ in CASES})
 SHAPES = ((3, 4), (5,), ())
 
 
@@ -104,10 +119,11 @@ def test_sixteen_bit_parameters_stay_sixteen_bit() -> None:
         (lambda p: torch.optim.Adam([p], eps=-1), ValueError, "Invalid epsilon value: -1"),
         (lambda p: torch.optim.Adam([p], foreach=True, fused=True), RuntimeError, "cannot be"),
         (
-            lambda p: torch.optim.Adam([p], differentiable=True),
-            NotImplementedError,
-            "not supported",
+            lambda p: torch.optim.Adam([p], differentiable=True, fused=True),
+            RuntimeError,
+            "`fused` does not support `differentiable`",
         ),
+        (lambda p: torch.optim.SparseAdam([p]), NotImplementedError, "use torch.optim.Adam"),
         (lambda p: torch.optim.RMSprop([p], alpha=-1), ValueError, "Invalid alpha value: -1"),
         (lambda p: torch.optim.Adagrad([p], lr_decay=-1), ValueError, "Invalid lr_decay value"),
         (lambda p: torch.optim.SGD([]), ValueError, "empty parameter list"),
@@ -181,7 +197,7 @@ def test_saved_step_counters_are_not_shared() -> None:
     assert steps[1].item() == 2.0
 
 
-@pytest.mark.parametrize("name", ["SGD", "Adam", "AdamW", "RMSprop", "Adagrad"])
+@pytest.mark.parametrize("name", RULES)
 def test_every_step_is_the_same_plan(name: str) -> None:
     """Neither a schedule nor the first step costs a plan of its own."""
     parameters = [nn.Parameter(torch.ones(n, 3)) for n in range(1, 6)]
@@ -199,9 +215,10 @@ def test_every_step_is_the_same_plan(name: str) -> None:
     assert missed[0] <= 1 and missed[1:] == [0] * 5
 
 
-def test_many_parameters_few_launches() -> None:
+@pytest.mark.parametrize("name", RULES)
+def test_many_parameters_few_launches(name: str) -> None:
     parameters = [nn.Parameter(torch.ones(n, 3)) for n in range(1, 21)]
-    optimizer = torch.optim.Adam(parameters)
+    optimizer = getattr(torch.optim, name)(parameters)
     for _ in range(2):
         for parameter in parameters:
             parameter.grad = torch.tensor(np.ones(tuple(parameter.shape), np.float32))

@@ -19,6 +19,12 @@ CASES = [
     ("AdamW", {}),
     ("RMSprop", {"centered": True, "momentum": 0.9}),
     ("Adagrad", {"lr_decay": 0.1}),
+    ("Adadelta", {"weight_decay": 0.1}),
+    ("Adamax", {}),
+    ("NAdam", {"weight_decay": 0.1, "decoupled_weight_decay": True}),
+    ("RAdam", {"betas": (0.9, 0.8)}),
+    ("ASGD", {"t0": 2, "lambd": 0.1}),
+    ("Rprop", {}),
 ]
 SHAPES = ((3, 4), (5,), ())
 
@@ -80,16 +86,19 @@ def test_repeated_updates_have_the_same_bits(name: str, options: dict, device: s
         repeating.step(number)
         plain.step(number)
     assert_same(repeating, plain)
-    # The first step makes state; the second is kept.
+    # The first step may make state; the second is kept.
     assert plain.recorded == 5 and repeating.recorded <= 2
 
 
+@pytest.mark.parametrize(("name", "options"), CASES, ids=lambda v: str(v))
 @pytest.mark.parametrize("device", available_devices())
-def test_parameters_with_one_gradient_are_updated_as_apart(device: str) -> None:
+def test_parameters_with_one_gradient_are_updated_as_apart(
+    name: str, options: dict, device: str
+) -> None:
     """The two biases of a recurrent layer: their gradients are one node of the graph."""
 
     def trained(repeats: bool) -> list[np.ndarray]:
-        run = Run("Adam", {"lr": 0.1}, repeats, device)
+        run = Run(name, options, repeats, device)
         first, second, last = (nn.Parameter(torch.ones(4, device=device)) for _ in range(3))
         run.optimizer.param_groups[0]["params"] = run.parameters = [first, second, last]
         for number in range(5):
@@ -100,7 +109,7 @@ def test_parameters_with_one_gradient_are_updated_as_apart(device: str) -> None:
             if not repeats:
                 run.optimizer._updates.record = run._plainly
             run.optimizer.step()
-        assert run.recorded == (2 if repeats else 5)
+        assert run.recorded <= 2 if repeats else run.recorded == 5
         return run.values()
 
     for a, b in zip(trained(True), trained(False), strict=True):
@@ -189,6 +198,6 @@ def test_a_repeated_update_names_the_present_line() -> None:
     run.step(0)
     parameter = run.parameters[0]
     sites = []
-    run.optimizer._counts.end_step = lambda: sites.append(parameter._storage.node.site)
+    run.optimizer._host.end_step = lambda: sites.append(parameter._storage.node.site)
     run.step(1)
     assert run.recorded == 1 and __file__ in format_site(sites[0])
