@@ -119,7 +119,7 @@ def _as_function(
             if "out" in kwargs:
                 return functions.call_with_out(name, implementation, target, args, kwargs)
             return implementation(*args, **kwargs)
-        except (AttributeError, TypeError) as error:
+        except Exception as error:
             complaint = _complaint(name, places, args, error)
             if complaint is None:
                 raise
@@ -172,7 +172,7 @@ def _in_place(implementation: Callable[..., Any], name: str) -> Callable[..., An
     def changed(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         try:
             value = implementation(functions.snapshot(self), *args, **kwargs)
-        except (AttributeError, TypeError) as error:
+        except Exception as error:
             complaint = _complaint(name + "_", places, (self, *args), error, first=0)
             if complaint is None:
                 raise
