@@ -22,7 +22,8 @@ from lazytorch.ops import elementwise as ops
 from lazytorch.tensor.apply import apply, binary, cast, combined, operand_device, to_operand
 from lazytorch.tensor.attach import functions, public
 from lazytorch.tensor.batching.values import every_value
-from lazytorch.tensor.promotion import c_name, result_type, scalar_name
+from lazytorch.tensor.promotion import result_type, scalar_name
+from lazytorch.tensor.recorder import c_name
 from lazytorch.tensor.storage import dtype_of, node_of, shape_of
 from lazytorch.tensor.tensor import Tensor, fresh
 

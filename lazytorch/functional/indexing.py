@@ -33,6 +33,7 @@ from lazytorch.tensor.attach import functions, public
 from lazytorch.tensor.batching.examples import check_same_shape, for_each_example
 from lazytorch.tensor.batching.values import are_examples
 from lazytorch.tensor.inplace import check_writable, copied, store
+from lazytorch.tensor.recorder import c_name
 from lazytorch.tensor.storage import dtype_of, node_of, shape_of, strides_of
 from lazytorch.tensor.tensor import Tensor, fresh
 
@@ -407,7 +408,7 @@ def _as_value(value: Any, target: Tensor) -> Any:
     if isinstance(value, np.integer):
         return int(value)
     if isinstance(value, complex) and dtype_of(target).kind != "c":
-        name = dtype_of(target).name.removesuffix("32")
+        name = c_name(dtype_of(target))
         raise RuntimeError(f"value cannot be converted to type {name} without overflow")
     if isinstance(value, (bool, int, float, complex)):
         return value

@@ -12,7 +12,7 @@ from lazytorch.autograd.grad_mode import no_grad
 from lazytorch.autograd.rules import Rule
 from lazytorch.autograd.tape import attach
 from lazytorch.dtypes import DType
-from lazytorch.functional.elementwise import plain_add, plain_mul, plain_sub
+from lazytorch.functional.elementwise import plain_add, plain_mul, plain_sub, where
 from lazytorch.ops import elementwise, movement
 from lazytorch.ops.philox import philox_bits
 from lazytorch.ops.shapes import count
@@ -169,11 +169,18 @@ def integers(
 ) -> Tensor:
     """Integers in [low, high)."""
     span = high - low
-    bits = cast(random_bits(shape, place, generator), dtypes.int64)
+    bits: Any = cast(random_bits(shape, place, generator), dtypes.int64)
     if span > 1 << 24:
         upper = cast(random_bits(shape, place, generator), dtypes.int64)
-        bits = functions.bitwise_or(functions.bitwise_left_shift(upper, 31), bits)
+        bits = functions.bitwise_or(functions.bitwise_left_shift(upper, 32), bits)
+        if span > 1 << 63:
+            # Read as 64 bits without a sign, those behind the last number are the first ones again.
+            spare = (1 << 64) - span
+            bits = where(functions.logical_and(bits < 0, bits >= -spare), bits + spare, bits)
+            return cast(plain_add(bits, low), dtype)
         bits = functions.bitwise_and(bits, (1 << 63) - 1)
+        if span == 1 << 63:
+            return cast(plain_add(bits, low), dtype)
     elif span & (span - 1):
         # Multiplying 32 bits by the span and keeping what is above them is unbiased enough.
         drawn = functions.bitwise_right_shift(plain_mul(bits, span), 32)

@@ -67,6 +67,7 @@ from lazytorch.nn.dropout import (
 from lazytorch.nn.embedding import Embedding, EmbeddingBag
 from lazytorch.nn.flatten import Flatten, Unflatten
 from lazytorch.nn.linear import Bilinear, Identity, Linear
+from lazytorch.nn.linear_cross_entropy import LinearCrossEntropyLoss
 from lazytorch.nn.loss import (
     BCELoss,
     BCEWithLogitsLoss,
@@ -215,6 +216,7 @@ __all__ = [
     "LayerNorm",
     "LeakyReLU",
     "Linear",
+    "LinearCrossEntropyLoss",
     "LinearCrossEntropyOptions",
     "LocalResponseNorm",
     "LogSigmoid",

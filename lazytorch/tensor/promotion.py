@@ -117,14 +117,6 @@ def scalar_name(dtype: DType) -> str:
     return _NAMES[dtype.name]
 
 
-_C_NAMES = {"bool": "bool", "int32": "int", "float32": "float", "float64": "double"}
-
-
-def c_name(dtype: DType) -> str:
-    """The name some of PyTorch's error messages use (``int64_t`` for int64)."""
-    return _C_NAMES.get(dtype.name, f"{dtype.name}_t")
-
-
 def check_storable(source: DType, target: DType) -> None:
     """Raise ``RuntimeError`` when an in-place result does not fit its target's category."""
     if not can_cast(source, target):

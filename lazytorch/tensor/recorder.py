@@ -106,8 +106,14 @@ _RANGES.update(
     {dtype: (0, (1 << (8 * dtype.itemsize)) - 1) for dtype in dtypes.ALL if dtype.kind == "u"}
 )
 _C_NAMES = {
-    "uint8": "uint8_t", "int8": "int8_t", "int16": "int16_t", "int32": "int", "int64": "int64_t",
+    "bool": "bool", "int32": "int", "float32": "float", "float64": "double",
+    "float16": "c10::Half", "bfloat16": "c10::BFloat16",
 }  # fmt: skip
+
+
+def c_name(dtype: DType) -> str:
+    """The name that PyTorch's messages about numbers use (``int64_t`` for int64)."""
+    return _C_NAMES.get(dtype.name, f"{dtype.name}_t")
 
 
 def _python_number(value: Any, dtype: DType) -> Any:
@@ -120,8 +126,7 @@ def _python_number(value: Any, dtype: DType) -> Any:
         return bool(value)
     if isinstance(value, float) and not math.isfinite(value):
         raise RuntimeError(
-            f"value cannot be converted to type {_C_NAMES.get(dtype.name, dtype.name)} without "
-            f"overflow: got {value}"
+            f"value cannot be converted to type {c_name(dtype)} without overflow: got {value}"
         )
     number = int(value)
     low, high = _RANGES[dtype]
@@ -129,7 +134,7 @@ def _python_number(value: Any, dtype: DType) -> Any:
         if kind == "u" and -high - 1 <= number < 0:
             return number & high
         raise RuntimeError(
-            f"value cannot be converted to type {_C_NAMES.get(dtype.name, dtype.name)} without "
-            f"overflow: {number} is outside [{low}, {high}]"
+            f"value cannot be converted to type {c_name(dtype)} without overflow: {number} is "
+            f"outside [{low}, {high}]"
         )
     return number

@@ -1,4 +1,4 @@
-"""torch.testing: assert_close, with what was expected, how far off it is, and where.
+"""assert_close, with what was expected, how far off it is, and where.
 
 Closeness is ``|actual - expected| <= atol + rtol * |expected|`` in every element.
 """
