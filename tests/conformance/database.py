@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import random
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -70,13 +70,24 @@ class Entry:
             return []
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            peer.manual_seed(0)
-            random.seed(0)
             # Not info.sample_inputs(), which looks through the whole call stack for each of them.
-            found = list(self.info.sample_inputs_func(self.info, "cpu", kind, False))
+            found = list(_each_seeded(self.info.sample_inputs_func(self.info, "cpu", kind, False)))
         if len(found) > most:
             found = random.Random(self.name).sample(found, most)
         return found
+
+
+def _each_seeded(samples: Iterable[Any]) -> Iterator[Any]:
+    """Samples that do not depend on what was drawn before: seeded as in PyTorch's own tests."""
+    from torch.testing._internal.common_utils import SEED, set_rng_seed
+
+    following = iter(samples)
+    while True:
+        set_rng_seed(SEED)
+        try:
+            yield next(following)
+        except StopIteration:
+            return
 
 
 def resolve(module: Any, path: str) -> Any:

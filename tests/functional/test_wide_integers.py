@@ -17,7 +17,7 @@ def test_every_bit_is_drawn_evenly(each_device: str, low: int, high: int) -> Non
     torch.manual_seed(0)
     drawn = [value - low for value in torch.randint(low, high, (4000,)).tolist()]
     span = high - low
-    assert 0 <= min(drawn) and max(drawn) < span
+    assert min(drawn) >= 0 and max(drawn) < span
     assert abs(sum(drawn) / len(drawn) / span - 0.5) < 0.02
     for bit in (0, 30, 31, 32, 38):
         assert abs(sum(value >> bit & 1 for value in drawn) / len(drawn) - 0.5) < 0.04, bit
