@@ -13,6 +13,7 @@ _PUBLIC = {
     "grad": "flow",
     "backward": "flow",
     "Function": "function",
+    "GradcheckError": "checking",
     "gradcheck": "checking",
     "gradgradcheck": "checking",
     "no_grad": "grad_mode",
