@@ -118,8 +118,10 @@ def channel_norm(
     form = _channel_form(shape_of(input), eps)
     out, mean, variance = normalized(input, weight, bias, form, _RULE)
     size = row_size(input, form.axes)
-    _update_running(running_mean, mean, momentum, 1.0)
-    _update_running(running_var, variance, momentum, size / max(size - 1, 1))
+    # A batch of no samples says nothing about the data.
+    if count(shape_of(input)):
+        _update_running(running_mean, mean, momentum, 1.0)
+        _update_running(running_var, variance, momentum, size / max(size - 1, 1))
     return out
 
 

@@ -34,6 +34,8 @@ from lazytorch.nn.activation import (
     Tanhshrink,
     Threshold,
 )
+from lazytorch.nn.adaptive import AdaptiveLogSoftmaxWithLoss
+from lazytorch.nn.attention import MultiheadAttention
 from lazytorch.nn.batchnorm import (
     BatchNorm1d,
     BatchNorm2d,
@@ -66,6 +68,21 @@ from lazytorch.nn.dropout import (
 )
 from lazytorch.nn.embedding import Embedding, EmbeddingBag
 from lazytorch.nn.flatten import Flatten, Unflatten
+from lazytorch.nn.lazy import (
+    LazyBatchNorm1d,
+    LazyBatchNorm2d,
+    LazyBatchNorm3d,
+    LazyConv1d,
+    LazyConv2d,
+    LazyConv3d,
+    LazyConvTranspose1d,
+    LazyConvTranspose2d,
+    LazyConvTranspose3d,
+    LazyInstanceNorm1d,
+    LazyInstanceNorm2d,
+    LazyInstanceNorm3d,
+    LazyLinear,
+)
 from lazytorch.nn.linear import Bilinear, Identity, Linear
 from lazytorch.nn.linear_cross_entropy import LinearCrossEntropyLoss
 from lazytorch.nn.loss import (
@@ -85,6 +102,7 @@ from lazytorch.nn.loss import (
     MultiLabelSoftMarginLoss,
     MultiMarginLoss,
     NLLLoss,
+    NLLLoss2d,
     PoissonNLLLoss,
     SmoothL1Loss,
     SoftMarginLoss,
@@ -92,7 +110,13 @@ from lazytorch.nn.loss import (
     TripletMarginWithDistanceLoss,
 )
 from lazytorch.nn.module import Module
-from lazytorch.nn.normalization import GroupNorm, LayerNorm, LocalResponseNorm, RMSNorm
+from lazytorch.nn.normalization import (
+    CrossMapLRN2d,
+    GroupNorm,
+    LayerNorm,
+    LocalResponseNorm,
+    RMSNorm,
+)
 from lazytorch.nn.padding import (
     CircularPad1d,
     CircularPad2d,
@@ -110,6 +134,7 @@ from lazytorch.nn.padding import (
     ZeroPad2d,
     ZeroPad3d,
 )
+from lazytorch.nn.parallel import DataParallel, SyncBatchNorm
 from lazytorch.nn.parameter import Buffer, Parameter
 from lazytorch.nn.parameter_container import ParameterDict, ParameterList
 from lazytorch.nn.pooling import (
@@ -131,6 +156,21 @@ from lazytorch.nn.pooling import (
 )
 from lazytorch.nn.recurrent import GRU, LSTM, RNN, RNNBase
 from lazytorch.nn.recurrent_cells import GRUCell, LSTMCell, RNNCell, RNNCellBase
+from lazytorch.nn.transformer import (
+    Transformer,
+    TransformerDecoder,
+    TransformerDecoderLayer,
+    TransformerEncoder,
+    TransformerEncoderLayer,
+)
+from lazytorch.nn.uninitialized import UninitializedBuffer, UninitializedParameter
+from lazytorch.nn.unpooling import (
+    FractionalMaxPool2d,
+    FractionalMaxPool3d,
+    MaxUnpool1d,
+    MaxUnpool2d,
+    MaxUnpool3d,
+)
 from lazytorch.nn.vision import (
     ChannelShuffle,
     Fold,
@@ -154,6 +194,7 @@ __all__ = [
     "AdaptiveAvgPool1d",
     "AdaptiveAvgPool2d",
     "AdaptiveAvgPool3d",
+    "AdaptiveLogSoftmaxWithLoss",
     "AdaptiveMaxPool1d",
     "AdaptiveMaxPool2d",
     "AdaptiveMaxPool3d",
@@ -185,6 +226,8 @@ __all__ = [
     "CosineEmbeddingLoss",
     "CosineSimilarity",
     "CrossEntropyLoss",
+    "CrossMapLRN2d",
+    "DataParallel",
     "Dropout",
     "Dropout1d",
     "Dropout2d",
@@ -194,6 +237,8 @@ __all__ = [
     "FeatureAlphaDropout",
     "Flatten",
     "Fold",
+    "FractionalMaxPool2d",
+    "FractionalMaxPool3d",
     "GRUCell",
     "GaussianNLLLoss",
     "GroupNorm",
@@ -214,6 +259,19 @@ __all__ = [
     "LPPool3d",
     "LSTMCell",
     "LayerNorm",
+    "LazyBatchNorm1d",
+    "LazyBatchNorm2d",
+    "LazyBatchNorm3d",
+    "LazyConv1d",
+    "LazyConv2d",
+    "LazyConv3d",
+    "LazyConvTranspose1d",
+    "LazyConvTranspose2d",
+    "LazyConvTranspose3d",
+    "LazyInstanceNorm1d",
+    "LazyInstanceNorm2d",
+    "LazyInstanceNorm3d",
+    "LazyLinear",
     "LeakyReLU",
     "Linear",
     "LinearCrossEntropyLoss",
@@ -226,6 +284,9 @@ __all__ = [
     "MaxPool1d",
     "MaxPool2d",
     "MaxPool3d",
+    "MaxUnpool1d",
+    "MaxUnpool2d",
+    "MaxUnpool3d",
     "Mish",
     "Module",
     "ModuleDict",
@@ -233,7 +294,9 @@ __all__ = [
     "MultiLabelMarginLoss",
     "MultiLabelSoftMarginLoss",
     "MultiMarginLoss",
+    "MultiheadAttention",
     "NLLLoss",
+    "NLLLoss2d",
     "PReLU",
     "PairwiseDistance",
     "Parameter",
@@ -266,13 +329,21 @@ __all__ = [
     "Softplus",
     "Softshrink",
     "Softsign",
+    "SyncBatchNorm",
     "Tanh",
     "Tanhshrink",
     "Threshold",
+    "Transformer",
+    "TransformerDecoder",
+    "TransformerDecoderLayer",
+    "TransformerEncoder",
+    "TransformerEncoderLayer",
     "TripletMarginLoss",
     "TripletMarginWithDistanceLoss",
     "Unflatten",
     "Unfold",
+    "UninitializedBuffer",
+    "UninitializedParameter",
     "Upsample",
     "UpsamplingBilinear2d",
     "UpsamplingNearest2d",

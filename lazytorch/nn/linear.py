@@ -73,6 +73,10 @@ class Linear(Module):
         )
 
 
+class NonDynamicallyQuantizableLinear(Linear):
+    """A Linear of MultiheadAttention, which prints its class as PyTorch does."""
+
+
 class Bilinear(Module):
     """``y[k] = x1 @ weight[k] @ x2 + bias[k]``.
 

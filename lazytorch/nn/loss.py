@@ -105,6 +105,10 @@ class NLLLoss(_WeightedLoss):
         )  # fmt: skip
 
 
+class NLLLoss2d(NLLLoss):
+    """An older name of NLLLoss."""
+
+
 class MSELoss(_Loss):
     """``(input − target)²``."""
 

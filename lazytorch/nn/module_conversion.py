@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import lazytorch as torch
 from lazytorch import dtypes
 from lazytorch.autograd.grad_mode import no_grad
+from lazytorch.nn.uninitialized import is_lazy
 from lazytorch.tensor.tensor import Tensor
 
 Self = TypeVar("Self", bound="ConversionMethods")
@@ -31,11 +32,13 @@ class ConversionMethods:
             if parameter is None:
                 continue
             with no_grad():
-                parameter.data = fn(parameter)
+                parameter.data = fn(parameter.data if is_lazy(parameter) else parameter)
                 if parameter.grad is not None:
                     parameter.grad.data = fn(parameter.grad)
         for name, buffer in self._buffers.items():
-            if buffer is not None:
+            if is_lazy(buffer):
+                buffer.data = fn(buffer.data)
+            elif buffer is not None:
                 self._buffers[name] = fn(buffer)
         return self
 

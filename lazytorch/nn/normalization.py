@@ -169,3 +169,19 @@ class LocalResponseNorm(Module):
 
     def extra_repr(self) -> str:
         return f"{self.size}, alpha={self.alpha}, beta={self.beta}, k={self.k}"
+
+
+class CrossMapLRN2d(LocalResponseNorm):
+    """An older LocalResponseNorm for images (N, C, H, W).
+
+    The neighbours are as many on both sides: an even ``size`` only divides ``alpha``. PyTorch's
+    keeps counting the first channel as a neighbour of those beyond its reach; here it does not.
+    """
+
+    def __init__(self, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1) -> None:
+        super().__init__(size, alpha, beta, k)
+
+    def forward(self, input: Tensor) -> Tensor:
+        window = 2 * ((self.size - 1) // 2) + 1
+        alpha = self.alpha * window / self.size
+        return F.local_response_norm(input, window, alpha, self.beta, self.k)

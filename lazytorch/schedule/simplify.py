@@ -1,18 +1,21 @@
 """Rewrites of the numbered graph before it is cut into kernels.
 
-``insertions`` makes sums of disjoint pieces concatenations, ``split_reductions`` gives a reduction
-to few results enough parallel work, ``split_concatenations`` keeps a kernel's arguments few. Each
-is a named pass over rows that appends rows and renumbers, so the order "sources before users"
-holds afterwards.
+``insertions`` makes sums of disjoint pieces concatenations, what has no elements becomes a constant,
+``split_reductions`` gives a reduction to few results enough parallel work, and
+``split_concatenations`` keeps a kernel's arguments few. Each appends rows and renumbers, so the
+order "sources before users" holds afterwards.
 """
 
 from __future__ import annotations
 
 from lazytorch.ir.definition import OpDef
-from lazytorch.ops import movement
+from lazytorch.ops import leaves, movement
 from lazytorch.schedule import choices
 from lazytorch.schedule.graph import Graph
 from lazytorch.schedule.insertions import join_insertions
+
+# What has no elements is computed from nothing: its empty loops would have to fit those of others.
+_OF_NO_ELEMENTS = frozenset(("map", "move", "gather", "reduce", "contract"))
 
 
 def simplify(graph: Graph) -> Graph:
@@ -23,7 +26,9 @@ def simplify(graph: Graph) -> Graph:
     place: list[int] = []
     for number, op in enumerate(graph.ops):
         sources = tuple(place[source] for source in graph.sources[number])
-        if op.kind == "reduce":
+        if op.kind in _OF_NO_ELEMENTS and graph.size(number) == 0:
+            place.append(_empty(graph, made, number))
+        elif op.kind == "reduce":
             place.append(_reduction(graph, made, number, sources, number in grouped))
         elif op is movement.CONCATENATE and len(sources) > choices.MAX_CONCATENATED:
             place.append(_concatenation(graph, made, number, sources))
@@ -33,6 +38,12 @@ def simplify(graph: Graph) -> Graph:
     made.scalars = [place[number] for number in graph.scalars]
     made.outputs = [place[number] for number in graph.outputs]
     return made
+
+
+def _empty(graph: Graph, made: Graph, number: int) -> int:
+    shape, dtype, node = graph.shapes[number], graph.dtypes[number], graph.nodes[number]
+    zero = made.add(leaves.CONSTANT, (), (0,), (), dtype, node)
+    return made.add(movement.EXPAND, (zero,), (shape,), shape, dtype, node)
 
 
 def _copy(graph: Graph, made: Graph, number: int, sources: tuple[int, ...]) -> int:

@@ -126,3 +126,13 @@ def test_only_large_arrays_are_streamed(elements: int, streamed: bool) -> None:
     kernel = Kernel((body,), {0: dtypes.float32, 1: dtypes.float32})
     source = render.render(kernel, Target(vector_width=16), "copy")
     assert ("lt_stream" in source.text) is streamed
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_what_has_no_elements_beside_what_has_some(device: str) -> None:
+    """A normalization of no rows, and the sums over them, in one graph."""
+    x = torch.ones(0, 5, 9, device=device)
+    mean, square = x.sum((0, 2), keepdim=True), (x * x).sum((0, 2), keepdim=True)
+    scaled = (x - mean) * (square + 1).rsqrt()
+    assert scaled.tolist() == []
+    assert mean.flatten().tolist() == [0] * 5 == square.flatten().tolist()

@@ -97,6 +97,20 @@ LAYERS = [
     ("BCELoss()", [("p", 4, 5), ("p", 4, 5)]),
     ("BCEWithLogitsLoss()", [(4, 5), ("p", 4, 5)]),
     ("KLDivLoss(reduction='batchmean')", [(4, 5), ("p", 4, 5)]),
+    ("BatchNorm2d(3)", [(0, 3, 2, 2)]),
+    ("SyncBatchNorm(3)", [(4, 3)]),
+    ("CrossMapLRN2d(5)", [(2, 3, 3, 3)]),
+    ("DataParallel(nn.Linear(3, 2))", [(4, 3)]),
+    ("TransformerEncoderLayer(4, 2, 8, 0.0)", [(5, 3, 4)]),
+    ("TransformerEncoderLayer(4, 2, 8, 0.0, 'gelu', 1e-3, True, True, False)", [(3, 5, 4)]),
+    ("TransformerEncoderLayer(4, 2, 8, 0.0, nn.GELU())", [(5, 4)]),
+    ("TransformerDecoderLayer(4, 2, 8, 0.0, norm_first=True)", [(6, 3, 4), (5, 3, 4)]),
+    (
+        "TransformerEncoder(nn.TransformerEncoderLayer(4, 2, 8, 0.0), 2, nn.LayerNorm(4))",
+        [(5, 3, 4)],
+    ),
+    ("TransformerDecoder(nn.TransformerDecoderLayer(4, 2, 8, 0.0), 2)", [(6, 3, 4), (5, 3, 4)]),
+    ("Transformer(4, 2, 1, 1, 8, 0.0, batch_first=True)", [(3, 5, 4), (3, 6, 4)]),
 ]  # fmt: skip
 
 
