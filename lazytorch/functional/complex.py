@@ -65,7 +65,7 @@ def complex_(real: Tensor, imag: Tensor) -> Tensor:
 
     Both parts are float32 (giving complex64) or float64 (complex128).
 
-    >>> complex(tensor([1.0]), tensor([2.0]))
+    >>> torch.complex(tensor([1.0]), tensor([2.0]))
     tensor([1.+2.j])
     """
     require_tensor(real, "complex", "real", 1)

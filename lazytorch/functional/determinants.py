@@ -67,7 +67,7 @@ def det(input: Tensor) -> Tensor:
     Float and complex dtypes of 32 bits and more.
 
     >>> det(tensor([[1., 2.], [3., 4.]]))
-    tensor(-2.)
+    tensor(-2.0000)
     """
     check_square(input, "linalg.det")
     check_floating(input, "linalg.det", "lu_cpu")

@@ -98,7 +98,7 @@ def entr(input: Tensor) -> Tensor:
     """A term of an entropy: ``-input * log(input)``, 0 at 0 and -inf below.
 
     >>> special_entr(tensor([0., 0.5, 1.]))
-    tensor([ 0.0000,  0.3466, -0.0000])
+    tensor([0.0000, 0.3466, -0.0000])
     """
     require_tensor(input, "special_entr", "input", 1)
     (values,) = promoted("entr", (input,), halves=True)

@@ -112,7 +112,7 @@ def lstsq(A: Tensor, B: Tensor, rcond: float | None = None, *, driver: str | Non
     'gelsd' or 'gelss'.
 
     >>> lstsq(tensor([[1.], [1.]]), tensor([[1.], [3.]])).solution
-    tensor([[2.]])
+    tensor([[2.0000]])
     """
     vector = _check(A, B, driver)
     if isinstance(rcond, str):

@@ -1,6 +1,6 @@
 """Rewrites of the numbered graph before it is cut into kernels.
 
-``insertions`` makes sums of disjoint pieces concatenations, what has no elements becomes a constant,
+``insertions`` makes sums of disjoint pieces concatenations, what has no elements is made constant,
 ``split_reductions`` gives a reduction to few results enough parallel work, and
 ``split_concatenations`` keeps a kernel's arguments few. Each appends rows and renumbers, so the
 order "sources before users" holds afterwards.

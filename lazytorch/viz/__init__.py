@@ -1,11 +1,11 @@
 """Looking inside: what a tensor's pending work is, how it is fused, and why.
 
-    >>> x = torch.ones(4, 4)
-    >>> print(lazytorch.explain((x.exp() + 1).sum()))
-    >>> lazytorch.graph(x.exp()).save("graph.html")
-    >>> with lazytorch.profile() as profile:
-    ...     x.exp().sum().item()
-    >>> print(profile)
+    x = torch.ones(4, 4)
+    print(lazytorch.explain((x.exp() + 1).sum()))
+    lazytorch.graph(x.exp()).save("graph.html")
+    with lazytorch.profile() as seen:
+        x.exp().sum().item()
+    print(seen)
 
 Explanations and pictures read what the engine plans; they change and compute nothing (except
 copies between devices, on which a plan depends). A profile watches what is computed anyway.

@@ -60,7 +60,8 @@ def explain(tensor: Any) -> Explanation:
 
     Nothing is computed. A tensor whose value is known already has no kernels.
 
-    >>> explanation = explain((x.exp() + 1).sum())
+    >>> x = torch.ones(4, 4)
+    >>> explanation = lazytorch.explain((x.exp() + 1).sum())
     >>> [kernel.title for kernel in explanation.kernels]
     ['exp, add, sum']
     """

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -144,3 +146,11 @@ def test_switches_of_other_libraries_are_kept() -> None:
     backends.cudnn.benchmark = True
     assert backends.cudnn.benchmark is True
     backends.cudnn.benchmark = False
+
+
+def test_parts_are_there_without_an_import_of_their_own() -> None:
+    """In a process that has only imported the package, as ordinary programs do."""
+    names = "utils.data.DataLoader utils.checkpoint.checkpoint optim.lr_scheduler.StepLR"
+    names += " nn.utils.rnn.pad_sequence autograd.functional.jacobian func.grad"
+    program = f"import lazytorch as torch\nfor name in {names.split()}: eval('torch.' + name)"
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=120)
