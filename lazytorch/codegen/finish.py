@@ -288,11 +288,7 @@ def _dearest_shared(stages: list[Stage], nest: tuple[Axis, ...]) -> tuple[Expres
     for expression, places in seen.items():
         if len(places) < 2 or not any(axis in expression.axes() for axis in nest):
             continue
-        cost = _cost(expression)
+        cost = ex.cost(expression)
         if cost >= STASH_COST and (best is None or cost > best[0]):
             best = (cost, expression, places[0])
     return None if best is None else (best[1], best[2])
-
-
-def _cost(expression: Expression) -> int:
-    return sum(item.data[0].cost for item in ex.walk([expression]) if item.kind == ex.APPLY)

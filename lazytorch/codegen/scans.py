@@ -18,11 +18,16 @@ from lazytorch.codegen.emitter import Emitter, bind_rows
 from lazytorch.codegen.sequential import render_scan
 from lazytorch.codegen.target import Target
 from lazytorch.dtypes import DType
+from lazytorch.ir import expression as ex
 from lazytorch.ir.index import Axis
 from lazytorch.ir.kernel import ScanBody, extent
 
 # Columns of a panel at most: their running results stay in the first cache.
 PANEL = 2048
+# Costs from which a value stands in the text once, in a loop, and not once for each row of a
+# square: a running sum of normal numbers compiles in 0.5 s instead of 1.1. What is cheap to write
+# down is a tenth quicker without the way through memory.
+LONG_VALUE = 40
 
 
 @dataclass(frozen=True)
@@ -177,11 +182,7 @@ class _Writer:
         names = [emitter.fresh("x") for _ in range(width)]
         emitter.line(f"{vector} {held} = {self.identity};")
         emitter.open()
-        emitter.line(f"{vector} {', '.join(names)};")
-        for lane, name in enumerate(names):
-            self._enter(f"({first} + {lane})", start, width)
-            emitter.line(f"{name} = {emitter.wide(body.value, width)};")
-            emitter.close("{")
+        self._read_square(first, start, names)
         self._turn(names)
         before = held
         for name in names:
@@ -197,6 +198,27 @@ class _Writer:
         emitter.close(f"for (int {start} = 0; {start} < {whole}; {start} += {width}) {{")
         if whole < size:
             self._ends(first, held, whole)
+
+    def _read_square(self, first: str, start: str, names: list[str]) -> None:
+        """Declare ``names`` with the rows of a square."""
+        body, emitter, width = self.body, self.emitter, self.style.width
+        vector = f"{self.type_name}{width}"
+        if ex.cost(body.value) < LONG_VALUE:
+            emitter.line(f"{vector} {', '.join(names)};")
+            for number, name in enumerate(names):
+                self._enter(f"({first} + {number})", start, width)
+                emitter.line(f"{name} = {emitter.wide(body.value, width)};")
+                emitter.close("{")
+            return
+        square, lane = emitter.fresh("square"), emitter.fresh("lane")
+        emitter.line(f"{self.type_name} {square}[{width * width}];")
+        self._enter(f"({first} + {lane})", start, width)
+        value = emitter.wide(body.value, width)
+        emitter.line(f"vstore{width}({value}, {lane}, {square});")
+        loop = f"for (int {lane} = 0; {lane} < {width}; {lane}++) {{"
+        emitter.close(f"__attribute__((opencl_unroll_hint(1))) {loop}")
+        for number, name in enumerate(names):
+            emitter.line(f"{vector} {name} = vload{width}({number}, {square});")
 
     def _enter(self, row: str, start: str, width: int) -> None:
         emitter = self.emitter

@@ -50,6 +50,9 @@ RANDOM = "random"  # a flat Index: random bits under (seed, offset)
 RESULT = "result"  # the number of a finished reduction of the same kernel
 STASHED = "stashed"  # (stash number, Index into it): kept by an earlier stage of the kernel
 
+# What 32 random bits cost, in additions.
+RANDOM_COST = 40
+
 
 class Expression:
     """One interned expression: ``kind``, ``operands`` and ``data`` as listed above."""
@@ -297,3 +300,14 @@ def loaded_values(index: Index) -> Iterable[Expression]:
 def loads_of(roots: Iterable[Expression]) -> list[Expression]:
     """Every load below ``roots``."""
     return [expression for expression in walk(roots) if expression.kind == LOAD]
+
+
+def cost(expression: Expression) -> int:
+    """What computing every distinct part below ``expression`` once costs, in additions."""
+    operations = 0
+    for part in walk([expression]):
+        if part.kind == APPLY:
+            operations += part.data[0].cost
+        elif part.kind == RANDOM:
+            operations += RANDOM_COST
+    return operations

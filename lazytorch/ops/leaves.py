@@ -10,6 +10,7 @@ import numpy as np
 from lazytorch import dtypes
 from lazytorch.dtypes import DType
 from lazytorch.ir.definition import OpDef, Shape
+from lazytorch.ir.expression import RANDOM_COST
 from lazytorch.ir.registry import register
 from lazytorch.ops.philox import philox_bits
 
@@ -44,7 +45,7 @@ RANDOM = register(
     OpDef(
         name="random", kind="random", arity=2, infer=_random_infer,
         numpy=lambda attrs, seed, offset: philox_bits(int(seed), int(offset), attrs[0]),
-        cost=40,
+        cost=RANDOM_COST,
     )
 )  # fmt: skip
 

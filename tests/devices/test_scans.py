@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import lazytorch
-from lazytorch import dtypes
+from lazytorch import dtypes, engine
 from lazytorch.codegen.scans import scan_style
 from lazytorch.codegen.target import Target
 from lazytorch.ir import expression as ex
@@ -14,6 +14,7 @@ from lazytorch.ir.index import Axis, of_atom
 from lazytorch.ir.kernel import ScanBody
 from lazytorch.ops import reduction
 from lazytorch.runtime import available_devices
+from lazytorch.tensor.storage import node_of
 
 # Whole squares and ragged ones, both ways; rows on both sides of the scanned axis; short rows.
 CASES = [((37, 50), 1), ((53, 41), 0), ((3, 20, 35), 1), ((2, 19, 33), 2), ((5, 9), 1), ((70,), 0)]
@@ -68,3 +69,17 @@ def test_which_scans_run_in_vectors() -> None:
     styles = [scan_style(body, Target()) for body in (across, along)]
     assert [style.kind for style in styles if style is not None] == ["columns", "squares"]
     assert scan_style(across, Target(family="gpu")) is None
+
+
+@pytest.mark.parametrize("device", available_devices())
+def test_a_long_value_is_written_once(device: str) -> None:
+    """Whole squares and a rest of both rows and positions, made of random numbers."""
+    lazytorch.manual_seed(3)
+    numbers = lazytorch.randn(37, 50, device=device)
+    lazytorch.manual_seed(3)
+    got = scanned("cumsum", lazytorch.randn(37, 50, device=device), 1)
+    np.testing.assert_array_equal(got, np.cumsum(numbers.cpu().numpy(), 1))
+    pending = lazytorch.rand(37, 64, device=device).cumsum(1)
+    text = engine.plan_for([node_of(pending)]).plan.source
+    # Its definition, the loop, and the rows and positions outside whole squares.
+    assert text.count("lt_philox") <= 4
