@@ -47,7 +47,8 @@ def to(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
     """
     place, dtype = self._device, dtype_of(self)
     copy = kwargs.pop("copy", False)
-    kwargs.pop("non_blocking", None), kwargs.pop("memory_format", None)
+    kwargs.pop("non_blocking", None)
+    memory_format = kwargs.pop("memory_format", None)
     for argument in args:
         if isinstance(argument, Tensor):
             place, dtype = argument._device, dtype_of(argument)
@@ -69,12 +70,21 @@ def to(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
     if kwargs.get("dtype") is not None:
         dtype = kwargs["dtype"]
     result = converted(self, place, dtype)
-    return functions.clone(result) if copy and result is self else result
+    if copy and result is self:
+        return functions.clone(result, memory_format=memory_format)  # type: ignore[no-any-return]
+    return _laid_out(result, memory_format, "to")
+
+
+def _laid_out(tensor: Tensor, memory_format: Any, name: str) -> Tensor:
+    """The tensor in a memory format, if one is asked for."""
+    if memory_format is None:
+        return tensor
+    return functions.laid_out(tensor, memory_format, name)  # type: ignore[no-any-return]
 
 
 def _caster(name: str, dtype: DType) -> None:
     def convert(self: Tensor, memory_format: Any = None) -> Tensor:
-        return cast(self, dtype)
+        return _laid_out(cast(self, dtype), memory_format, name)
 
     convert.__name__ = convert.__qualname__ = name
     convert.__doc__ = f"The tensor as {dtype!r}."
@@ -99,7 +109,7 @@ def type_as(self: Tensor, other: Tensor) -> Tensor:
 @public(function=False)
 def cpu(self: Tensor, memory_format: Any = None) -> Tensor:
     """The tensor on the CPU."""
-    return converted(self, device("cpu"), dtype_of(self))
+    return _laid_out(converted(self, device("cpu"), dtype_of(self)), memory_format, "cpu")
 
 
 @public(function=False)

@@ -35,7 +35,8 @@ def _load() -> None:
 
 _INTERNAL = {
     "as_shape", "as_strided_backward", "as_strided_value", "assign_result", "broadcast_for_write",
-    "call_with_out", "converted", "copy_out", "exponent_below", "for_examples",
+    "call_with_out", "clone_in", "converted", "copy_out", "exponent_below", "for_examples",
+    "laid_out",
     "gather_primitive", "insert_strided", "matrix_norm", "peek", "scatter_backward",
     "scatter_primitive", "share_strided_array", "snapshot",
     "complex_parts", "complex_power", "complex_sign", "contiguous_value", "imaginary_part",

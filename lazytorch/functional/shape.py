@@ -15,6 +15,7 @@ from lazytorch.ops import movement
 from lazytorch.ops.shapes import count, normalize_axis
 from lazytorch.tensor.apply import apply, make_view
 from lazytorch.tensor.attach import functions, public
+from lazytorch.tensor.formats import contiguous_format
 from lazytorch.tensor.storage import dtype_of, is_contiguous, node_of, shape_of, strides_of
 from lazytorch.tensor.tensor import Tensor, fresh
 
@@ -542,13 +543,17 @@ _clone_rule = Rule("CloneBackward0", (lambda g: g,))
 
 @public(out=False)
 def clone(input: Tensor, *, memory_format: Any = None) -> Tensor:
-    """A copy with a storage of its own; gradients flow through it."""
+    """A copy with a storage of its own, row by row or in a memory format; it has a gradient."""
+    if memory_format is not None:
+        return functions.clone_in(input, memory_format)  # type: ignore[no-any-return]
     return attach(fresh(node_of(input), input._device), _clone_rule, (input,))
 
 
 @public(function=False)
 def contiguous(input: Tensor, memory_format: Any = None) -> Tensor:
     """The tensor itself when its elements lie in order, otherwise a copy."""
+    if memory_format is not None and memory_format is not contiguous_format:
+        return functions.laid_out(input, memory_format, "contiguous")  # type: ignore[no-any-return]
     return input if input.is_contiguous() else clone(input)
 
 

@@ -44,12 +44,13 @@ class ConversionMethods:
 
     def to(self: Self, *args: Any, **kwargs: Any) -> Self:
         """Move to a device and cast floating-point tensors, in place: ``to(device)``,
-        ``to(dtype)``, ``to(device, dtype)``, ``to(tensor)``.
+        ``to(dtype)``, ``to(device, dtype)``, ``to(tensor)``. A ``memory_format`` is taken and
+        changes nothing: kernels pack the parameters that they read.
 
         >>> nn.Linear(2, 1).to(torch.float64).weight.dtype
         torch.float64
         """
-        device, dtype, non_blocking, memory_format = _parse_to(args, kwargs)
+        device, dtype, non_blocking = _parse_to(args, kwargs)
         if dtype is not None and not (dtype.is_floating_point or dtype.is_complex):
             raise TypeError(
                 "nn.Module.to only accepts floating point or complex dtypes, "
@@ -63,8 +64,6 @@ class ConversionMethods:
                 options["device"] = device
             if dtype is not None and castable:
                 options["dtype"] = dtype
-            if memory_format is not None and tensor.dim() in (4, 5):
-                options["memory_format"] = memory_format
             return tensor.to(**options)
 
         return self._apply(convert)
@@ -125,8 +124,8 @@ def _numbered(kind: str, device: Any) -> Any:
     return f"{kind}:{device}" if isinstance(device, int) else device
 
 
-def _parse_to(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any, bool, Any]:
-    """(device, dtype, non_blocking, memory_format) of a ``to`` call."""
+def _parse_to(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any, bool]:
+    """(device, dtype, non_blocking) of a ``to`` call."""
     options = dict(kwargs)
     positional = list(args)
     device = options.pop("device", None)
@@ -143,9 +142,9 @@ def _parse_to(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any, 
     if other is not None:
         device, dtype = other.device, other.dtype
     non_blocking = positional.pop(0) if positional else options.pop("non_blocking", False)
-    memory_format = options.pop("memory_format", None)
+    options.pop("memory_format", None)
     options.pop("copy", None)
     if positional or options:
         unknown = ", ".join([*map(repr, positional), *options])
         raise TypeError(f"to() received an invalid combination of arguments: {unknown}")
-    return device, dtype, bool(non_blocking), memory_format
+    return device, dtype, bool(non_blocking)

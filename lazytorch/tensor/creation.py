@@ -280,6 +280,8 @@ def _filler(name: str, value: int) -> Any:
             )
         shape = as_size(size, name)
         made = filled(shape, value, dtype or get_default_dtype(), as_device(device))
+        if memory_format is not None:
+            made = functions.laid_out(made, memory_format, name)
         return wants_grad(made, requires_grad)
 
     def make_like(
@@ -294,6 +296,8 @@ def _filler(name: str, value: int) -> Any:
         check_layout(layout)
         place = input._device if device is None else as_device(device)
         made = filled(shape_of(input), value, dtype or dtype_of(input), place)
+        if memory_format is not None:
+            made = functions.laid_out(made, memory_format, name)
         return wants_grad(for_each_example(made, input), requires_grad)
 
     def make_new(

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from lazytorch.ops.shapes import count
-
 
 class _Named:
     """A constant that prints under its name in torch, and is itself after pickling or copying."""
@@ -75,7 +73,16 @@ channels_last: memory_format = _make(memory_format, "channels_last")
 channels_last_3d: memory_format = _make(memory_format, "channels_last_3d")
 
 NAMES = tuple(_known)
-_CHANNELS_LAST_ORDER = {channels_last: (0, 2, 3, 1), channels_last_3d: (0, 2, 3, 4, 1)}
+CHANNELS_LAST_ORDER = {channels_last: (0, 2, 3, 1), channels_last_3d: (0, 2, 3, 4, 1)}
+
+
+def check_format(wanted: Any, function: str) -> None:
+    """Raise ``TypeError`` for what is no memory format."""
+    if not isinstance(wanted, memory_format):
+        raise TypeError(
+            f"{function}(): argument 'memory_format' must be torch.memory_format, not "
+            f"{type(wanted).__name__}"
+        )
 
 
 def lies_in(wanted: Any, shape: tuple[int, ...], strides: tuple[int, ...], in_order: bool) -> bool:
@@ -84,12 +91,8 @@ def lies_in(wanted: Any, shape: tuple[int, ...], strides: tuple[int, ...], in_or
     ``in_order`` is the answer for the contiguous format. Raises ``TypeError`` for what is no
     memory format.
     """
-    if not isinstance(wanted, memory_format):
-        raise TypeError(
-            "is_contiguous(): argument 'memory_format' must be torch.memory_format, not "
-            f"{type(wanted).__name__}"
-        )
-    order = _CHANNELS_LAST_ORDER.get(wanted)
+    check_format(wanted, "is_contiguous")
+    order = CHANNELS_LAST_ORDER.get(wanted)
     if order is None:
         return in_order
     if len(shape) != len(order):
@@ -97,7 +100,7 @@ def lies_in(wanted: Any, shape: tuple[int, ...], strides: tuple[int, ...], in_or
     step = 1
     for axis in reversed(order):
         if shape[axis] != 1:
-            if strides[axis] != step and count(shape):
+            if strides[axis] != step:
                 return False
             step *= shape[axis]
     return True
