@@ -54,29 +54,32 @@ class Level:
     def leave(self, values: Sequence[Any]) -> list[Any]:
         """The values, without a tape where it leads to this level's inputs only."""
         inside = {id(leaf) for leaf in self._leaves}
+        # Entries known to lead nowhere else: values of one call have most of their tape in common.
+        harmless: set[int] = set()
         return [
             value.detach()  # type: ignore[attr-defined]
             if isinstance(value, Tensor)
             and value._requires_grad
-            and not (self.taped and _leads_outside(value, inside))
+            and not (self.taped and _leads_outside(value, inside, harmless))
             else value
             for value in values
         ]
 
 
-def _leads_outside(tensor: Tensor, inside: set[int]) -> bool:
+def _leads_outside(tensor: Tensor, inside: set[int], harmless: set[int]) -> bool:
     stack = [edge_of(tensor)[0]]
     seen: set[int] = set()
     while stack:
         entry = stack.pop()
-        if id(entry) in seen:
+        if id(entry) in seen or id(entry) in harmless:
             continue
         seen.add(id(entry))
         if entry.__class__ is AccumulateGrad:
             if id(entry.variable) not in inside:
                 return True
             continue
-        stack.extend(following for following, _ in entry._edges if following is not None)
+        stack.extend([following for following, _ in entry._edges if following is not None])
+    harmless |= seen
     return False
 
 

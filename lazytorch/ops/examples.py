@@ -12,7 +12,8 @@ computed. Their depth tells them from others (``ir.node.SYMBOLIC``).
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+import weakref
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -71,6 +72,14 @@ def is_symbolic(node: Node) -> bool:
 
 def symbolic_order(root: Node, level: Level | None = None) -> list[Node]:
     """The symbolic nodes below ``root``, sources before users; not behind examples of ``level``."""
+
+    def ends(node: Node) -> bool:
+        return node.op is EXAMPLE and node.attrs[0] is level
+
+    return _symbolic_order(root, ends)
+
+
+def _symbolic_order(root: Node, ends: Callable[[Node], bool]) -> list[Node]:
     order: list[Node] = []
     seen: set[int] = set()
     stack = [root] if root.depth >= SYMBOLIC else []
@@ -79,10 +88,9 @@ def symbolic_order(root: Node, level: Level | None = None) -> list[Node]:
         if id(node) in seen:
             stack.pop()
             continue
-        ends = level is not None and node.op is EXAMPLE and node.attrs[0] is level
         waiting = [
             source
-            for source in (() if ends else node.src)
+            for source in (() if ends(node) else node.src)
             if source.depth >= SYMBOLIC and id(source) not in seen
         ]
         if waiting:
@@ -94,10 +102,18 @@ def symbolic_order(root: Node, level: Level | None = None) -> list[Node]:
     return order
 
 
-def levels_of(node: Node) -> list[Level]:
+# What was found once stays true: rewriting a node does not change what it depends on.
+_levels: weakref.WeakKeyDictionary[Node, tuple[Level, ...]] = weakref.WeakKeyDictionary()
+
+
+def levels_of(node: Node) -> tuple[Level, ...]:
     """The levels that a symbolic node depends on, each once."""
-    found: dict[int, Level] = {}
-    for one in symbolic_order(node):
-        if one.op is EXAMPLE:
-            found.setdefault(id(one.attrs[0]), one.attrs[0])
-    return list(found.values())
+    for one in _symbolic_order(node, _levels.__contains__):
+        if one in _levels:
+            continue
+        found = {id(one.attrs[0]): one.attrs[0]} if one.op is EXAMPLE else {}
+        for source in one.src:
+            if source.depth >= SYMBOLIC:
+                found.update((id(level), level) for level in _levels[source])
+        _levels[one] = tuple(found.values())
+    return _levels.get(node, ())
