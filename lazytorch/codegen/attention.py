@@ -50,23 +50,6 @@ POSSIBLE_CHUNKS = (128, 64, 256, 512, 32)
 
 
 @dataclass(frozen=True)
-class AttentionTiling:
-    """Tiles of ``queries`` by ``keys`` scores, made of register tiles of ``rows`` by ``vectors``.
-
-    Forwards a work-item has ``chunk`` queries of a head; backwards every ``splits``-th block of
-    its keys.
-    """
-
-    width: int
-    rows: int
-    vectors: int
-    queries: int
-    keys: int
-    chunk: int
-    splits: int
-
-
-@dataclass(frozen=True)
 class TiledAttentionBody:
     """An attention with its schedule for a CPU.
 
@@ -74,7 +57,7 @@ class TiledAttentionBody:
     """
 
     form: AttentionBody
-    tiling: AttentionTiling
+    tiling: AttentionSchedule
     partial: Store | None = None
 
     def expressions(self) -> list[Expression]:
@@ -142,7 +125,7 @@ def lower_attention(
     return [kernel(tiled), kernel(final, "attention: keys split over work-items")]
 
 
-def _partial_place(body: AttentionBody, tiling: AttentionTiling, pitch: int) -> Index:
+def _partial_place(body: AttentionBody, tiling: AttentionSchedule, pitch: int) -> Index:
     head = ix.flatten(
         tuple(ix.of_atom(axis) for axis in body.batch), tuple(axis.size for axis in body.batch)
     )
@@ -175,7 +158,7 @@ def padded(count: int, step: int) -> int:
     return -(-count // step) * step
 
 
-def choose_tiling(body: AttentionBody, target: Target) -> AttentionTiling | None:
+def choose_tiling(body: AttentionBody, target: Target) -> AttentionSchedule | None:
     """The tiling for a CPU, or ``None`` when no tile fits in local memory."""
     itemsize = body.accumulate.itemsize
     width = max(2, target.vector_width * 4 // itemsize)
@@ -205,18 +188,18 @@ def choose_tiling(body: AttentionBody, target: Target) -> AttentionTiling | None
     splits = min(blocks, max(1, -(-ITEMS_PER_CORE * target.compute_units // heads)))
     if heads >= 2 * target.compute_units:
         splits = 1
-    tiling = AttentionTiling(width, rows, min(2, keys // width), queries, keys, chunk, splits)
+    tiling = AttentionSchedule(width, rows, min(2, keys // width), queries, keys, chunk, splits)
     return _fitting(body, tiling, target)
 
 
-def possible_tilings(body: AttentionBody, target: Target) -> list[AttentionTiling]:
+def possible_tilings(body: AttentionBody, target: Target) -> list[AttentionSchedule]:
     """Every tiling that could be tried, those nearest to the rules' choice first."""
     rule = choose_tiling(body, target)
     if rule is None:
         return []
     registers = 32 if target.vector_width >= 16 else 16
     backward = body.gradient is not None
-    found: dict[AttentionTiling, int] = {}
+    found: dict[AttentionSchedule, int] = {}
     tiles = [tile for tile in TILES if tile[0] * tile[1] + tile[1] < registers]
     for (rows, vectors), queries, keys in product(
         dict.fromkeys(((rule.rows, rule.vectors), *tiles)),
@@ -237,7 +220,7 @@ def possible_tilings(body: AttentionBody, target: Target) -> list[AttentionTilin
     return sorted(found, key=lambda tiling: found[tiling])
 
 
-def _shared_out(body: AttentionBody, tile: AttentionTiling) -> Iterator[AttentionTiling]:
+def _shared_out(body: AttentionBody, tile: AttentionSchedule) -> Iterator[AttentionSchedule]:
     """The tiling with other work-items: chunks of queries forwards, splits backwards."""
     if body.gradient is None:
         for chunk in (tile.chunk, *POSSIBLE_CHUNKS):
@@ -250,7 +233,7 @@ def _shared_out(body: AttentionBody, tile: AttentionTiling) -> Iterator[Attentio
             yield replace(tile, splits=splits, chunk=tile.queries)
 
 
-def _steps_from(tiling: AttentionTiling, rule: AttentionTiling) -> int:
+def _steps_from(tiling: AttentionSchedule, rule: AttentionSchedule) -> int:
     """In how many choices a tiling differs from the rules'; the register tile is one."""
     same = (
         (tiling.rows, tiling.vectors) == (rule.rows, rule.vectors), tiling.keys == rule.keys,
@@ -259,24 +242,16 @@ def _steps_from(tiling: AttentionTiling, rule: AttentionTiling) -> int:
     return same.count(False)
 
 
-def described(tiling: AttentionTiling) -> AttentionSchedule:
-    """The numbers that tell a tiling from all others of the same body."""
-    return AttentionSchedule(
-        tiling.rows, tiling.vectors, tiling.queries, tiling.keys, tiling.chunk, tiling.splits
-    )
-
-
 def wished_tiling(
     body: AttentionBody, target: Target, wanted: AttentionSchedule | None
-) -> AttentionTiling | None:
-    """The tiling of that description, where it fits."""
-    possible = () if wanted is None else possible_tilings(body, target)
-    return next((tiling for tiling in possible if described(tiling) == wanted), None)
+) -> AttentionSchedule | None:
+    """What is wanted, where it fits."""
+    return wanted if wanted is not None and wanted in possible_tilings(body, target) else None
 
 
 def _fitting(
-    body: AttentionBody, tiling: AttentionTiling, target: Target
-) -> AttentionTiling | None:
+    body: AttentionBody, tiling: AttentionSchedule, target: Target
+) -> AttentionSchedule | None:
     """The tiling made smaller until its arrays fit in local memory."""
     while _local_bytes(body, tiling) > target.local_memory:
         if tiling.chunk > tiling.queries and body.gradient is None:
@@ -292,11 +267,11 @@ def _fitting(
     return tiling
 
 
-def _local_bytes(body: AttentionBody, tiling: AttentionTiling) -> int:
+def _local_bytes(body: AttentionBody, tiling: AttentionSchedule) -> int:
     return sum(local_arrays(body, tiling).values()) * body.accumulate.itemsize
 
 
-def local_arrays(body: AttentionBody, tiling: AttentionTiling) -> dict[str, int]:
+def local_arrays(body: AttentionBody, tiling: AttentionSchedule) -> dict[str, int]:
     """Elements of the arrays that a work-item keeps in its core's cache."""
     inner = padded(body.inner.size, tiling.width)
     columns = padded(body.columns.size, tiling.width)

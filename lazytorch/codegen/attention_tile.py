@@ -8,7 +8,8 @@ loop of register tiles, each a call of a helper function. Knows the emitter and 
 from __future__ import annotations
 
 from lazytorch.codegen import ctypes
-from lazytorch.codegen.attention import AttentionTiling, local_arrays
+from lazytorch.codegen.attention import local_arrays
+from lazytorch.codegen.choice import AttentionSchedule
 from lazytorch.codegen.contract_form import has_unit_stride
 from lazytorch.codegen.contract_transpose import transposed
 from lazytorch.codegen.emitter import Emitter
@@ -23,7 +24,7 @@ from lazytorch.ops import elementwise
 class TileWriter:
     """Writes pieces of one attention kernel."""
 
-    def __init__(self, form: AttentionBody, tiling: AttentionTiling, emitter: Emitter) -> None:
+    def __init__(self, form: AttentionBody, tiling: AttentionSchedule, emitter: Emitter) -> None:
         self.form = form
         self.tiling = tiling
         self.emitter = emitter

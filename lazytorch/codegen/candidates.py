@@ -65,7 +65,7 @@ def _attentions(body: AttentionBody, target: Target, count: int) -> list[Schedul
     tilings = attention.possible_tilings(body, target) if target.family == "cpu" else []
     if not tilings:
         return _items(target)[:count]
-    return [attention.described(tiling) for tiling in tilings[1 : count + 1]]
+    return [*tilings[1 : count + 1]]
 
 
 def _recurrences(body: RecurrentBody, target: Target, count: int) -> list[Schedule]:

@@ -72,8 +72,14 @@ class TapSchedule:
 
 @dataclass(frozen=True)
 class AttentionSchedule:
-    """An attention or its gradient on a CPU: the numbers of ``attention.AttentionTiling``."""
+    """An attention or its gradient on a CPU: tiles of ``queries`` by ``keys`` scores, made of
+    register tiles of ``rows`` by ``vectors`` of ``width`` lanes.
 
+    Forwards a work-item has ``chunk`` queries of a head; backwards every ``splits``-th block of
+    its keys.
+    """
+
+    width: int
     rows: int
     vectors: int
     queries: int

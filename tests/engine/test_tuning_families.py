@@ -181,11 +181,11 @@ def test_every_candidate_computes_the_same(
 def test_a_wish_that_does_not_fit_is_left_to_the_rules() -> None:
     name = OPENCL[0]
     for make, kind, schedule in (
-        (attention, AttentionBody, AttentionSchedule(999, 9, 7, 5, 3, 1)),
+        (attention, AttentionBody, AttentionSchedule(16, 999, 9, 7, 5, 3, 1)),
         (recurrence, RecurrentBody, RecurrentSchedule(1000, 1000, 1000)),
         (convolution, ContractBody, PixelSchedule(9, 9, 9, 9, 9, 9, 9, 9, 9)),
         (weight_gradient, ContractBody, TapSchedule(99, 99, 9, 9, 9, 9, 9, 9)),
-        (convolution, ContractBody, AttentionSchedule(8, 2, 16, 128, 64, 1)),
+        (convolution, ContractBody, AttentionSchedule(16, 8, 2, 16, 128, 64, 1)),
     ):
         trial = trials(make(name), name, kind)[-1]
         texts = [[source.text for source in trial._write(s, "k")[0]] for s in (None, schedule)]
