@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from lazytorch.optim import lr_scheduler
 from lazytorch.optim.adadelta import Adadelta
+from lazytorch.optim.adafactor import Adafactor
 from lazytorch.optim.adagrad import Adagrad
 from lazytorch.optim.adam import Adam, AdamW
 from lazytorch.optim.adamax import Adamax
 from lazytorch.optim.asgd import ASGD
+from lazytorch.optim.muon import Muon
 from lazytorch.optim.nadam import NAdam
 from lazytorch.optim.optimizer import Optimizer
 from lazytorch.optim.radam import RAdam
@@ -20,10 +22,12 @@ __all__ = [
     "ASGD",
     "SGD",
     "Adadelta",
+    "Adafactor",
     "Adagrad",
     "Adam",
     "AdamW",
     "Adamax",
+    "Muon",
     "NAdam",
     "Optimizer",
     "RAdam",

@@ -156,8 +156,9 @@ class Optimizer(HookTables):
     ) -> NewValues:
         """The new value of a parameter and of the tensors in its state.
 
-        ``number`` gives the numbers by name, as 0-d tensors. ``maximize`` has been applied to the
-        gradient; complex parameters come as pairs of real numbers.
+        ``number`` gives the numbers by name, as 0-d tensors; other numbers may depend on shapes
+        only. ``maximize`` has been applied to the gradient; complex parameters come as pairs of
+        real numbers.
         """
         raise NotImplementedError(f"{type(self).__name__} must define _update or step")
 

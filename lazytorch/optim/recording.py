@@ -147,8 +147,10 @@ def recorded_update(
         places[id(scalar._node)] = len(inputs.nodes) + len(numbers)
         numbers.append((name, place))
     order = _between([written[key][1] for key in noted], places)
-    constants = [node for node in order if node.op is leaves.CONSTANT]
-    made = [node for node in order if node.op is not leaves.CONSTANT]
+    # Numbers that are not the rule's depend on shapes alone: how many elements a mean divides by.
+    fixed = (leaves.CONSTANT, leaves.SCALAR)
+    constants = [node for node in order if node.op in fixed]
+    made = [node for node in order if node.op not in fixed]
     if any(node.buffer is not None or not node.src for node in made):
         return None
     # Not the length of ``places``: one node may be read at two of them.

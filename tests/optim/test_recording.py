@@ -25,6 +25,7 @@ CASES = [
     ("RAdam", {"betas": (0.9, 0.8)}),
     ("ASGD", {"t0": 2, "lambd": 0.1}),
     ("Rprop", {}),
+    ("Adafactor", {"weight_decay": 0.1}),
 ]
 SHAPES = ((3, 4), (5,), ())
 
