@@ -1,8 +1,8 @@
-"""Helpers on parameters and gradients: clipping, and packing into one vector."""
+"""Helpers on parameters and modules: clipping, parametrizations, folding of norms, sequences."""
 
 from __future__ import annotations
 
-from lazytorch.nn.utils import rnn
+from lazytorch.nn.utils import parametrizations, parametrize, rnn
 from lazytorch.nn.utils.clip_grad import (
     clip_grad_norm_,
     clip_grad_value_,
@@ -10,13 +10,27 @@ from lazytorch.nn.utils.clip_grad import (
     get_total_norm,
 )
 from lazytorch.nn.utils.convert_parameters import parameters_to_vector, vector_to_parameters
+from lazytorch.nn.utils.fusion import (
+    fuse_conv_bn_eval,
+    fuse_conv_bn_weights,
+    fuse_linear_bn_eval,
+    fuse_linear_bn_weights,
+)
+from lazytorch.nn.utils.init import skip_init
 
 __all__ = [
     "clip_grad_norm_",
     "clip_grad_value_",
     "clip_grads_with_norm_",
+    "fuse_conv_bn_eval",
+    "fuse_conv_bn_weights",
+    "fuse_linear_bn_eval",
+    "fuse_linear_bn_weights",
     "get_total_norm",
     "parameters_to_vector",
+    "parametrizations",
+    "parametrize",
     "rnn",
+    "skip_init",
     "vector_to_parameters",
 ]
