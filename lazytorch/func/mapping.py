@@ -13,9 +13,10 @@ from lazytorch.func.arguments import Function
 from lazytorch.func.dimensions import in_dims_of, name_of, out_dims_of, size_of
 from lazytorch.ops.examples import Level, is_symbolic, levels_of
 from lazytorch.tensor.attach import functions
+from lazytorch.tensor.batching.transform import batch_of
 from lazytorch.tensor.generator import get_rng_state, set_rng_state
 from lazytorch.tensor.storage import node_of, shape_of
-from lazytorch.tensor.tensor import Tensor
+from lazytorch.tensor.tensor import Tensor, fresh
 
 Dims = list[Any]
 
@@ -73,6 +74,21 @@ def vmap(
         return call.result(parts)
 
     return mapped
+
+
+def debug_unwrap(tensor: Tensor, *, recurse: bool = True) -> Tensor:
+    """The batch behind an example inside of ``vmap``, for looking at it; other tensors as they are.
+
+    Of nested levels the innermost goes first; all of them with ``recurse``.
+    """
+    if not isinstance(tensor, Tensor):
+        raise ValueError(f"Expected tensor in debug_unwrap, got {type(tensor).__name__}")
+    node = node_of(tensor)
+    if not is_symbolic(node):
+        return tensor
+    level = max(levels_of(node), key=lambda level: level.number)
+    batch = fresh(batch_of(node, level), tensor._device)
+    return debug_unwrap(batch) if recurse else batch
 
 
 class _Call:

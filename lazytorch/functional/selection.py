@@ -16,8 +16,8 @@ from lazytorch.ops import indexing, movement
 from lazytorch.ops.shapes import broadcast, count, normalize_axis
 from lazytorch.tensor.apply import apply, cast, to_operand
 from lazytorch.tensor.attach import Target, functions, public
-from lazytorch.tensor.batching.examples import check_same_shape
-from lazytorch.tensor.batching.values import computed
+from lazytorch.tensor.batching.examples import check_same_shape, for_each_example
+from lazytorch.tensor.batching.values import are_examples, computed, every_value
 from lazytorch.tensor.promotion import scalar_name
 from lazytorch.tensor.storage import dtype_of, node_of, shape_of
 from lazytorch.tensor.tensor import Tensor, fresh
@@ -543,13 +543,20 @@ def masked_scatter(input: Tensor, mask: Tensor, source: Tensor) -> Tensor:
         )
     shape = broadcast((shape_of(input), shape_of(mask)))
     input, chosen = functions.broadcast_to(input, shape), functions.broadcast_to(mask, shape)
-    needed = int(functions.peek(chosen).sum())
+    needed = int(every_value(functions.sum(chosen)).max())
     if source.numel() < needed:
         raise RuntimeError(
             f"masked_scatter: expected number of elements in source ({source.numel()}) to be at "
             f"least the number of true elements in mask ({needed})"
         )
-    result = functions.clone(input)
+    if not needed:
+        return functions.clone(input)  # type: ignore[no-any-return]
+    if are_examples(chosen):
+        # Which element of the source comes where differs from example to example.
+        places: Any = functions.cumsum(reshape(chosen, (-1,)), 0) - 1
+        picked = functions.gather(reshape(source, (-1,)), 0, functions.clamp(places, min=0))
+        return functions.where(chosen, reshape(picked, shape), input)  # type: ignore[no-any-return]
+    result: Tensor = for_each_example(functions.clone(input), source)
     result[chosen] = reshape(source, (-1,))[:needed]  # type: ignore[index]
     return result
 

@@ -278,6 +278,35 @@ def test_an_example_prints_its_batch() -> None:
     ]
 
 
+@LIBRARIES
+def test_looking_behind_an_example(t: Any) -> None:
+    seen: list[Any] = []
+
+    def look(a: Any, b: Any) -> Any:
+        seen.append(t.func.debug_unwrap(a * b).tolist())
+        return a * b
+
+    t.vmap(t.vmap(look), (0, None))(t.ones(2, 1), t.tensor([3.0]))
+    assert seen == [[[3], [3]]]
+
+
+@LIBRARIES
+def test_batch_norm_that_keeps_nothing(t: Any) -> None:
+    net = t.func.replace_all_batch_norm_modules_(t.nn.Sequential(t.nn.BatchNorm1d(2)))
+    found = t.vmap(net)(t.tensor(np.arange(12, dtype=np.float32).reshape(2, 3, 2)))
+    assert (found[0] - found[1]).abs().max().item() < 1e-5
+
+
+@LIBRARIES
+@pytest.mark.filterwarnings("ignore:There is a performance drop")
+def test_masks_of_each_example(t: Any) -> None:
+    mask = t.tensor([[True, False, True], [False, True, False]])
+    found = t.vmap(lambda m: t.zeros(3).masked_scatter(m, t.tensor([5.0, 6.0])))(mask)
+    assert found.tolist() == [[5, 0, 6], [0, 5, 0]]
+    x = t.arange(6.0).reshape(2, 3)
+    assert t.vmap(lambda a, m: a.masked_fill(m, 9))(x, mask).tolist() == [[9, 1, 9], [3, 9, 5]]
+
+
 # Cost -------------------------------------------------------------------------------------------
 
 
