@@ -48,7 +48,8 @@ def recurrent_layer(
     lengths: Tensor | None = None,
     reverse: bool = False,
 ) -> tuple[Tensor, Tensor, Tensor | None]:
-    """(output of all steps, last hidden state, last cell state or ``None``).
+    """(output of all steps, last hidden state, last cell state or ``None``); the states are
+    (1, batch, width or hidden), as one layer among many.
 
     ``gates`` (steps, batch, gates * hidden) are the input's products with their bias, ``weight``
     (gates * hidden, width) multiplies the hidden state (batch, width); ``bias`` is the GRU's
@@ -75,9 +76,9 @@ def recurrent_layer(
         parts = sections(of)
         output = _section(flat, parts, "output")
         last = 0 if reverse else steps - 1
-        final = [_row(output, last)]
+        final = [part(output, 0, last, 1)]
         if mode_name == "lstm":
-            final.append(_row(_section(flat, parts, "cell"), last))
+            final.append(_last_cell(flat, of, last))
     sources = (gates, weight, *(given[name] for name in _OPTIONAL))
     attach_many((output, *final), _RULE, sources, (of,), (flat, lengths))
     return output, final[0], final[1] if mode_name == "lstm" else None
@@ -89,6 +90,13 @@ def _section(flat: Tensor, parts: Sections, name: str) -> Tensor:
     for extent in shape:
         size *= extent
     return reshaped(sliced(flat, (offset,), (size,)), shape)
+
+
+def _last_cell(flat: Tensor, of: Recurrence, last: int) -> Tensor:
+    """``cell[last : last + 1]``, without the other steps on the way."""
+    offset, (_, *shape) = sections(of)["cell"]
+    size = of.batch * of.hidden
+    return reshaped(sliced(flat, (offset + last * size,), (size,)), (1, *shape))
 
 
 def _row(states: Tensor, time: int) -> Tensor:
@@ -109,6 +117,9 @@ def _gradients(
         return _differentiable(of, g, needs, sources, lengths)
     given = {"hidden": hidden, "cell": cell, "projection": projection, "lengths": lengths}
     given.update(zip(("grad_output", "grad_hidden", "grad_cell"), g))
+    for name in ("grad_hidden", "grad_cell"):
+        if given.get(name) is not None:
+            given[name] = reshaped(given[name], shape_of(given[name])[1:])
     tensors = {name: tensor for name, tensor in given.items() if tensor is not None}
     wanted = of._replace(parts=tuple(tensors))
     made = recorded(
@@ -196,8 +207,8 @@ def _unrolled(
             state, other = where(alive, state, hidden), where(alive, other, cell)
         made[time] = hidden = state
         cell = other
-    outputs = [functions.stack(made, 0), hidden]
-    return [*outputs, cell] if of.mode == "lstm" else outputs
+    states = (hidden, cell) if of.mode == "lstm" else (hidden,)
+    return [functions.stack(made, 0), *(functions.unsqueeze(state, 0) for state in states)]
 
 
 def one_step(

@@ -234,7 +234,7 @@ class RNNBase(Module):
                 outputs.append(output)
                 finals.append(final)
             data = outputs[0] if len(outputs) == 1 else torch.cat(outputs, -1)
-        return data, [torch.stack(list(parts), 0) for parts in zip(*finals)]
+        return data, [torch.cat(parts, 0) if len(parts) > 1 else parts[0] for parts in zip(*finals)]
 
     def _direction(
         self,
