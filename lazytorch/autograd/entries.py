@@ -166,8 +166,25 @@ class AccumulateGrad(GradientFunction):
         elif mode.enabled:
             variable._grad = before + gradient
         else:
+            if _is_pending_work(node_of(before)):
+                # An earlier pass left it: were passes to pile up, so would what they keep.
+                engine.flush()
             before.add_(gradient)  # type: ignore[attr-defined]
         return ()
+
+
+_LOOKED_THROUGH = 4
+
+
+def _is_pending_work(node: Any) -> bool:
+    """Whether computing a node frees memory: it is not ready, and no constant in some shape."""
+    for _ in range(_LOOKED_THROUGH):
+        if node.buffer is not None or not node.src:
+            return False
+        if len(node.src) > 1:
+            return True
+        node = node.src[0]
+    return True
 
 
 def used_twice() -> RuntimeError:
