@@ -112,7 +112,7 @@ class Muon(Optimizer):
             directions = _orthogonalized(torch.stack(changes), group["ns_steps"], number)
             for parameter, direction in zip(members, directions.unbind()):
                 kept = parameter * number("shrink")
-                parameter.copy_(kept - direction * number(f"rate {shape}"))
+                parameter.copy_(kept - direction.to(kept.dtype) * number(f"rate {shape}"))
 
     def _momentum(self, group: Group, parameter: Tensor, number: Number) -> Tensor:
         gradient: Tensor = parameter.grad  # type: ignore[assignment]
@@ -126,20 +126,23 @@ def _orthogonalized(matrices: Tensor, steps: int, number: Number) -> Tensor:
     """Matrices (count, rows, columns) with singular values near 1, by Newton and Schulz's
     iteration on the smaller side."""
     tall = matrices.size(-2) > matrices.size(-1)
-    x = matrices.bfloat16()
+    x = _rounded(matrices)
     if tall:
         x = x.mT
-    norm = torch.linalg.vector_norm(x.float(), dim=(-2, -1), keepdim=True).bfloat16()
-    x = x / torch.maximum(norm, number("eps"))
+    norm = _rounded(torch.linalg.vector_norm(x, dim=(-2, -1), keepdim=True))
+    x = _rounded(x / torch.maximum(norm, number("eps")))
     a, b, c = number("a"), number("b"), number("c")
     for _ in range(steps):
-        gram = x @ x.mT
-        # Each sum is rounded once, as PyTorch's addmm rounds it.
-        square = gram.float() @ gram.float()
-        polynomial = (gram.float() * b + square * c).bfloat16()
-        product = polynomial.float() @ x.float()
-        x = (x.float() * a + product).bfloat16()
+        gram = _rounded(x @ x.mT)
+        polynomial = _rounded(gram * b + gram @ gram * c)
+        x = _rounded(x * a + polynomial @ x)
     return x.mT if tall else x
+
+
+def _rounded(x: Tensor) -> Tensor:
+    """In bfloat16's numbers but not in its memory: the product that makes them rounds, and no
+    kernel is needed to widen them for the next."""
+    return x.bfloat16().float()
 
 
 def _coefficients(group: Group) -> tuple[float, float, float]:
