@@ -425,6 +425,10 @@ def merge_attention(first: AttentionBody, second: RowBody, shared: set[int]) -> 
     return replace(first, results=made)
 
 
+# Over split rows the conditions of a body are simpler: they may turn out always or never true.
+_READS_FALL_AWAY = "with its rows split it reads nothing of the result"
+
+
 def _joined_epilogue(
     axes: tuple[Axis, ...], epilogue: tuple[Store, ...], second: RowBody, shared: set[int]
 ) -> tuple[Store, ...] | str:
@@ -433,6 +437,8 @@ def _joined_epilogue(
         return "a reduction reads the contraction's result"
     second = align.split_rows(second, _loads_of(second, shared))
     loads = _loads_of(second, shared)
+    if not loads:
+        return _READS_FALL_AWAY
     store = next(s for s in epilogue if s.target == loads[0].data[0])
     found = align.correspond(store.index, axes, loads[0].data[1])
     if found is None:
@@ -459,6 +465,8 @@ def merge_rows(first: RowBody, second: RowBody, shared: set[int]) -> Body | str:
         # A group of channels is a row, and its reader counts channels.
         second = align.split_rows(second, _loads_of(second, shared))
     loads = _loads_of(second, shared)
+    if not loads:
+        return _READS_FALL_AWAY
     loads.sort(key=lambda load: -len(stores[load.data[0]].axes))
     store = stores[loads[0].data[0]]
     axes = (*first.rows, *store.axes)

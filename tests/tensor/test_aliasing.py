@@ -146,3 +146,20 @@ def test_a_wrong_program_is_found_and_made_short(monkeypatch: pytest.MonkeyPatch
         run_programs("numpy", 100)
     shown = [line for line in str(raised.value).splitlines() if re.match(r"\s*(v\d|seen\(v)", line)]
     assert ".fill_(" in shown[1] and len(shown) == 3, str(raised.value)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_bytes_written_again_and_again(device: str) -> None:
+    """Over split rows the conditions of these writes are always true, and a read falls away."""
+    numbers = lazytorch.arange(12.0, device=device).reshape(2, 6).clone()
+    octets = numbers.view(lazytorch.uint8)
+    numbers.zero_()
+    octets.copy_(octets.clone())
+    octets.transpose_(0, 1)
+    octets.mul_(2)
+    lazytorch.add(octets.clone(), 1, out=octets)
+    octets[octets > 0] = 1
+    octets.zero_()
+    row, words = octets.unbind(0)[0], numbers.view(lazytorch.int32)
+    octets.zero_()
+    assert not numbers.any() and not octets.any() and not row.any() and not words.any()
