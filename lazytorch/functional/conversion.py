@@ -7,7 +7,7 @@ from typing import Any
 from lazytorch import dtypes, engine
 from lazytorch.autograd.grad_mode import mode, no_grad
 from lazytorch.autograd.rules import Rule
-from lazytorch.autograd.tape import attach
+from lazytorch.autograd.tape import attach, label
 from lazytorch.dtypes import DType
 from lazytorch.tensor.apply import cast, reinterpret_view, to_device_node
 from lazytorch.tensor.attach import functions, public
@@ -79,7 +79,8 @@ def _laid_out(tensor: Tensor, memory_format: Any, name: str) -> Tensor:
     """The tensor in a memory format, if one is asked for."""
     if memory_format is None:
         return tensor
-    return functions.laid_out(tensor, memory_format, name)  # type: ignore[no-any-return]
+    out = functions.laid_out(tensor, memory_format, name)
+    return out if out is tensor else label(out, "ToCopyBackward0")
 
 
 def _caster(name: str, dtype: DType) -> None:

@@ -340,7 +340,7 @@ def _contains(self: Tensor, element: Any) -> bool:
 
 
 def _format(self: Tensor, specification: str) -> str:
-    if not shape_of(self):
+    if not shape_of(self) and type(self) is Tensor:
         return format(item(self), specification)
     return object.__format__(self, specification)
 

@@ -37,7 +37,7 @@ def _changing(function: Callable[[Any, Any], Any]) -> Callable[[Tensor, Any], An
     return operate
 
 
-_divide = _reflected(elementwise.operator_div)
+_divide = _reflected(elementwise.operator_rdiv)
 
 
 def _divided_by(self: Tensor, other: Any) -> Any:

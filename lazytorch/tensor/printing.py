@@ -232,5 +232,4 @@ def _representation(self: Tensor) -> str:
 
 _members: Any = Tensor
 _members.__repr__ = _representation
-_members.__str__ = _representation
 functions.set_printoptions = set_printoptions

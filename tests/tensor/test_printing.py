@@ -57,6 +57,10 @@ def test_text_without_pytorch() -> None:
     assert repr(leaf) == "tensor([1.], requires_grad=True)"
     assert repr(leaf + 1) == "tensor([2.], grad_fn=<AddBackward0>)"
     assert f"{torch.tensor(2.5):.2f}" == "2.50"
+    assert repr(1 / leaf) == "tensor([1.], grad_fn=<MulBackward0>)"
+    parameter = torch.nn.Parameter(torch.tensor(2.0))
+    text = "Parameter containing:\ntensor(2., requires_grad=True)"
+    assert {repr(parameter), str(parameter), f"{parameter}"} == {text}
 
 
 def test_print_options() -> None:
