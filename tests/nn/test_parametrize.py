@@ -70,6 +70,37 @@ def test_usual_parametrizations(layer: str, call: str, shape: tuple[int, ...]) -
     close(ours.weight, theirs.weight)
 
 
+@pytest.mark.filterwarnings("ignore:.*weight_norm:FutureWarning")
+@pytest.mark.parametrize("norm", ["weight_norm", "spectral_norm"])
+@pytest.mark.parametrize(
+    ("layer", "shape"), [("Linear(4, 3)", (2, 4)), ("ConvTranspose1d(2, 3, 2)", (1, 2, 4))]
+)
+def test_older_norms(norm: str, layer: str, shape: tuple[int, ...]) -> None:
+    made = []
+    for library in (lazytorch, torch):
+        module = eval(f"nn.{layer}", {"nn": library.nn})
+        made.append(getattr(library.nn.utils, norm)(module))
+    ours, theirs = made
+    assert list(ours.state_dict()) == list(theirs.state_dict())
+    ours.load_state_dict(taken(theirs.state_dict()))
+    for training in (True, False):
+        for module, library in ((ours, lazytorch), (theirs, torch)):
+            module.train(training)
+            out = module(library.from_numpy(values(*shape)))
+            (out * library.from_numpy(values(*out.shape))).sum().backward()
+    close(ours.weight, theirs.weight)
+    for name, parameter in theirs.named_parameters():
+        close(ours.get_parameter(name).grad, parameter.grad)
+    with pytest.raises(RuntimeError, match=f"two {norm} hooks"):
+        getattr(nn.utils, norm)(ours)
+    for module, library in ((ours, lazytorch), (theirs, torch)):
+        getattr(library.nn.utils, f"remove_{norm}")(module)
+    assert list(ours.state_dict()) == list(theirs.state_dict())
+    close(ours.weight, theirs.weight)
+    with pytest.raises(ValueError, match=f"{norm} of 'weight' not found"):
+        getattr(nn.utils, f"remove_{norm}")(ours)
+
+
 def test_assigned_weights() -> None:
     layer = nn.utils.parametrizations.weight_norm(nn.Linear(4, 3))
     layer.weight = lazytorch.from_numpy(values(3, 4))

@@ -17,6 +17,8 @@ from lazytorch.nn.utils.fusion import (
     fuse_linear_bn_weights,
 )
 from lazytorch.nn.utils.init import skip_init
+from lazytorch.nn.utils.spectral_norm import remove_spectral_norm, spectral_norm
+from lazytorch.nn.utils.weight_norm import remove_weight_norm, weight_norm
 
 __all__ = [
     "clip_grad_norm_",
@@ -30,7 +32,11 @@ __all__ = [
     "parameters_to_vector",
     "parametrizations",
     "parametrize",
+    "remove_spectral_norm",
+    "remove_weight_norm",
     "rnn",
     "skip_init",
+    "spectral_norm",
     "vector_to_parameters",
+    "weight_norm",
 ]
