@@ -23,6 +23,7 @@ from lazytorch.autograd.grad_mode import mode
 from lazytorch.tensor import overrides
 from lazytorch.tensor.apply import cast
 from lazytorch.tensor.attach import functions
+from lazytorch.tensor.batching.values import every_value
 from lazytorch.tensor.storage import dtype_of, shape_of
 from lazytorch.tensor.tensor import Tensor
 
@@ -248,7 +249,7 @@ def _checked_run(entry: Any, received: list[Any], needs: tuple[bool, ...]) -> tu
     except RuntimeError as error:
         raise RuntimeError(f"{error} (in {entry.name()}{explain(entry)})") from error
     if anomaly.check_nan:
-        check(entry, results, functions.peek)
+        check(entry, results, every_value)
     return results
 
 

@@ -13,10 +13,10 @@ from lazytorch.autograd.grad_mode import mode
 from lazytorch.autograd.tape import current_grad_fn
 from lazytorch.functional.conversion import converted
 from lazytorch.functional.shape import as_shape
-from lazytorch.ops.examples import is_symbolic
 from lazytorch.ops.shapes import count
 from lazytorch.tensor import creation
 from lazytorch.tensor.attach import functions, public
+from lazytorch.tensor.batching.values import are_examples
 from lazytorch.tensor.device import device
 from lazytorch.tensor.inplace import copied, store
 from lazytorch.tensor.recorder import array_of
@@ -71,7 +71,7 @@ members.requires_grad = property(_requires_grad, _set_requires_grad)
 @public(function=False)
 def requires_grad_(self: Tensor, requires_grad: bool = True) -> Tensor:
     """Set ``requires_grad``; returns the tensor."""
-    if is_symbolic(node_of(self)):
+    if are_examples(self):
         raise RuntimeError(
             "You are attempting to call Tensor.requires_grad_() inside of a function being "
             "transformed by vmap. This is unsupported: use the transforms of torch.func (grad, "
@@ -302,7 +302,7 @@ def _truth(self: Tensor) -> bool:
         if size == 0:
             raise RuntimeError("Boolean value of Tensor with no values is ambiguous")
         raise RuntimeError("Boolean value of Tensor with more than one value is ambiguous")
-    if is_symbolic(node_of(self)):
+    if are_examples(self):
         raise RuntimeError(
             "vmap: It looks like you're attempting to use a Tensor in some data-dependent control "
             "flow: it has another value for each example of the batch, and the function runs once "

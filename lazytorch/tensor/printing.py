@@ -220,8 +220,8 @@ def tensor_text(tensor: Tensor) -> str:
 
 
 def _representation(self: Tensor) -> str:
-    node = node_of(self)
-    if not is_symbolic(node):
+    node = node_of(self) if opened.levels else None
+    if node is None or not is_symbolic(node):
         return tensor_text(self)
     # One example of a batch: the batch is shown.
     level = max(levels_of(node), key=lambda level: level.number)

@@ -255,3 +255,37 @@ def test_a_recurrent_layer() -> None:
     found = lazytorch.vmap(last)(stacked, steps)
     doubled = {name: 2 * p for name, p in weights.items()}
     _same(found, lazytorch.stack([last(weights, steps[0]), last(doubled, steps[1])]))
+
+
+def test_gradients_are_those_of_differences() -> None:
+    t = lazytorch
+    x, w = t.tensor(X.astype(np.float64)[:, :2]), t.tensor(Y.astype(np.float64)[0, :2])
+    leaves = (x.requires_grad_(), w.requires_grad_())
+
+    def mapped(x: Any, w: Any) -> Any:
+        return t.vmap(lambda a: (a * w).sin().cumsum(0) / (a * a + 1).prod())(x)
+
+    assert t.autograd.gradcheck(mapped, leaves) and t.autograd.gradgradcheck(mapped, leaves)
+
+
+@pytest.mark.parametrize("library", [lazytorch, torch], ids=["lazytorch", "torch"])
+@pytest.mark.filterwarnings("ignore:Anomaly Detection", "ignore:Error detected in")
+def test_a_wrong_number_is_found_inside(library: Any) -> None:
+    x = library.ones(3, 2, requires_grad=True)
+    with library.autograd.detect_anomaly():
+        library.vmap(lambda a: (a * 2).sqrt().sum())(x).sum().backward()
+        wrong = library.vmap(lambda a: (a * 0).sqrt().sum())(x).sum()
+        with pytest.raises(RuntimeError, match="returned nan values"):
+            wrong.backward()
+
+
+def test_hooks_inside_see_one_example() -> None:
+    x = lazytorch.ones(3, 2, requires_grad=True)
+    seen: list[Any] = []
+
+    def hooked(a: Any) -> Any:
+        a.register_hook(lambda g: (seen.append(tuple(g.shape)), g * 2)[1])
+        return (a * a).sum()
+
+    lazytorch.vmap(hooked)(x).sum().backward()
+    assert seen == [(2,)] and x.grad.tolist() == [[4, 4]] * 3

@@ -15,6 +15,7 @@ from lazytorch.ir.node import Node
 from lazytorch.ops import movement
 from lazytorch.ops.examples import Level, example_of, is_symbolic, levels_of
 from lazytorch.tensor.attach import functions
+from lazytorch.tensor.batching.levels import opened
 from lazytorch.tensor.batching.transform import batch_of, every_example
 from lazytorch.tensor.recorder import array_of, record
 from lazytorch.tensor.storage import dtype_of, node_of, shape_of
@@ -27,8 +28,8 @@ def _levels_among(nodes: Sequence[Node]) -> list[Level]:
 
 
 def are_examples(*tensors: Tensor) -> bool:
-    """Whether one of the tensors stands for each example of a batch."""
-    return any(is_symbolic(node_of(tensor)) for tensor in tensors)
+    """Whether one of the tensors stands for each example of a batch that is being worked on."""
+    return bool(opened.levels) and any(is_symbolic(node_of(tensor)) for tensor in tensors)
 
 
 def values_of(*tensors: Tensor) -> list[np.ndarray]:
@@ -40,8 +41,9 @@ def values_of(*tensors: Tensor) -> list[np.ndarray]:
 
 def every_value(tensor: Tensor) -> np.ndarray:
     """The values on the host, those of all examples: for checks that each must pass."""
-    node = node_of(tensor)
-    return array_of(every_example(node)) if is_symbolic(node) else functions.peek(tensor)  # type: ignore[no-any-return]
+    if are_examples(tensor):
+        return array_of(every_example(node_of(tensor)))
+    return functions.peek(tensor)  # type: ignore[no-any-return]
 
 
 def _spread(node: Node, levels: Sequence[Level]) -> Node:
