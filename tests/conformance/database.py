@@ -62,6 +62,11 @@ class Entry:
         """Whether the values of the result are to be compared, not only its shape and dtype."""
         return not self.undetermined and not self.up_to_basis
 
+    @property
+    def has_gradients(self) -> bool:
+        """Whether gradients are the same each time: not those of what is drawn at random."""
+        return not self.undetermined
+
     def samples(self, dtype: str, most: int) -> list[Any]:
         """At most ``most`` sample inputs of a dtype, always the same ones; none when PyTorch has
         no such kernel."""

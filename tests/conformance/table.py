@@ -1,9 +1,9 @@
 """docs/conformance.md: which operators of PyTorch's database give PyTorch's answers here.
 
 ``python -m tests.conformance.table`` runs the samples on the default and the NumPy device and
-writes the page; ``--only REGEX`` and ``--devices`` run a part and change only its rows. Needs
-PyTorch and expecttest. The page holds names, marks and reasons, nothing of the machine it was
-made on.
+writes the page; ``--only REGEX``, ``--devices`` and ``--kinds`` run a part and change only it.
+Needs PyTorch and expecttest. The page holds names, marks and reasons, nothing of the machine it
+was made on.
 """
 
 from __future__ import annotations
@@ -22,7 +22,9 @@ from tests.conformance.database import DTYPES, Entry, entries
 
 PAGE = Path(__file__).parents[2] / "docs" / "conformance.md"
 DEVICES = ("cpu", "numpy")
-COLUMNS = tuple((device, dtype) for device in DEVICES for dtype in DTYPES)
+# Gradients are compared in float64, where nothing is compiled for each sample.
+DERIVATIVES = (("numpy", "gradient"), ("numpy", "second"))
+COLUMNS = (*((device, dtype) for device in DEVICES for dtype in DTYPES), *DERIVATIVES)
 SAMPLES = 2
 _MARKS = {"pass": "+", "fail": "-", "none": " ", "unknown": "?"}
 _ROW = re.compile(r"^\| `(?P<name>[^`]+)` \| (?P<marks>.*) \|$")
@@ -44,11 +46,16 @@ Results = dict[str, Verdicts]
 def run(entry: Entry, dtype: str, device: str, most: int = SAMPLES) -> str:
     """'pass', 'none' (PyTorch has no sample) or the first complaint."""
     from tests.conformance.compare import check
+    from tests.conformance.gradients import ORDERS, check_gradients
 
     done = 0
+    order = ORDERS.get(dtype)
     try:
-        for sample in entry.samples(dtype, most):
-            done += check(entry, sample, device)
+        for sample in entry.samples("float64" if order else dtype, most):
+            if order is None:
+                done += check(entry, sample, device)
+            elif entry.has_gradients:
+                done += check_gradients(entry, sample, device, order)
     except Exception as error:
         text = re.sub(r"\s+", " ", f"{type(error).__name__}: {error}")[:120]
         return re.sub(r"(?<=[\s(])/\S+", "(path)", text)
@@ -86,7 +93,9 @@ def page(results: Results) -> str:
         "Which operators of the database that PyTorch is tested with give PyTorch's answers, by",
         f"device and dtype ({SAMPLES} samples each): `+` they do, `-` they do not (reasons stand",
         "below), blank where PyTorch has no such kernel, `?` not run yet. Random results are",
-        "compared by shape and dtype, as are bases of subspaces. Written by",
+        "compared by shape and dtype, as are bases of subspaces. `gradient` and `second` are",
+        "gradients and gradients of gradients in float64 against PyTorch's, blank where PyTorch",
+        "has none or the result is random. Written by",
         "`python -m tests.conformance.table`; a test runs a part of it again, another with every",
         "change of the page, and sees to it that nothing is lost.",
         "",
@@ -113,9 +122,9 @@ def entries_by_name() -> dict[str, Entry]:
     return {entry.name: entry for entry in entries()}
 
 
-def _answers(name: str, devices: Sequence[str]) -> tuple[str, Verdicts]:
+def _answers(name: str, devices: Sequence[str], kinds: Sequence[str]) -> tuple[str, Verdicts]:
     # The database's records cannot be sent to another process; names can.
-    columns = [column for column in COLUMNS if column[0] in devices]
+    columns = [column for column in COLUMNS if column[0] in devices and column[1] in kinds]
     entry = entries_by_name()[name]
     return name, {(device, dtype): run(entry, dtype, device) for device, dtype in columns}
 
@@ -125,12 +134,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("--only", default="", help="a regular expression of names")
     parser.add_argument("--devices", default=",".join(DEVICES))
+    every = dict.fromkeys(kind for _, kind in COLUMNS)
+    parser.add_argument("--kinds", default=",".join(every), help="dtypes, gradient, second")
     parser.add_argument("--jobs", type=int, default=2)
     options = parser.parse_args()
     names = [name for name in entries_by_name() if re.search(options.only, name)]
     results = read()
     with ProcessPoolExecutor(options.jobs, multiprocessing.get_context("spawn")) as pool:
-        answers = functools.partial(_answers, devices=options.devices.split(","))
+        answers = functools.partial(
+            _answers, devices=options.devices.split(","), kinds=options.kinds.split(",")
+        )
         for name, found in tqdm(pool.map(answers, names), total=len(names)):
             results.setdefault(name, {}).update(found)
             for (device, dtype), verdict in found.items():
