@@ -41,9 +41,6 @@ operator_add = binary(ops.ADD, None, operator=True)
 operator_sub = binary(ops.SUB, None, refused=_NO_BOOL, operator=True)
 operator_mul = binary(ops.MUL, None, operator=True)
 operator_div = binary(ops.DIV, None, floating=True, operator=True)
-# PyTorch multiplies with the reciprocal, and its gradients are named after that.
-_rdiv_rule = named(ops.DIV, "MulBackward0")
-operator_rdiv = binary(ops.DIV, _rdiv_rule, floating=True, operator=True)
 _rsub_rule = named(ops.SUB, "RsubBackward1")
 
 

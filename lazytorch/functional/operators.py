@@ -7,8 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from lazytorch.autograd.tape import named
 from lazytorch.functional import elementwise, unary
-from lazytorch.tensor.apply import unless_foreign
+from lazytorch.ops import elementwise as ops
+from lazytorch.tensor.apply import binary, unless_foreign
 from lazytorch.tensor.attach import functions
 from lazytorch.tensor.tensor import Tensor
 
@@ -37,7 +39,9 @@ def _changing(function: Callable[[Any, Any], Any]) -> Callable[[Tensor, Any], An
     return operate
 
 
-_divide = _reflected(elementwise.operator_rdiv)
+# PyTorch multiplies with the reciprocal, and its gradients are named after that.
+_reciprocal_rule = named(ops.DIV, "MulBackward0")
+_divide = _reflected(binary(ops.DIV, _reciprocal_rule, floating=True, operator=True))
 
 
 def _divided_by(self: Tensor, other: Any) -> Any:
