@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lazytorch.optim import lr_scheduler
+from lazytorch.optim import lr_scheduler, swa_utils
 from lazytorch.optim.adadelta import Adadelta
 from lazytorch.optim.adafactor import Adafactor
 from lazytorch.optim.adagrad import Adagrad
@@ -35,4 +35,5 @@ __all__ = [
     "Rprop",
     "SparseAdam",
     "lr_scheduler",
+    "swa_utils",
 ]
