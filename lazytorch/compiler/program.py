@@ -19,6 +19,8 @@ from lazytorch.errors import LazytorchError
 from lazytorch.functional.bounds import value_range
 from lazytorch.ir.node import Node
 from lazytorch.ops import leaves
+from lazytorch.runtime import Buffer
+from lazytorch.runtime.interrupts import interrupts_held
 from lazytorch.tensor.generator import _signed
 from lazytorch.tensor.storage import node_of, storage_of
 from lazytorch.tensor.tensor import Tensor, fresh
@@ -107,10 +109,21 @@ class Program:
                 raise Changed("positions are outside the range that was checked")
         self._check_private(nodes)
         scalars = self._scalars()
-        for leaf in self._dropped:
-            leaf._grad = None
         buffers = [node.buffer for node in nodes]
         del nodes
+        if captured.donated:
+            with interrupts_held():
+                results = self._repeat(arguments, buffers, scalars)
+        else:
+            results = self._repeat(arguments, buffers, scalars)
+        return rebuild(self.result, arguments, results)
+
+    def _repeat(
+        self, arguments: list[Tensor], buffers: list[Buffer], scalars: list[Any]
+    ) -> list[Buffer]:
+        """Carry the plan out, and give what it made to tensors, gradients and optimizers."""
+        for leaf in self._dropped:
+            leaf._grad = None
         results = self.replay.run(buffers, scalars, self._origins)
         for generator, blocks in self.draws:
             generator.advance(blocks)
@@ -118,7 +131,7 @@ class Program:
             storage = storage_of(_tensor(source, arguments))
             storage.node = _ready(storage.node, results[place])
             storage.version += count
-        device = captured.replay.device.name
+        device = self.captured.replay.device.name
         for leaf, position in self.gradients:
             if position is None:
                 leaf._grad = None
@@ -130,7 +143,7 @@ class Program:
                 leaf._grad = fresh(node, leaf._device)
         for optimizer in self.steps:
             optimizer._step_repeated()
-        return rebuild(self.result, arguments, results)
+        return results
 
     def _leaf_nodes(self, arguments: list[Tensor]) -> list[Node]:
         nodes = []

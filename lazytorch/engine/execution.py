@@ -26,6 +26,7 @@ from lazytorch.ir.node import SYMBOLIC, Node
 from lazytorch.ops import leaves
 from lazytorch.ops.examples import levels_of
 from lazytorch.runtime import Device, counters, get_device, resolve
+from lazytorch.runtime.interrupts import interrupts_held
 from lazytorch.schedule.graph import Numbering, number_graph, self_contained
 from lazytorch.schedule.recall import Memory
 
@@ -305,6 +306,14 @@ def _copy_between_devices(node: Node) -> None:
 
 def _execute(numbering: Numbering, device: Device, replay: Replay) -> None:
     _used_devices.add(device.name)
+    if replay.plan.layout.donors:
+        with interrupts_held():
+            _carry_out(numbering, replay)
+    else:
+        _carry_out(numbering, replay)
+
+
+def _carry_out(numbering: Numbering, replay: Replay) -> None:
     leaf_buffers = [node.buffer for node in numbering.leaf_nodes]
     scalars = [node.buffer for node in numbering.scalar_nodes]
     origins = [group[0].site for group in numbering.outputs.values()]

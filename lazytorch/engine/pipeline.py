@@ -142,7 +142,7 @@ def _access(lowered: Lowered, graph: Graph, scalars: frozenset[int]) -> Access:
         in_memory = tuple(
             number for number in step.reads if number not in scalars and graph.size(number)
         )
-        return Access(in_memory, (step.number,), {})
+        return Access(in_memory, (step.number,), {}, may_fail=True)
     assert lowered.kernel is not None and step.kernel is not None
     return Access(
         tuple(set(lowered.kernel.reads())), lowered.kernel.writes(),

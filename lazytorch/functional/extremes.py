@@ -11,6 +11,7 @@ from lazytorch.autograd.tape import attach, label
 from lazytorch.dtypes import DType
 from lazytorch.functional import results
 from lazytorch.functional.bounds import remember_range
+from lazytorch.functional.product_gradients import running_product_gradient
 from lazytorch.functional.reduction import (
     _accumulation_dtype,
     _max_rule,
@@ -184,19 +185,10 @@ def reversed_cumsum(input: Any, axis: int) -> Any:
 _cumsum_rule = Rule("CumsumBackward0", (lambda g, attrs: reversed_cumsum(g, attrs[0]),))
 
 
-def _running_product_gradient(g: Any, x: Any, out: Any, attrs: Any, f: Any) -> Any:
-    """Before the first zero by division; at it, the products that leave it out; 0 behind."""
-    axis = attrs[0]
-    zero = x == 0
-    seen = f.cumsum(zero, axis)
-    first = f.logical_and(zero, seen == 1)
-    before = reversed_cumsum(g * out, axis) / f.where(zero, 1, x)
-    leaving_out = f.cumprod(f.where(first, 1, x), axis)
-    at_zero = reversed_cumsum(f.where(seen == 1, g * leaving_out, 0), axis)
-    return f.where(first, at_zero, f.where(seen == 0, before, 0))
-
-
-_cumprod_rule = Rule("CumprodBackward0", (_running_product_gradient,))
+_cumprod_rule = Rule(
+    "CumprodBackward0",
+    (lambda g, x, out, attrs, f: running_product_gradient(g, x, out, attrs[0], f),),
+)
 
 
 @public(inplace=True)

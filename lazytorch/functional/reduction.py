@@ -10,6 +10,7 @@ from lazytorch.autograd.naming import shown_as
 from lazytorch.autograd.rules import Rule
 from lazytorch.autograd.tape import attach, label
 from lazytorch.dtypes import DType
+from lazytorch.functional.product_gradients import product_gradient
 from lazytorch.ops import movement
 from lazytorch.ops import reduction as ops
 from lazytorch.ops.shapes import count, normalize_axis
@@ -133,15 +134,8 @@ def mean(
 
 
 def _product_gradient(g: Any, x: Any, out: Any, attrs: Any, f: Any) -> Any:
-    """Exact with zeros too: a lone zero's gradient is the product of the others."""
-    shape, axes, keepdim = attrs
-    zero = x == 0
-    safe = f.where(zero, 1, x)
-    zeros = f.sum(zero, axes, keepdim=True) if axes else zero.to(dtypes.int64)
-    others = f.prod_over(safe, axes)
-    without_zero = spread(out, shape, axes, keepdim) / safe
-    lone = f.where(f.logical_and(zero, zeros == 1), others, 0)
-    return spread(g, shape, axes, keepdim) * f.where(zeros == 0, without_zero, lone)
+    _, axes, _ = attrs
+    return product_gradient(spread(g, *attrs), x, spread(out, *attrs), axes, f)
 
 
 def prod_over(input: Tensor, axes: tuple[int, ...]) -> Tensor:

@@ -36,11 +36,12 @@ class Place:
 @dataclass(frozen=True)
 class Access:
     """What one step reads and writes; ``replaceable`` has the inputs that each value it writes may
-    be written over."""
+    be written over. ``may_fail`` is a step on the host, which may raise for the values it gets."""
 
     reads: tuple[int, ...]
     writes: tuple[int, ...]
     replaceable: Mapping[int, tuple[int, ...]]
+    may_fail: bool = False
 
 
 @dataclass(frozen=True)
@@ -155,7 +156,9 @@ def _donors(
     free = {leaves[position]: position for position in donated}
     wanted = {number: position for position, number in enumerate(outputs)}
     donors: dict[int, int] = {}
-    for time, step in enumerate(steps):
+    # After an exception the graph is computed again, from leaves that are as they were.
+    safe = 1 + max((time for time, step in enumerate(steps) if step.may_fail), default=-1)
+    for time, step in enumerate(steps[safe:], safe):
         # Whoever has the least choice comes first: an optimizer's moments before its parameter.
         for number in sorted(step.writes, key=lambda n: len(step.replaceable.get(n, ())) or 9):
             if number not in wanted or wanted[number] in donors or number in free:

@@ -160,5 +160,10 @@ def _verify_donors(
                 f"output {number} takes the memory of leaf {leaf} at step {time}, "
                 f"which is read until step {read}"
             )
+        if any(step.may_fail for step in steps[time:]):
+            raise VerificationError(
+                f"output {number} takes the memory of leaf {leaf} at step {time}, before a step "
+                "that may fail"
+            )
         if leaf in graph.outputs:
             raise VerificationError(f"leaf {leaf} is an output and gives its memory away")

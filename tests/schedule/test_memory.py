@@ -29,6 +29,14 @@ def test_a_leaf_read_later_is_not_given_away() -> None:
     assert 0 not in layout.donors
 
 
+def test_nothing_is_written_over_before_a_step_that_may_fail() -> None:
+    """After its exception the graph is computed again, from the same leaves."""
+    update, host = access((0,), (1,), {1: (0,)}), Access((2,), (3,), {}, may_fail=True)
+    sizes = dict.fromkeys(range(4), 64)
+    assert plan_memory([update, host], sizes, [0, 2], [1, 3], [0]).donors == {}
+    assert plan_memory([host, update], sizes, [0, 2], [1, 3], [0]).donors == {0: 0}
+
+
 def test_a_leaf_somebody_keeps_is_not_given_away() -> None:
     layout = plan_memory([access((0,), (1,), {1: (0,)})], {0: 64, 1: 64}, [0], [1], [])
     assert layout.donors == {}
