@@ -322,9 +322,31 @@ def _steps() -> list[Workload]:
     ]  # fmt: skip
 
 
+def _gradients() -> list[Workload]:
+    """Forward and backward passes without an update."""
+    batch, length, width = 8, 128, 256
+    tokens = Input((batch, length, width))
+    scores = 2 * 2.0 * batch * length * length * width / 2
+    block = 3 * (2.0 * batch * length * 12 * width**2 + scores)
+    digits = 3 * 2.0 * 64 * (64 * 9 * (32 + 32 * 64) + 16 * 9 * 64 * 64 + 256 * 10)
+    goals = (Goal("torch", 1.3),)
+    return [
+        Workload(
+            "gpt-block-gradients", "gradients", "model_gradients", (tokens, tokens),
+            {"model": "gpt_block", "width": width, "heads": 8}, block, 0.0, goals, "gradient",
+            tolerance=1e-3,
+        ),
+        Workload(
+            "digits-gradients", "gradients", "model_gradients",
+            (Input((64, 1, 8, 8)), Input((64, 10))), {"model": "digits"}, digits, 0.0, goals,
+            "gradient", tolerance=1e-3,
+        ),
+    ]  # fmt: skip
+
+
 WORKLOADS: tuple[Workload, ...] = (
     *_matmuls(), *_convolutions(), *_attention(), *_elementwise(), *_rows(), *_tensors(),
-    *_tiny(), *_steps(),
+    *_tiny(), *_gradients(), *_steps(),
 )  # fmt: skip
 # Groups of groups.
 GROUPS = {

@@ -28,7 +28,8 @@ Cases = dict[str, Node]
 TABLE: dict[str, Callable[[Builder, np.random.Generator], Cases]] = {}
 # Records without a computation of their own, the elementwise ones with a test of their own, and
 # attention, which tests/functional/test_attention.py compares on every device.
-ELSEWHERE = {"buffer", "scalar", "copy", "attention"}
+# The last is rewritten before anything is computed: tests/functional/test_vmap.py.
+ELSEWHERE = {"buffer", "scalar", "copy", "attention", "example"}
 
 
 def case(function: Callable[[Builder, np.random.Generator], Cases]):

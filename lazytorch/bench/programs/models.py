@@ -145,8 +145,28 @@ def lstm(torch: Any) -> Any:
     return Recurrent()
 
 
+def gpt_block(torch: Any, width: int, heads: int) -> Any:
+    """One layer of the GPT: (batch, length, width) to the same."""
+    return _layer(torch)(width, heads)
+
+
+def digits(torch: Any) -> Any:
+    """The network of ``examples/digits.py`` without its dropouts; (batch, 1, 8, 8) to logits."""
+    nn = torch.nn
+
+    def block(inputs: int, outputs: int) -> list[Any]:
+        convolution = nn.Conv2d(inputs, outputs, 3, padding=1, bias=False)
+        return [convolution, nn.BatchNorm2d(outputs), nn.ReLU()]
+
+    return nn.Sequential(
+        *block(1, 32), *block(32, 64), nn.MaxPool2d(2), *block(64, 64), nn.MaxPool2d(2),
+        nn.Flatten(), nn.Linear(64 * 2 * 2, CLASSES),
+    )  # fmt: skip
+
+
 MODELS: dict[str, Callable[..., Any]] = {
     "mlp": mlp, "cnn": cnn, "resnet18": resnet18, "gpt": gpt, "lstm": lstm,
+    "gpt_block": gpt_block, "digits": digits,
 }  # fmt: skip
 
 

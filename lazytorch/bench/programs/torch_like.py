@@ -181,6 +181,21 @@ def train(library: Library, x: Any, y: Any, optimizer: str, **options: Any) -> S
     return lambda: compiled().item()
 
 
+def model_gradients(library: Library, x: Any, g: Any, **options: Any) -> Step:
+    """What a model gives, and the gradients of its sum of products with ``g`` by all parameters."""
+    torch = library.torch
+    model = _model(library, weights.initial(**options), **options)
+    parameters = list(model.parameters())
+    forward = library.compile_model(model)
+
+    def call(x: Any) -> Any:
+        out = forward(x)
+        return (out.detach(), *torch.autograd.grad(out, parameters, g))
+
+    compiled = library.compile_function(call)
+    return lambda: compiled(x)
+
+
 def inference(library: Library, x: Any, **options: Any) -> Step:
     """A model in evaluation mode."""
     model = _model(library, weights.initial(**options), **options).eval()
@@ -224,4 +239,5 @@ PROGRAMS: dict[str, Callable[..., Step]] = {
     "adds": _forward(adds),
     "train": train,
     "inference": inference,
+    "model_gradients": model_gradients,
 }

@@ -69,13 +69,26 @@ def gpt(width: int, layers: int, vocabulary: int, length: int, heads: int) -> Sh
         **_norm("norm", width), "head.weight": (vocabulary, width),
     }  # fmt: skip
     for number in range(layers):
-        layer = f"layers.{number}"
-        shapes |= _norm(f"{layer}.norm1", width) | _norm(f"{layer}.norm2", width)
-        shapes |= _linear(f"{layer}.qkv", width, 3 * width)
-        shapes |= _linear(f"{layer}.out", width, width)
-        shapes |= _linear(f"{layer}.up", width, 4 * width)
-        shapes |= _linear(f"{layer}.down", 4 * width, width)
+        shapes |= {f"layers.{number}.{name}": s for name, s in gpt_block(width, heads).items()}
     return shapes
+
+
+def gpt_block(width: int, heads: int) -> Shapes:
+    """Names and shapes of one layer of the GPT."""
+    return {
+        **_norm("norm1", width), **_norm("norm2", width), **_linear("qkv", width, 3 * width),
+        **_linear("out", width, width), **_linear("up", width, 4 * width),
+        **_linear("down", 4 * width, width),
+    }  # fmt: skip
+
+
+def digits() -> Shapes:
+    """Names and shapes of the network for digits of 8 x 8."""
+    shapes: Shapes = {}
+    for place, inputs, outputs in ((0, 1, 32), (3, 32, 64), (7, 64, 64)):
+        shapes[f"{place}.weight"] = (outputs, inputs, 3, 3)
+        shapes |= _batch_norm(str(place + 1), outputs)
+    return {**shapes, **_linear("12", 64 * 2 * 2, CLASSES)}
 
 
 def lstm() -> Shapes:
@@ -88,6 +101,7 @@ def lstm() -> Shapes:
 
 SHAPES: dict[str, Callable[..., Shapes]] = {
     "mlp": mlp, "cnn": cnn, "resnet18": resnet18, "gpt": gpt, "lstm": lstm,
+    "gpt_block": gpt_block, "digits": digits,
 }  # fmt: skip
 
 
@@ -111,6 +125,6 @@ def _value(name: str, shape: tuple[int, ...], rng: np.random.Generator) -> np.nd
         embedding = name in ("tokens.weight", "positions.weight")
         scale = 0.02 if embedding else math.sqrt(1 / math.prod(shape[1:]))
         return (rng.standard_normal(shape) * scale).astype(np.float32)
-    scales = "norm" in name or ".shortcut.1" in name
-    one = name.endswith("running_var") or (scales and name.endswith("weight"))
+    # A weight that is a vector scales what a norm has made.
+    one = name.endswith(("running_var", "weight"))
     return np.full(shape, 1.0 if one else 0.0, np.float32)
