@@ -15,7 +15,9 @@ from lazytorch.schedule.graph import Graph
 from lazytorch.schedule.insertions import join_insertions
 
 # What has no elements is computed from nothing: its empty loops would have to fit those of others.
-_OF_NO_ELEMENTS = frozenset(("map", "move", "gather", "reduce", "contract"))
+_OF_NO_ELEMENTS = frozenset(
+    ("map", "move", "gather", "scatter", "scan", "random", "reduce", "contract")
+)
 
 
 def simplify(graph: Graph) -> Graph:

@@ -136,3 +136,12 @@ def test_what_has_no_elements_beside_what_has_some(device: str) -> None:
     scaled = (x - mean) * (square + 1).rsqrt()
     assert scaled.tolist() == []
     assert mean.flatten().tolist() == [0] * 5 == square.flatten().tolist()
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_a_gradient_of_no_elements(device: str) -> None:
+    """Its scatter has nothing to write, and no place to write it to."""
+    x = torch.zeros(0, device=device, requires_grad=True)
+    taken = x.take(torch.zeros(0, dtype=torch.int64, device=device))
+    (taken * torch.ones(0, device=device)).sum().backward()
+    assert x.grad.tolist() == []
