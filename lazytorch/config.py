@@ -78,9 +78,7 @@ _TABLE: dict[str, Setting] = {
         Setting("FLUSH_NODES", int, 20000, "pending operations before a graph is computed"),
         Setting("FLUSH_BYTES", _size, 2 << 30, "bytes pinned by pending work before it runs"),
         Setting("FLUSH_DEPTH", int, 4000, "longest pending chain before it is computed"),
-        Setting(
-            "TRIAL_BUILDS", _flag, False, "1 compiles a new plan cheaply until it is run again"
-        ),
+        Setting("TRIAL_BUILDS", int, 0, "runs of a new plan for which it is compiled cheaply"),
         Setting("BUILD_PROCESSES", int, 0, "processes that compile a program, 0 for one each core"),
         Setting("PLAN_CACHE", int, 512, "finished plans kept in memory"),
     )

@@ -32,13 +32,17 @@ from lazytorch.runtime import available_devices
 AS_USERS_GET_IT = {"codegen", "compiler", "devices", "engine", "runtime"}
 
 
+# Runs of one graph in a test; none is worth compiling again.
+MANY = 1000
+
+
 @pytest.fixture(autouse=True)
 def compile_cheaply(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Most tests run a graph once, and optimizing it would be most of their time."""
+    """Most tests run a graph a few times, and optimizing it would be most of their time."""
     if request.path.parent.name in AS_USERS_GET_IT:
         yield
     else:
-        with lazytorch.config.override(TRIAL_BUILDS=True):
+        with lazytorch.config.override(TRIAL_BUILDS=MANY):
             yield
 
 

@@ -10,6 +10,18 @@ from typing import Any
 
 import numpy as np
 
+from lazytorch import Tensor, engine
+from lazytorch.tensor.storage import node_of
+
+
+def compute(*values: Any) -> None:
+    """Compute the tensors among the values in one graph, before each is looked at.
+
+    Looking at them one by one would compile a program for each, and compiling is what most of
+    the tests' time goes into.
+    """
+    engine.realize([node_of(value) for value in values if isinstance(value, Tensor)])
+
 
 def outcome(library: Any, program: str) -> str:
     """The text of the program's last value, or the class of the error it ends in."""

@@ -18,11 +18,10 @@ kernel_texts: set[int] = set()
 # Programs are cut into parts of about so many characters, which Intel's runtime compiles in half a
 # second; each part costs it 30 ms of its own.
 PART_CHARACTERS = 40_000
-# A plan with at most so much work is first compiled without optimization if its source has at
-# least so many characters. A convolution of 2 x 3 x 9 x 11 into 4 channels (27,000 characters)
-# takes Intel's runtime 562 ms to compile, without optimization 177; elementwise kernels of 1,500
-# characters take 38 ms either way.
-TRIAL_FLOPS, TRIAL_BYTES, TRIAL_CHARACTERS = 1 << 21, 1 << 22, 3000
+# A plan with at most so much work is first compiled without optimization. A convolution of
+# 2 x 3 x 9 x 11 into 4 channels (27,000 characters) takes Intel's runtime 562 ms to compile,
+# without optimization 177; elementwise kernels of 2,000 characters 48 and 30, of 500, 30 and 22.
+TRIAL_FLOPS, TRIAL_BYTES = 1 << 21, 1 << 22
 
 
 def replay_of(plan: Plan, device: Device) -> Replay:
@@ -77,9 +76,9 @@ def program_parts(plan: Plan) -> list[tuple[str, list[str]]]:
 
 
 def _trial_options(plan: Plan) -> str:
-    """How to compile a plan for its first run: long code for little work is not optimized."""
+    """How to compile a plan for its first runs: code for little work is not optimized."""
     little = plan.flops <= TRIAL_FLOPS and plan.nbytes <= TRIAL_BYTES
-    return "-cl-opt-disable" if little and len(plan.source) >= TRIAL_CHARACTERS else ""
+    return "-cl-opt-disable" if little else ""
 
 
 def _kernel_text(step: LaunchStep) -> str:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
+from lazytorch import config
 from lazytorch.dtypes import DType
 from lazytorch.runtime import interpreter, profile
 from lazytorch.runtime.buffers import Buffer
@@ -158,8 +159,8 @@ class NumpyReplay(Replay):
 class OpenCLReplay(Replay):
     """Launches compiled kernels.
 
-    ``lasting`` gives the launchers to use from the second run on, where those for one run were
-    compiled in a hurry.
+    ``lasting`` gives the launchers to use after the first ``TRIAL_BUILDS`` runs, where those for
+    these were compiled in a hurry.
     """
 
     def __init__(
@@ -172,7 +173,7 @@ class OpenCLReplay(Replay):
         super().__init__(plan, device)
         self._launchers = launchers
         self._lasting = lasting
-        self._has_run = False
+        self._trial_runs = 0
         self._packings = packings_of(plan)
         # Where each packs to when no copy is kept.
         self._unkept: list[Buffer] = []
@@ -219,13 +220,13 @@ class OpenCLReplay(Replay):
             self.device.arena_users.add(self)
 
     def _settle(self) -> None:
-        """Before the second run: a plan that is run twice will be run often."""
-        if self._has_run:
+        """Before each run on trial; a plan that is run once more will be run often."""
+        if self._trial_runs >= config.get("TRIAL_BUILDS"):
             assert self._lasting is not None
             self._launchers = self._lasting()
             self._lasting = None
             self._bound = []
-        self._has_run = True
+        self._trial_runs += 1
 
     def release_arena(self) -> None:
         """Let go of the arena, which is to be replaced by a larger one."""

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import lazytorch
+from tests.programs import compute
 
 torch = pytest.importorskip("torch")
 
@@ -62,10 +63,19 @@ def compare(
     """Both functions give the same on the same arrays, and so do their derivatives."""
     a, b = _tensors(lazytorch, arrays), _tensors(torch, arrays)
     x, y = ours(*a), theirs(*b)
-    _close(x, y, tolerance, "value")
-    if not gradient or not y.requires_grad:
-        return
-    assert x.requires_grad
+    found = [(x, y, tolerance, "value")]
+    if gradient and y.requires_grad:
+        assert x.requires_grad
+        found += _derivatives(x, y, a, b, tolerance, second)
+    compute(*(mine for mine, *_ in found))
+    for mine, right, allowed, what in found:
+        _close(mine, right, allowed, what)
+
+
+def _derivatives(
+    x: Any, y: Any, a: Sequence[Any], b: Sequence[Any], tolerance: float, second: bool
+) -> list[tuple[Any, Any, float, str]]:
+    """(ours, PyTorch's, tolerance, name) of the gradients of ``x`` by ``a`` and ``y`` by ``b``."""
     sources_a = [t for t in a if hasattr(t, "requires_grad") and t.requires_grad]
     sources_b = [t for t in b if hasattr(t, "requires_grad") and t.requires_grad]
     seed = np.asarray(random(*y.shape, seed=7))
@@ -73,21 +83,22 @@ def compare(
     g_b = torch.from_numpy(seed.copy()).requires_grad_()
     first_a = lazytorch.autograd.grad(x, sources_a, g_a, create_graph=second, allow_unused=True)
     first_b = torch.autograd.grad(y, sources_b, g_b, create_graph=second, allow_unused=True)
-    for number, (p, q) in enumerate(zip(first_a, first_b)):
-        if q is not None:
-            _close(p, q, 10 * tolerance, f"gradient {number}")
+    found = [
+        (p, q, 10 * tolerance, f"gradient {number}") for number, (p, q) in pairs(first_a, first_b)
+    ]
     if not second:
-        return
+        return found
     total_a = sum((p * random_like(lazytorch, q, n)).sum() for n, (p, q) in pairs(first_a, first_b))
     total_b = sum((q * random_like(torch, q, n)).sum() for n, (p, q) in pairs(first_a, first_b))
     if not (isinstance(total_b, torch.Tensor) and total_b.requires_grad):
-        return
+        return found
     second_a = lazytorch.autograd.grad(total_a, [*sources_a, g_a], allow_unused=True)
     second_b = torch.autograd.grad(total_b, [*sources_b, g_b], allow_unused=True)
-    for number, (p, q) in enumerate(zip(second_a, second_b)):
-        if q is not None and (p is not None or float(q.abs().max()) > 0):
+    for number, (p, q) in pairs(second_a, second_b):
+        if p is not None or float(q.abs().max()) > 0:
             assert p is not None, f"second gradient {number} is missing"
-            _close(p, q, 100 * tolerance, f"second gradient {number}")
+            found.append((p, q, 100 * tolerance, f"second gradient {number}"))
+    return found
 
 
 def pairs(first: Any, second: Any) -> list[Any]:

@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 
 import lazytorch as torch
-from lazytorch import engine
-from lazytorch.tensor.storage import node_of
+from tests.programs import compute
 
 _generator = np.random.default_rng(3)
 A = _generator.standard_normal((4, 3)) + 1j * _generator.standard_normal((4, 3))
@@ -32,7 +31,7 @@ UNARY = (
 def test_functions_of_one_number(each_device):
     x = torch.tensor(A)
     results = {name: getattr(torch, name)(x) for name in UNARY}
-    engine.realize([node_of(result) for result in results.values()])  # one program
+    compute(*results.values())
     for name, result in results.items():
         expected = getattr(np, _NUMPY.get(name, name))(A)
         np.testing.assert_allclose(result.cpu().numpy(), expected, 1e-12, 1e-14, err_msg=name)
@@ -62,6 +61,7 @@ def test_arithmetic_reductions_and_products(each_device, dtype):
         (torch.cat([x, y], 1), np.hstack([a, b])), (x[[0, 2, 0]], a[[0, 2, 0]]),
         (x == y, a == b), (x.norm(), np.linalg.norm(a)),
     ]  # fmt: skip
+    compute(*(ours for ours, _ in pairs))
     for number, (ours, expected) in enumerate(pairs):
         found = ours.cpu().numpy()
         np.testing.assert_allclose(found, expected, rtol=tolerance, atol=tolerance, err_msg=number)
@@ -162,12 +162,13 @@ def test_gradients_follow_pytorch(name):
     ours = [torch.tensor(array, requires_grad=True) for array in (A, B, R)]
     theirs = [peer.tensor(array, requires_grad=True) for array in (A, B, R)]
     result, expected = function(torch, *ours), function(peer, *theirs)
-    np.testing.assert_allclose(result.detach().numpy(), expected.detach().resolve_conj().numpy())
     weights = _generator.standard_normal(tuple(expected.shape))
     if expected.is_complex():
         weights = weights * (1 + 0.5j)
     expected.backward(peer.tensor(weights))
     result.backward(torch.tensor(weights))
+    compute(result, *(mine.grad for mine in ours))
+    np.testing.assert_allclose(result.detach().numpy(), expected.detach().resolve_conj().numpy())
     for mine, other in zip(ours, theirs):
         if other.grad is None:
             assert mine.grad is None or not mine.grad.numpy().any()

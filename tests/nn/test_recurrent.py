@@ -14,6 +14,7 @@ from lazytorch.nn.utils import rnn
 from lazytorch.ops.recurrence import RECURRENT
 from lazytorch.runtime import available_devices
 from lazytorch.tensor.storage import node_of
+from tests.programs import compute
 
 DEVICES = available_devices()
 LAYERS = [
@@ -73,12 +74,14 @@ def close(ours: Any, theirs: Any, what: str, tolerance: float = 2e-5) -> None:
 def compare(ours: Any, theirs: Any, mine: Any, their: Any, inputs: Any, torch: Any) -> None:
     """Results, and the gradients of a sum of squares of all of them."""
     total = reference = None
+    compute(*flat(mine))
     for a, b in zip(flat(mine), flat(their)):
         close(a, b, "result")
         total = (a * a).sum() if total is None else total + (a * a).sum()
         reference = (b * b).sum() if reference is None else reference + (b * b).sum()
     total.backward()
     reference.backward()
+    compute(*(a.grad for a in ours.parameters()), *(a.grad for a, _ in inputs))
     for (name, a), b in zip(ours.named_parameters(), theirs.parameters()):
         close(a.grad, b.grad, name, 2e-4)
     for a, b in inputs:

@@ -10,6 +10,7 @@ import pytest
 
 import lazytorch
 from lazytorch.runtime import available_devices
+from tests.programs import compute
 
 torch = pytest.importorskip("torch")
 
@@ -151,12 +152,14 @@ def compare(text: str, arrays: Any) -> None:
     assert tuple(got.shape) == tuple(expected.shape)
     assert str(got.dtype) == str(expected.dtype)
     assert got.requires_grad == expected.requires_grad
+    if expected.requires_grad:
+        (expected * expected).sum().backward()
+        (got * got).sum().backward()
+        compute(got, *(leaf.grad for leaf in leaves))
     np.testing.assert_allclose(
         got.detach().numpy(), expected.detach().numpy(), rtol=3e-5, atol=3e-6
     )
     if expected.requires_grad:
-        (expected * expected).sum().backward()
-        (got * got).sum().backward()
         for leaf, reference in zip(leaves, references):
             if reference.grad is not None:
                 np.testing.assert_allclose(
@@ -188,6 +191,7 @@ def test_assignment(index: str) -> None:
             a = library.tensor(CUBE[0], requires_grad=True)
             out = assigned(library, a, value)
             (out * out).sum().backward()
+            compute(out, a.grad)
             results.append((out.detach().numpy(), a.grad.numpy()))
         for expected, got in zip(*results):
             np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-5)
@@ -310,9 +314,10 @@ def test_what_the_operator_database_found(device: str) -> None:
     before = lazytorch.get_default_device()
     lazytorch.set_default_device(device)
     try:
-        for text in FOUND:
+        found = [eval(f"t.{text}", {"t": lazytorch}) for text in FOUND]
+        compute(*found)
+        for text, got in zip(FOUND, found):
             expected = eval(f"t.{text}", {"t": torch})
-            got = eval(f"t.{text}", {"t": lazytorch})
             assert str(got.dtype) == str(expected.dtype), text
             np.testing.assert_allclose(
                 got.cpu().numpy(), expected.numpy(), rtol=1e-6, err_msg=text

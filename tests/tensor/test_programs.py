@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 import lazytorch
+from tests.programs import compute
 
 torch = pytest.importorskip("torch")
 
@@ -182,6 +183,7 @@ class Program:
         twin.lazy.tolist()
 
     def check(self) -> None:
+        compute(*(twin.lazy for twin in self.twins))
         for twin in self.twins:
             expected = twin.reference.detach().numpy()
             assert tuple(twin.lazy.shape) == tuple(twin.reference.shape)
@@ -206,6 +208,7 @@ class Program:
         if errors[0] is not None or errors[1] is not None:
             assert errors[0] is not None and errors[1] is not None, errors
             return
+        compute(*(twin.lazy.grad for twin in self.leaves))
         for twin in self.leaves:
             expected = twin.reference.grad
             if expected is None:
