@@ -22,6 +22,7 @@ from lazytorch.tensor.attach import functions, public
 from lazytorch.tensor.batching.values import are_examples
 from lazytorch.tensor.size import Size
 from lazytorch.tensor.storage import shape_of
+from lazytorch.tensor.templates import repeated
 from lazytorch.tensor.tensor import Tensor
 
 Shape = tuple[int, ...]
@@ -37,17 +38,22 @@ def _update_running(running: Tensor | None, batch: Any, momentum: float, correct
     """``running = (1 - momentum) * running + momentum * correction * batch``, in place."""
     if running is None:
         return
+    held: Any = running
     with no_grad():
-        value = narrowed(reshaped(batch, shape_of(running)), running)
-        held: Any = running
-        if are_examples(value) and not are_examples(running):
+        if are_examples(batch) and not are_examples(running):
             raise RuntimeError(
                 "Batch norm got a batched tensor as input while the running_mean or running_var, "
                 "which will be updated in place, were not batched. Inside of vmap make them an "
                 "argument with a batch (torch.func.functional_call), or set track_running_stats "
                 "to False."
             )
-        held.copy_(detached(running) * (1 - momentum) + value * (momentum * correction))
+        held.copy_(_moved_towards(running, batch, momentum, correction))
+
+
+@repeated
+def _moved_towards(running: Any, batch: Any, momentum: float, correction: float) -> Any:
+    value: Any = narrowed(reshaped(batch, shape_of(running)), running)
+    return running * (1 - momentum) + value * (momentum * correction)
 
 
 def _check_batch_norm(

@@ -20,12 +20,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from lazytorch.autograd.grad_mode import no_grad
 from lazytorch.autograd.rules import Rule
 from lazytorch.autograd.tape import attach
 from lazytorch.functional.composite import (
     contracted,
-    detached,
     flipped,
     padded,
     permuted,
@@ -33,6 +31,7 @@ from lazytorch.functional.composite import (
     sum_over,
 )
 from lazytorch.tensor.storage import shape_of
+from lazytorch.tensor.templates import repeated
 from lazytorch.tensor.tensor import Tensor
 
 Shape = tuple[int, ...]
@@ -141,14 +140,23 @@ def _windows_dot_kernel(
     return _ungrouped(y, 1, groups)
 
 
+def _biased(y: Tensor, bias: Tensor | None) -> Tensor:
+    if bias is None:
+        return y
+    shape = (1, shape_of(bias)[0], *(1 for _ in shape_of(y)[2:]))
+    return y + reshaped(bias, shape)  # type: ignore[operator, no-any-return]
+
+
 # The three functions ------------------------------------------------------------------------------
 
 
-def _correlate_value(x: Tensor, w: Tensor, geometry: Geometry) -> Tensor:
+@repeated
+def _correlate_value(x: Tensor, w: Tensor, bias: Tensor | None, geometry: Geometry) -> Tensor:
     kernel = shape_of(w)[2:]
     extents = geometry.output(shape_of(x)[2:], kernel)
     x = _padded_groups(x, geometry.padding, geometry.groups)
-    return _windows_dot_kernel(x, w, geometry.stride, geometry.dilation, geometry.groups, extents)
+    y = _windows_dot_kernel(x, w, geometry.stride, geometry.dilation, geometry.groups, extents)
+    return _biased(y, bias)
 
 
 def _with_gaps(g: Tensor, stride: Shape) -> Tensor:
@@ -219,7 +227,10 @@ def _phased_kernel(w: Tensor, plans: list[_Spread], groups: int) -> Tensor:
     return _grouped(w, 0, groups)
 
 
-def _spread_value(g: Tensor, w: Tensor, extents: Shape, geometry: Geometry) -> Tensor:
+@repeated
+def _spread_value(
+    g: Tensor, w: Tensor, bias: Tensor | None, extents: Shape, geometry: Geometry
+) -> Tensor:
     groups, dims = geometry.groups, len(extents)
     positions, kernel = shape_of(g)[2:], shape_of(w)[2:]
     plans = [
@@ -238,15 +249,11 @@ def _spread_value(g: Tensor, w: Tensor, extents: Shape, geometry: Geometry) -> T
     merged = [plan.blocks * plan.phases for plan in plans]
     x = reshaped(permuted(blocks, (0, 1, *order)), (*shape_of(blocks)[:2], *merged))
     x = _with_gaps(x, tuple(plan.gaps_after for plan in plans))
-    return padded(
-        x,
-        _spatial(
-            [
-                (-plan.crop, extent + plan.crop - have)
-                for plan, extent, have in zip(plans, extents, shape_of(x)[2:])
-            ]
-        ),
-    )
+    widths = [
+        (-plan.crop, extent + plan.crop - have)
+        for plan, extent, have in zip(plans, extents, shape_of(x)[2:])
+    ]
+    return _biased(padded(x, _spatial(widths)), bias)
 
 
 def _phases(g: Tensor, w: Tensor, plans: list[_Spread], groups: int) -> Tensor:
@@ -269,6 +276,7 @@ def _phases(g: Tensor, w: Tensor, plans: list[_Spread], groups: int) -> Tensor:
     return _ungrouped(y, 1, groups)
 
 
+@repeated
 def _kernel_value(x: Tensor, g: Tensor, kernel: Shape, geometry: Geometry) -> Tensor:
     groups = geometry.groups
     # Groups of few channels are summed from the array itself, so it holds the padding too.
@@ -328,17 +336,9 @@ _KERNEL = Rule(
 )
 
 
-def _biased(y: Tensor, bias: Tensor | None) -> Tensor:
-    if bias is None:
-        return y
-    shape = (1, shape_of(bias)[0], *(1 for _ in shape_of(y)[2:]))
-    return y + reshaped(detached(bias), shape)  # type: ignore[operator, no-any-return]
-
-
 def correlate(x: Tensor, w: Tensor, geometry: Geometry, bias: Tensor | None = None) -> Tensor:
     """The convolution of x (n, c, ...) with w (o, c / groups, ...)."""
-    with no_grad():
-        y = _biased(_correlate_value(x, w, geometry), bias)
+    y = _correlate_value(x, w, bias, geometry)
     return attach(y, _CONVOLUTION, (x, w, bias), (geometry,))
 
 
@@ -358,14 +358,12 @@ def spread_back(
 ) -> Tensor:
     """The transposed convolution of g (n, o, ...) with w (o, c / groups, ...)."""
     extents = tuple(extents)
-    with no_grad():
-        x = _biased(_spread_value(g, w, extents, geometry), bias)
+    x = _spread_value(g, w, bias, extents, geometry)
     return attach(x, _TRANSPOSED, (g, w, bias), (extents, geometry))
 
 
 def gather_kernel(x: Tensor, g: Tensor, kernel: Shape, geometry: Geometry) -> Tensor:
     """The gradient of ``correlate`` by its kernel."""
     kernel = tuple(kernel)
-    with no_grad():
-        w = _kernel_value(x, g, kernel, geometry)
+    w = _kernel_value(x, g, kernel, geometry)
     return attach(w, _KERNEL, (x, g), (kernel, geometry))

@@ -14,13 +14,13 @@ J. Ba et al., "Layer normalization", 2016.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from lazytorch.autograd.grad_mode import mode, no_grad
+from lazytorch.autograd.grad_mode import mode
 from lazytorch.autograd.rules import Rule
 from lazytorch.autograd.tape import attach
 from lazytorch.functional.composite import (
-    detached,
     narrowed,
     require_floating,
     require_tensor,
@@ -32,6 +32,7 @@ from lazytorch.functional.composite import (
 from lazytorch.ops.shapes import count
 from lazytorch.tensor.attach import functions, public
 from lazytorch.tensor.storage import dtype_of, shape_of
+from lazytorch.tensor.templates import repeated, repeated_gradient
 from lazytorch.tensor.tensor import Tensor
 
 Shape = tuple[int, ...]
@@ -52,16 +53,14 @@ def row_size(x: Tensor, axes: Sequence[int]) -> int:
     return count(tuple(shape_of(x)[axis] for axis in axes))
 
 
+@dataclass(frozen=True)
 class Form:
     """How an input is looked at: its shape, the axes of a row, the shape of weight and bias."""
 
-    __slots__ = ("axes", "eps", "parameters", "shape")
-
-    def __init__(self, shape: Shape, axes: Shape, parameters: Shape, eps: float) -> None:
-        self.shape = shape
-        self.axes = axes
-        self.parameters = parameters
-        self.eps = eps
+    shape: Shape
+    axes: Shape
+    parameters: Shape
+    eps: float
 
 
 def _wide(tensor: Any, shape: Shape) -> Any:
@@ -72,13 +71,18 @@ def _normalization_gradient(
     g: Any, x: Any, weight: Any, bias: Any, attrs: Any, extra: Any, needs: Any
 ) -> Any:
     (form,) = attrs
+    if mode.enabled:
+        mean, variance = moments(_wide(x, form.shape), form.axes)
+        extra = (mean, rsqrt(variance + form.eps))
+    return _gradients(g, x, weight, bias, *extra, form, needs)
+
+
+@repeated_gradient
+def _gradients(
+    g: Any, x: Any, weight: Any, bias: Any, mean: Any, scale: Any, form: Form, needs: Any
+) -> Any:
     original = shape_of(x)
     g, x = _wide(g, form.shape), _wide(x, form.shape)
-    if mode.enabled:
-        mean, variance = moments(x, form.axes)
-        scale = rsqrt(variance + form.eps)
-    else:
-        mean, scale = extra
     y = (x - mean) * scale
     results: list[Any] = [None, None, None]
     if needs[0]:
@@ -108,18 +112,24 @@ def normalized(
     input: Tensor, weight: Tensor | None, bias: Tensor | None, form: Form, rule: Rule
 ) -> tuple[Tensor, Any, Any]:
     """The normalized input, and mean and variance of each row."""
-    with no_grad():
-        x: Any = _wide(detached(input), form.shape)
-        mean, variance = moments(x, form.axes)
-        scale = rsqrt(variance + form.eps)
-        out = (x - mean) * scale
-        if weight is not None:
-            out = out * _wide(detached(weight), form.parameters)
-        if bias is not None:
-            out = out + _wide(detached(bias), form.parameters)
-        out = narrowed(reshaped(out, shape_of(input)), input)
+    out, mean, variance, scale = _normalized(input, weight, bias, form)
     out = attach(out, rule, (input, weight, bias), (form,), (mean, scale))
     return out, mean, variance
+
+
+@repeated
+def _normalized(
+    input: Tensor, weight: Tensor | None, bias: Tensor | None, form: Form
+) -> tuple[Any, ...]:
+    x: Any = _wide(input, form.shape)
+    mean, variance = moments(x, form.axes)
+    scale = rsqrt(variance + form.eps)
+    out = (x - mean) * scale
+    if weight is not None:
+        out = out * _wide(weight, form.parameters)
+    if bias is not None:
+        out = out + _wide(bias, form.parameters)
+    return narrowed(reshaped(out, shape_of(input)), input), mean, variance, scale
 
 
 # Layer and RMS --------------------------------------------------------------------------------
@@ -167,8 +177,13 @@ def layer_norm(
 
 def _rms_gradient(g: Any, x: Any, weight: Any, attrs: Any, extra: Any, needs: Any) -> Any:
     axes, eps = attrs
+    scale = _rms_scale(widened(x), axes, eps) if mode.enabled else extra
+    return _rms_gradients(g, x, weight, scale, axes, needs)
+
+
+@repeated_gradient
+def _rms_gradients(g: Any, x: Any, weight: Any, scale: Any, axes: Shape, needs: Any) -> Any:
     g, x = widened(g), widened(x)
-    scale = _rms_scale(x, axes, eps) if mode.enabled else extra
     y = x * scale
     results: list[Any] = [None, None]
     if needs[0]:
@@ -207,15 +222,21 @@ def rms_norm(
         )
     if dtype_of(input).kind == "c":
         return _complex_rms_norm(input, axes, weight, eps)
-    with no_grad():
-        x: Any = widened(detached(input))
-        small = functions.finfo(x.dtype).eps if eps is None else eps
-        scale = _rms_scale(x, axes, small)
-        out = x * scale
-        if weight is not None:
-            out = out * widened(detached(weight))
-        out = narrowed(out, input)
+    small = functions.finfo(dtype_of(widened(input))).eps if eps is None else eps
+    out, scale = _by_root_mean_square(input, weight, axes, small)
     return attach(out, _RMS, (input, weight), (axes, small), scale)
+
+
+@repeated
+def _by_root_mean_square(
+    input: Tensor, weight: Tensor | None, axes: Shape, eps: float
+) -> tuple[Any, Any]:
+    x: Any = widened(input)
+    scale = _rms_scale(x, axes, eps)
+    out = x * scale
+    if weight is not None:
+        out = out * widened(weight)
+    return narrowed(out, input), scale
 
 
 def _complex_rms_norm(x: Any, axes: Shape, weight: Tensor | None, eps: float | None) -> Tensor:

@@ -10,13 +10,11 @@ from __future__ import annotations
 from typing import Any
 
 from lazytorch import dtypes
-from lazytorch.autograd.grad_mode import no_grad
 from lazytorch.autograd.naming import shown_as
 from lazytorch.autograd.rules import Rule
 from lazytorch.autograd.tape import attach, attach_many
 from lazytorch.dtypes import DType
 from lazytorch.functional.composite import (
-    detached,
     expanded,
     iota,
     is_nan,
@@ -39,6 +37,7 @@ from lazytorch.tensor.apply import cast
 from lazytorch.tensor.attach import functions, public
 from lazytorch.tensor.promotion import scalar_name
 from lazytorch.tensor.storage import dtype_of, shape_of
+from lazytorch.tensor.templates import repeated, repeated_gradient
 from lazytorch.tensor.tensor import Tensor
 
 Shape = tuple[int, ...]
@@ -127,11 +126,14 @@ def _numbers(windows: Windows, like: Tensor, dtype: DType) -> Tensor:
 
 
 def _max_gradient(g: Any, extra: Any, attrs: Any) -> Any:
-    (windows,) = attrs
-    g = g[0] if isinstance(g, list) else g
+    return _put_back(g[0] if isinstance(g, list) else g, extra, attrs[0])
+
+
+@repeated_gradient
+def _put_back(g: Any, first: Any, windows: Windows) -> Any:
     shape = shape_of(g)
     ones = (1,) * len(windows.size)
-    chosen = reshaped(extra, (*shape, *ones)) == _numbers(windows, g, dtype_of(extra))
+    chosen = reshaped(first, (*shape, *ones)) == _numbers(windows, g, dtype_of(first))
     return overlay(where(chosen, reshaped(g, (*shape, *ones)), 0), windows)
 
 
@@ -158,6 +160,15 @@ def _first_largest(values: Tensor, largest: Tensor, windows: Windows) -> Tensor:
     return min_over(where(found, numbers, windows.volume - 1), axes, keep=False)
 
 
+@repeated
+def _largest(x: Tensor, windows: Windows) -> tuple[Tensor, Tensor]:
+    """The maximum of each window, and the number of its first element that is it."""
+    values = cut(x, windows, lowest(dtype_of(x)))
+    out = max_over(values, _last(len(windows.size), len(shape_of(values))), keep=False)
+    return out, _first_largest(values, out, windows)
+
+
+@repeated
 def _flat_positions(first: Tensor, windows: Windows) -> Tensor:
     """Where in the unpadded input the chosen elements lie, as int64 counted row by row."""
     rest: Any = cast(first, dtypes.int64)
@@ -192,11 +203,8 @@ def max_pool(
     if dtype_of(x) is dtypes.bool_:
         raise NotImplementedError(f"\"{function}\" not implemented for 'Bool'")
     windows = _windows(x, *sizes, ceil_mode)
-    with no_grad():
-        values = cut(detached(x), windows, lowest(dtype_of(x)))
-        out = max_over(values, _last(dims, len(shape_of(values))), keep=False)
-        first = _first_largest(values, out, windows)
-        flat = _flat_positions(first, windows) if return_indices else None
+    out, first = _largest(x, windows)
+    flat = _flat_positions(first, windows) if return_indices else None
     if flat is None:
         out = attach(out, _MAX_RULES[dims], (x,), (windows,), first)
     else:
@@ -240,7 +248,11 @@ def _divisor(windows: Windows, padded_too: bool, override: int | None, like: Ten
 
 def average_gradient(g: Any, attrs: Any) -> Any:
     """The gradient of :func:`average`: each element gets its share from every window."""
-    windows, padded_too, override = attrs
+    return _shared_out(g, *attrs)
+
+
+@repeated_gradient
+def _shared_out(g: Any, windows: Windows, padded_too: bool, override: int | None) -> Any:
     wide = widened(g)
     shape = shape_of(wide)
     dims = len(windows.size)
@@ -256,16 +268,19 @@ def average(
     x: Tensor, windows: Windows, padded_too: bool, override: int | None, rule: Rule
 ) -> Tensor:
     """The mean of each window of x (n, c, ...)."""
-    dims = len(windows.size)
-    with no_grad():
-        values = cut(widened(detached(x)), windows, 0)
-        total: Any = sum_over(values, _last(dims, len(shape_of(values))), keep=False)
-        divisor = _divisor(windows, padded_too, override, total)
-        if dtype_of(x).kind == "f":
-            out = narrowed(total / divisor, x)
-        else:
-            out = functions.div(total, divisor, rounding_mode="trunc")
+    out = _means(x, windows, padded_too, override)
     return attach(out, rule, (x,), (windows, padded_too, override))
+
+
+@repeated
+def _means(x: Tensor, windows: Windows, padded_too: bool, override: int | None) -> Any:
+    values = cut(widened(x), windows, 0)
+    axes = _last(len(windows.size), len(shape_of(values)))
+    total: Any = sum_over(values, axes, keep=False)
+    divisor = _divisor(windows, padded_too, override, total)
+    if dtype_of(x).kind == "f":
+        return narrowed(total / divisor, x)
+    return functions.div(total, divisor, rounding_mode="trunc")
 
 
 def avg_pool(

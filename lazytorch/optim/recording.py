@@ -11,17 +11,16 @@ Knows which tensors an update reads and writes, by where they stand; it must not
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from operator import attrgetter, itemgetter
+from collections.abc import Sequence
+from operator import attrgetter
 from typing import Any
 
 from lazytorch import engine
 from lazytorch.ir.node import Node
 from lazytorch.ops import leaves
 from lazytorch.optim.scalars import HostEntries, StepScalars
-from lazytorch.tensor import recorder
-from lazytorch.tensor.site import user_site
 from lazytorch.tensor.storage import node_of, write
+from lazytorch.tensor.templates import Template, template_of
 from lazytorch.tensor.tensor import Tensor
 
 # Updates kept for one optimizer: one for each group, and for each set of parameters with gradients.
@@ -93,34 +92,24 @@ class UpdateInputs:
 
 
 class RecordedUpdate:
-    """The graph of one update. Values are numbered: what is read first, then numbers of the rule,
-    then constants, then what each operation gives."""
+    """The graph of one update: a template whose sources are what is read, then numbers of the
+    rule. ``writes`` are places among what is read, for each of the template's results."""
 
     def __init__(
-        self,
-        numbers: list[tuple[str, int]],
-        constants: list[Node],
-        operations: list[tuple[Any, ...]],
-        writes: list[tuple[int, int]],
+        self, numbers: list[tuple[str, int]], template: Template, writes: list[int]
     ) -> None:
         self.numbers = numbers
-        self._constants = constants
-        self._operations = operations
+        self._template = template
         self._writes = writes
 
     def repeat(self, inputs: UpdateInputs, numbers: list[Node]) -> None:
         """Record the update again, at the user's present line."""
-        values = [*inputs.nodes, *numbers, *self._constants]
+        sources = [*inputs.nodes, *numbers]
         inputs.nodes = []
-        append = values.append
-        watch = recorder.watch
-        site = user_site()
-        for operation, take, attrs, shape, dtype, device in self._operations:
-            node = Node(operation, take(values), attrs, shape, dtype, device, site)
-            watch(node)
-            append(node)
-        for place, value in self._writes:
-            write(inputs.tensors[place], values[value])
+        values = self._template.repeat(sources)
+        del sources
+        for place, result in zip(self._writes, self._template.results):
+            write(inputs.tensors[place], values[result])
 
 
 def recorded_update(
@@ -137,60 +126,20 @@ def recorded_update(
     noted = [key for key in map(id, engine.noted_state()) if key in written]
     if not written or len(noted) != len(written):
         return None
-    places = {id(node): place for place, node in enumerate(inputs.nodes)}
     numbers: list[tuple[str, int]] = []
+    made: list[Node] = []
     place_of = {id(parameter): place for place, parameter in enumerate(inputs.parameters)}
     for name, value, parameter, scalar in scalars.made:
         place = place_of[id(parameter)]
         if expected[inputs.counters[place]].get(name, scalars) != value:
             return None
-        places[id(scalar._node)] = len(inputs.nodes) + len(numbers)
+        made.append(scalar._node)
         numbers.append((name, place))
-    order = _between([written[key][1] for key in noted], places)
     # Numbers that are not the rule's depend on shapes alone: how many elements a mean divides by.
-    fixed = (leaves.CONSTANT, leaves.SCALAR)
-    constants = [node for node in order if node.op in fixed]
-    made = [node for node in order if node.op not in fixed]
-    if any(node.buffer is not None or not node.src for node in made):
+    template = template_of([*inputs.nodes, *made], [written[key][1] for key in noted])
+    if template is None:
         return None
-    # Not the length of ``places``: one node may be read at two of them.
-    for place, node in enumerate((*constants, *made), len(inputs.nodes) + len(numbers)):
-        places[id(node)] = place
-    operations = [
-        (
-            node.op, _getter([places[id(source)] for source in node.src]), node.attrs,
-            node.shape, node.dtype, node.device,
-        )
-        for node in made
-    ]  # fmt: skip
-    writes = [(written[key][0], places[id(written[key][1])]) for key in noted]
-    return RecordedUpdate(numbers, constants, operations, writes)
-
-
-def _getter(places: list[int]) -> Callable[[list[Node]], tuple[Node, ...]]:
-    """What takes the nodes at ``places`` out of a list, as a tuple."""
-    if len(places) > 1:
-        return itemgetter(*places)
-    (place,) = places
-    return lambda values: (values[place],)
-
-
-def _between(outputs: list[Node], known: dict[int, int]) -> list[Node]:
-    """The nodes from which ``outputs`` are made out of known ones, sources before users."""
-    order: list[Node] = []
-    seen = set(known)
-    stack = outputs[::-1]
-    while stack:
-        node = stack[-1]
-        waiting = [source for source in node.src if id(source) not in seen]
-        if id(node) in seen:
-            stack.pop()
-        elif waiting:
-            stack.extend(reversed(waiting))
-        else:
-            seen.add(id(node))
-            order.append(stack.pop())
-    return order
+    return RecordedUpdate(numbers, template, [written[key][0] for key in noted])
 
 
 class UpdateMemory:
