@@ -11,6 +11,7 @@ from lazytorch.codegen import ctypes, lanes
 from lazytorch.codegen.choice import wished
 from lazytorch.codegen.emitter import Emitter, bind_rows
 from lazytorch.codegen.stores import store_all
+from lazytorch.codegen.summands import summand
 from lazytorch.dtypes import DType
 from lazytorch.ir import expression as ex
 from lazytorch.ir.index import Axis
@@ -213,6 +214,8 @@ def _body(
         else:
             held = accumulators[stage.number]
             text = emitter.wide(stage.value, width)
+            if width == 1 and stage.op is reduction.SUM:
+                text = summand(stage.value, text)
             emitter.line(f"{held} = {combine(stage, emitter, held, text, width)};")
 
 

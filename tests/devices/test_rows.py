@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -145,3 +147,37 @@ def test_a_gradient_of_no_elements(device: str) -> None:
     taken = x.take(torch.zeros(0, dtype=torch.int64, device=device))
     (taken * torch.ones(0, device=device)).sum().backward()
     assert x.grad.tolist() == []
+
+
+def negated_selections(where: Any, x: Any, y: Any, mask: Any) -> list[Any]:
+    chosen, signs = where(mask, x, 0), where(mask, 2, -1)
+    moved = chosen * (x + 3)
+    return [
+        -(moved + moved),
+        chosen * chosen * -2,
+        where(mask, 3, 0) * (x - 1) * -2,
+        -where(x > y, x + x, -signs),
+    ]
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int32, np.int64])
+def test_sums_of_negated_selections(device: str, dtype: type) -> None:
+    """A compiler may make subtractions of them, and then mistake how partial sums are joined."""
+    for rows, columns in ((25, 5), (100, 5)):
+        drawn = np.random.default_rng(rows).normal(size=(2, rows, columns)) * 9
+        arrays = [*drawn.astype(dtype), np.arange(columns) % 3 != 2]
+        tensors = [torch.tensor(array, device=device) for array in arrays]
+        wanted = [form.sum() for form in negated_selections(np.where, *arrays)]
+        found = [form.sum() for form in negated_selections(torch.where, *tensors)]
+        for number, total in zip(wanted, found, strict=True):
+            assert np.allclose(total.cpu().numpy(), number, rtol=1e-4, atol=1e-2)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_the_gradient_of_a_masked_deviation_sums_to_zero(device: str) -> None:
+    x = torch.tensor(values(5, 5, 5), dtype=torch.float64, device=device, requires_grad=True)
+    mask = torch.tensor([True, True, False, True, False], device=device)
+    torch.masked.std(x, mask=mask).backward()
+    assert x.grad is not None
+    assert abs(float(x.grad.sum())) < 1e-12
