@@ -24,6 +24,7 @@ from lazytorch.engine.execution import (
     write_array,
 )
 from lazytorch.engine.sites import format_site
+from lazytorch.runtime import use_numpy_only
 
 __all__ = [
     "Capture",
@@ -46,5 +47,6 @@ __all__ = [
     "synchronize",
     "to_array",
     "unshare",
+    "use_numpy_only",
     "write_array",
 ]

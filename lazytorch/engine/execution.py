@@ -8,6 +8,7 @@ of its modules are the compiler.
 from __future__ import annotations
 
 import importlib
+import os
 import threading
 import weakref
 from collections import OrderedDict
@@ -410,3 +411,14 @@ def clear_plans() -> None:
     _plans.clear()
     _begun.clear()
     _memory.forget()
+
+
+def _begin_anew() -> None:
+    """In a forked child: other devices stand behind the names, and no thread holds the lock."""
+    global _lock
+    _lock = threading.RLock()
+    clear_plans()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_begin_anew)

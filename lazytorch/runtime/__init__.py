@@ -15,6 +15,7 @@ from lazytorch.runtime.registry import (
     get_device,
     gpu_count,
     resolve,
+    use_numpy_only,
 )
 
 __all__ = [
@@ -31,4 +32,5 @@ __all__ = [
     "get_device",
     "gpu_count",
     "resolve",
+    "use_numpy_only",
 ]

@@ -127,7 +127,8 @@ class Buffer:
 
         It shares the memory and keeps this buffer alive; nobody may write through it.
         """
-        if offset % self.device.capabilities.base_alignment_bytes == 0:
+        aligned = offset % self.device.capabilities.base_alignment_bytes == 0
+        if aligned or self.device.inherited:
             return self.slice(offset, nbytes)
         if self.host is None:
             return None
@@ -211,6 +212,10 @@ class MemoryPool:
         self._live = 0
         self._reserved = 0
         self._peak = 0
+
+    def renew_lock(self) -> None:
+        """In a forked child: a thread of the parent may have held it."""
+        self._lock = threading.Lock()
 
     def allocate(self, nbytes: int, origin: object | None = None, idle: bool = False) -> Buffer:
         """A buffer; with ``idle``, preferably of memory that no pending kernel uses."""

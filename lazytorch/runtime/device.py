@@ -67,6 +67,8 @@ class Device:
     kind = ""
     # Whether the driver compiles again to give a program's binary.
     binaries_are_compiled = False
+    # Whether this process was forked from the device's and has its memory, as NumPy sees it.
+    inherited = False
 
     def __init__(self, name: str, capabilities: Capabilities, pool: MemoryPool) -> None:
         self.name = name
@@ -79,6 +81,11 @@ class Device:
         self._arena: Buffer | None = None
         # Plans that hold slices of the arena: they let go of them when it is replaced.
         self.arena_users: weakref.WeakSet[Any] = weakref.WeakSet()
+
+    def renew_locks(self) -> None:
+        """In a forked child: a thread of the parent may have held them."""
+        self.lock = threading.RLock()
+        self.pool.renew_lock()
 
     def __repr__(self) -> str:
         return f"<device {self.name}: {self.capabilities.name}>"

@@ -24,11 +24,14 @@ _FRACTION = 0.9
 
 
 class NumpyDevice(Device):
-    """Device ``numpy``. Everything is done when a call returns, so nothing needs waiting for."""
+    """Device ``numpy``. Everything is done when a call returns, so nothing needs waiting for.
+
+    Under another ``name`` it stands in for a device that this process may not use.
+    """
 
     kind = "numpy"
 
-    def __init__(self) -> None:
+    def __init__(self, name: str = "numpy") -> None:
         memory = host_memory()
         capabilities = Capabilities(
             name="NumPy",
@@ -48,7 +51,7 @@ class NumpyDevice(Device):
             zero_copy=True,
         )
         pool = MemoryPool(make_block, int(memory * _FRACTION), memory)
-        super().__init__("numpy", capabilities, pool)
+        super().__init__(name, capabilities, pool)
         pool.device = self
 
     def wrap_host(self, array: np.ndarray[Any, Any], origin: object | None = None) -> Buffer:

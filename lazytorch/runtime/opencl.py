@@ -119,7 +119,7 @@ class OpenCLDevice(Device):
 
     def _slice(self, buffer: Buffer, offset: int, nbytes: int) -> Buffer:
         host = None if buffer.host is None else buffer.host[offset : offset + nbytes]
-        if nbytes == 0:
+        if nbytes == 0 or self.inherited:
             handle = buffer.handle
         elif offset % self.capabilities.base_alignment_bytes:
             raise ValueError(
@@ -143,7 +143,7 @@ class OpenCLDevice(Device):
 
     def _write(self, buffer: Buffer, array: np.ndarray[Any, Any], idle: bool) -> None:
         if buffer.host is not None:
-            if not idle:
+            if not (idle or self.inherited):
                 self.synchronize()
             write_host(buffer.host, array)
             return
@@ -152,7 +152,8 @@ class OpenCLDevice(Device):
         self._cl.enqueue_copy(self.queue, buffer.handle, host_bytes(source), is_blocking=True)
 
     def _read(self, buffer: Buffer, dtype: Any, shape: tuple[int, ...]) -> np.ndarray[Any, Any]:
-        self.synchronize()
+        if not self.inherited:
+            self.synchronize()
         if buffer.host is not None:
             return export(buffer, dtype, shape)
         result = np.empty(shape, dtype)
@@ -427,15 +428,24 @@ def forked_from_user() -> bool:
     return _forked
 
 
+def _finish_before_fork() -> None:
+    """The child finds in memory what was launched before."""
+    for device in list(_open_devices):
+        if device.usable:
+            device.queue.finish()
+
+
 def _close_in_child() -> None:
-    """After a fork: no call may reach the parent's context, not even a release."""
+    """After a fork: no call may reach the parent's context, not even a release. Memory that is
+    the process's own is here too, written by nobody else from now on."""
     global _forked
     _forked = _forked or discovery.loaded()
     for device in list(_open_devices):
         _orphans.append((device.queue, device._marker))
         device.usable = False
+        device.inherited = device.capabilities.zero_copy
         device.queue = device._marker = None
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_close_in_child)
+    os.register_at_fork(before=_finish_before_fork, after_in_child=_close_in_child)

@@ -2,10 +2,15 @@
 
 Knows which device stands behind a name and opens it once. A device is trusted only after its
 probe; one that fails is skipped, and a warning names it.
+
+A process may be barred from OpenCL: a forked child of one that used it, and a data loader's
+worker. ``cpu`` is NumPy there. A forked child has its parent's memory, so NumPy also stands in,
+under their names, for the parent's devices that computed in it.
 """
 
 from __future__ import annotations
 
+import os
 import threading
 import warnings
 
@@ -22,6 +27,7 @@ _devices: dict[str, Device] = {}
 _resolved: dict[str, str] = {}
 _warned: set[str] = set()
 _lock = threading.RLock()
+_barred_because = ""
 
 
 def default_device_name() -> str:
@@ -47,7 +53,7 @@ def get_device(name: str) -> Device:
 
 def available_devices() -> list[str]:
     """Names :func:`get_device` can open: those not known to be broken, and ``numpy``."""
-    if forked_from_user():
+    if _barred():
         return ["numpy"]
     names = [
         f"opencl:{item.index}"
@@ -69,11 +75,24 @@ def resolve(name: str) -> str:
     ``RuntimeError`` for names that are no device, ``DeviceError`` for devices that are not there.
     """
     canonical = _resolved.get(name)
-    if canonical is None or (canonical != "numpy" and forked_from_user()):
-        canonical = _resolve(name)
-        if not forked_from_user():
-            _resolved[name] = canonical
+    if canonical is None:
+        canonical = _resolved[name] = _resolve(name)
     return canonical
+
+
+def use_numpy_only(because: str) -> None:
+    """Open no OpenCL device in this process from now on; ``because`` tells users why."""
+    global _barred_because
+    _barred_because = because
+    for name, device in list(_devices.items()):
+        if device.kind != "numpy":
+            del _devices[name]
+    for name, canonical in list(_resolved.items()):
+        if canonical != "numpy" and canonical not in _devices:
+            del _resolved[name]
+    chosen = config.get("DEVICE")
+    if chosen and chosen != "numpy" and chosen not in _resolved:
+        config.set("DEVICE", "numpy")
 
 
 def _resolve(name: str) -> str:
@@ -87,6 +106,8 @@ def _resolve(name: str) -> str:
     if base in _GPU_NAMES:
         return _gpu(base, int(number or 0))
     if base in ("opencl", "ocl"):
+        if _barred():
+            return f"opencl:{int(number or 0)}"
         return f"opencl:{_candidate(int(number or 0)).index}"
     raise RuntimeError(
         "Expected one of cpu, numpy, opencl, ocl, cuda, mps, xpu device type at start of device "
@@ -95,8 +116,7 @@ def _resolve(name: str) -> str:
 
 
 def _best_cpu() -> str:
-    # A child of a fork cannot use the parent's device; data-loader workers compute with NumPy.
-    if forked_from_user():
+    if _barred():
         return "numpy"
     with _lock:
         found = discovery.discover()
@@ -117,13 +137,15 @@ def _best_cpu() -> str:
 
 
 def _gpus() -> list[Candidate]:
-    if forked_from_user():
+    if _barred():
         return []
     return [item for item in discovery.discover().candidates if item.family == "gpu"]
 
 
 def _gpu(base: str, index: int) -> str:
     gpus = _gpus()
+    if _barred():
+        raise _barred_error(f"{base}:{index}")
     if not gpus:
         kind = {"cuda": "NVIDIA GPU", "mps": "Apple GPU", "xpu": "Intel GPU"}.get(base, "GPU")
         raise DeviceError(
@@ -164,11 +186,8 @@ def _trusted(item: Candidate) -> bool:
 def _open(canonical: str) -> Device:
     if canonical == "numpy":
         return NumpyDevice()
-    if forked_from_user():
-        raise DeviceError(
-            f"{canonical} cannot be opened in a forked child of a process that used OpenCL. Use "
-            "device 'numpy' here, or start the child with multiprocessing.get_context('spawn')."
-        )
+    if _barred():
+        raise _barred_error(canonical)
     item = _candidate(int(canonical.partition(":")[2]))
     verdict = probe.verdict(item)
     if not verdict.usable:
@@ -183,6 +202,39 @@ def _open(canonical: str) -> Device:
             f"computes wrongly with: {', '.join(verdict.masked)}; these are not used",
         )
     return OpenCLDevice(item, verdict.masked)
+
+
+def _barred() -> bool:
+    return bool(_barred_because) or forked_from_user()
+
+
+def _barred_error(name: str) -> DeviceError:
+    because = _barred_because or (
+        "in a forked child of a process that used OpenCL. Use device 'numpy' here, or start the "
+        "child with multiprocessing.get_context('spawn')."
+    )
+    return DeviceError(f"{name} cannot be opened {because}")
+
+
+def _inherit() -> None:
+    """After a fork: the child's locks are held by no thread of the parent, and NumPy stands in
+    for the devices that computed in memory."""
+    global _lock
+    _lock = threading.RLock()
+    for name, device in list(_devices.items()):
+        if device.kind == "numpy":
+            device.renew_locks()
+        elif device.inherited:
+            _devices[name] = NumpyDevice(name)
+        else:
+            del _devices[name]
+    for name, canonical in list(_resolved.items()):
+        if forked_from_user() and canonical not in ("numpy", *_devices):
+            del _resolved[name]
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_inherit)
 
 
 def _warn_once(code: str, text: str) -> None:

@@ -111,6 +111,13 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget_runtime)
 
 
+def use_numpy_only(because: str) -> None:
+    """Let this process compute with NumPy alone; ``because`` ends the sentence that a user reads
+    who asks for another device."""
+    engine.use_numpy_only(because)
+    _forget_runtime()
+
+
 def _parse(text: str) -> tuple[str, int | None]:
     kind, colon, number = text.partition(":")
     if kind not in KINDS:

@@ -135,7 +135,9 @@ def test_loader_over_anything() -> None:
 @pytest.mark.parametrize(
     ("options", "error", "text"),
     [
-        ({"num_workers": 2}, NotImplementedError, "use num_workers=0"),
+        ({"num_workers": 2, "prefetch_factor": 0}, ValueError, "should be positive"),
+        ({"num_workers": 2, "multiprocessing_context": "x"}, ValueError, "valid start method"),
+        ({"multiprocessing_context": "fork"}, ValueError, "num_workers > 0"),
         ({"num_workers": -1}, ValueError, "non-negative"),
         ({"sampler": [1], "shuffle": True}, ValueError, "mutually exclusive with shuffle"),
         ({"batch_sampler": [[1]], "batch_size": 2}, ValueError, "mutually exclusive"),

@@ -58,9 +58,9 @@ child = os.fork()
 if child == 0:
     attempts = [
         lambda: kernel([a, np.int32(1)], (4,), None), bound.launch, device.synchronize,
-        device.flush, device.empty_cache, lambda: a.as_numpy("f4", (8,)),
-        lambda: device.upload(np.zeros(3)), lambda: device.wrap_host(np.zeros(3)),
-        lambda: device.build("", []), lambda: runtime.get_device("opencl:0").synchronize(),
+        device.flush, device.empty_cache, lambda: device.upload(np.zeros(3)),
+        lambda: device.wrap_host(np.zeros(3)), lambda: device.build("", []),
+        lambda: runtime.get_device("opencl:7"),
     ]
     for number, attempt in enumerate(attempts):
         try:
@@ -68,7 +68,8 @@ if child == 0:
             print("no error from", number)
         except DeviceError as error:
             if "spawn" not in str(error): print(number, error)
-    print(runtime.default_device_name(), runtime.get_device("cpu").name, flush=True)
+    print(runtime.get_device(os.environ["NAME"]).kind, runtime.get_device("cpu").kind)
+    print(a.as_numpy("f4", (8,))[0] > 0, flush=True)
     sys.exit(7)
 print(os.waitpid(child, 0)[1] >> 8, flush=True)
 device.synchronize()
@@ -76,7 +77,33 @@ device.synchronize()
         NAME=name,
     )
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.splitlines() == ["numpy numpy", "7"]
+    assert done.stdout.splitlines() == ["numpy numpy", "True", "7"]
+
+
+def test_a_forked_child_goes_on_with_numpy(run_python, name):
+    """It has the parent's tensors, finished or pending; what it writes is its own."""
+    done = run_python(
+        """
+import os
+import numpy as np, lazytorch as torch
+torch.set_default_device(os.environ["NAME"])
+a = torch.arange(4.0).realize()
+shared = torch.from_numpy(np.ones(4, np.float32)).to(a.device)
+pending = a + 1
+child = os.fork()
+if child == 0:
+    a[0] = 7
+    print(a.tolist(), pending.tolist(), (shared + a[1:2] + torch.ones(4)).tolist(), flush=True)
+    os._exit(0)
+os.waitpid(child, 0)
+print(a.tolist(), pending.tolist())
+""",
+        NAME=name,
+    )
+    assert done.stdout.splitlines() == [
+        "[7.0, 1.0, 2.0, 3.0] [1.0, 2.0, 3.0, 4.0] [3.0, 3.0, 3.0, 3.0]",
+        "[0.0, 1.0, 2.0, 3.0] [1.0, 2.0, 3.0, 4.0]",
+    ]
 
 
 def test_a_child_forked_before_opencl_may_use_it(run_python, name):

@@ -1,9 +1,9 @@
-"""Datasets, samplers and the loader that makes batches of them, all in this process."""
+"""Datasets, samplers and the loader that makes batches of them."""
 
 from __future__ import annotations
 
 from lazytorch.utils.data.collate import default_collate, default_convert
-from lazytorch.utils.data.dataloader import DataLoader, get_worker_info
+from lazytorch.utils.data.dataloader import DataLoader
 from lazytorch.utils.data.dataset import (
     ChainDataset,
     ConcatDataset,
@@ -14,6 +14,7 @@ from lazytorch.utils.data.dataset import (
     TensorDataset,
     random_split,
 )
+from lazytorch.utils.data.distributed import DistributedSampler
 from lazytorch.utils.data.sampler import (
     BatchSampler,
     RandomSampler,
@@ -22,6 +23,7 @@ from lazytorch.utils.data.sampler import (
     SubsetRandomSampler,
     WeightedRandomSampler,
 )
+from lazytorch.utils.data.worker import get_worker_info
 
 __all__ = [
     "BatchSampler",
@@ -29,6 +31,7 @@ __all__ = [
     "ConcatDataset",
     "DataLoader",
     "Dataset",
+    "DistributedSampler",
     "IterableDataset",
     "RandomSampler",
     "Sampler",

@@ -1,9 +1,14 @@
-"""Making one batch of many samples."""
+"""Making one batch of many samples.
+
+What becomes of samples of a type says a table, ``default_collate_fn_map``, which users may add
+their types to; containers are put together entry by entry.
+"""
 
 from __future__ import annotations
 
 import collections.abc
-from collections.abc import Callable, Mapping, Sequence
+import copy
+from collections.abc import Callable, Iterable, Mapping, MutableMapping, MutableSequence, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,6 +20,8 @@ from lazytorch.tensor.attach import functions
 from lazytorch.tensor.tensor import Tensor
 
 HOST_DEVICES = ("cpu", "numpy")
+Collate = Callable[..., Any]
+CollateMap = dict[Any, Collate]
 
 
 def default_collate(batch: Sequence[Any]) -> Any:
@@ -27,40 +34,94 @@ def default_collate(batch: Sequence[Any]) -> Any:
     >>> default_collate([(1, 2.0), (3, 4.0)])
     [tensor([1, 3]), tensor([2., 4.], dtype=torch.float64)]
     """
+    return collate(batch, collate_fn_map=default_collate_fn_map)
+
+
+def collate(batch: Sequence[Any], *, collate_fn_map: CollateMap | None = None) -> Any:
+    """Samples put together by the function that the table has for their type, or the first in it
+    for a class they are instances of; containers entry by entry.
+
+    The function is called with the list of samples and the table as ``collate_fn_map``.
+
+    >>> collate([(1, "a"), (2, "b")], collate_fn_map={int: lambda batch, **_: sum(batch),
+    ...     str: lambda batch, **_: "".join(batch)})
+    [3, 'ab']
+    """
     first = batch[0]
-    if isinstance(first, Tensor):
-        return _stack_tensors(batch)
-    if isinstance(first, np.ndarray):
-        if first.dtype.kind in "SUO":
-            raise TypeError(_unknown(first.dtype))
-        return from_host(np.stack(list(batch)), "cpu")
-    if isinstance(first, np.generic):
-        return from_host(np.array(batch), "cpu")
-    if isinstance(first, float):
-        return functions.tensor(list(batch), dtype=dtypes.float64)
-    if isinstance(first, int):
-        return functions.tensor(list(batch))
-    if isinstance(first, (str, bytes)):
-        return batch
+    table = collate_fn_map or {}
+    chosen = table.get(type(first))
+    if chosen is None:
+        chosen = next((table[kind] for kind in table if isinstance(first, kind)), None)
+    if chosen is not None:
+        return chosen(batch, collate_fn_map=collate_fn_map)
+
+    def together(samples: Iterable[Any]) -> Any:
+        return collate(list(samples), collate_fn_map=collate_fn_map)
+
     if isinstance(first, Mapping):
-        return _like(first, {key: default_collate([s[key] for s in batch]) for key in first})
-    if isinstance(first, collections.abc.Sequence):
-        return _collate_sequences(batch)
-    raise TypeError(_unknown(type(first)))
-
-
-def _collate_sequences(batch: Sequence[Any]) -> Any:
-    first = batch[0]
+        return _mapping_like(first, {key: together(s[key] for s in batch) for key in first})
+    if not isinstance(first, collections.abc.Sequence):
+        raise TypeError(_unknown(type(first)))
     if any(len(sample) != len(first) for sample in batch):
         raise RuntimeError("each element in list of batch should be of equal size")
-    columns = [default_collate(list(column)) for column in zip(*batch)]
-    if hasattr(first, "_fields"):
-        return type(first)(*columns)
-    # Tuples become lists, as in PyTorch.
-    return columns if isinstance(first, tuple) else _like(first, columns)
+    return _sequence_like(first, [together(column) for column in zip(*batch)])
 
 
-def _stack_tensors(batch: Sequence[Tensor]) -> Tensor:
+def default_convert(data: Any) -> Any:
+    """NumPy arrays become tensors, at any depth; the rest stays as it is.
+
+    >>> default_convert({"x": np.arange(2), "name": "two"})
+    {'x': tensor([0, 1]), 'name': 'two'}
+    """
+    if isinstance(data, (Tensor, str, bytes)):
+        return data
+    if isinstance(data, (np.ndarray, np.generic)):
+        return data if data.dtype.kind in "SUO" else torch.as_tensor(data)
+    if isinstance(data, Mapping):
+        return _mapping_like(data, {key: default_convert(value) for key, value in data.items()})
+    if isinstance(data, collections.abc.Sequence):
+        return _sequence_like(data, [default_convert(entry) for entry in data])
+    return data
+
+
+# Containers -----------------------------------------------------------------------------------
+
+
+def _mapping_like(example: Mapping[Any, Any], built: dict[Any, Any]) -> Any:
+    """``built`` as the example's own class, with whatever else the example has, if that can be."""
+    try:
+        if isinstance(example, MutableMapping):
+            copied: Any = copy.copy(example)
+            copied.update(built)
+            return copied
+        make: Callable[[Any], Any] = type(example)
+        return make(built)
+    except TypeError:
+        return built
+
+
+def _sequence_like(example: Sequence[Any], built: list[Any]) -> Any:
+    """The same for sequences; tuples without names become lists, as in PyTorch."""
+    if isinstance(example, tuple):
+        named: Any = type(example)
+        return named(*built) if hasattr(example, "_fields") else built
+    try:
+        if isinstance(example, MutableSequence):
+            copied: Any = copy.copy(example)
+            for place, entry in enumerate(built):
+                copied[place] = entry
+            return copied
+        make: Callable[[Any], Any] = type(example)
+        return make(built)
+    except TypeError:
+        return built
+
+
+# Types ----------------------------------------------------------------------------------------
+
+
+def stack_tensors(batch: Sequence[Tensor], *, collate_fn_map: CollateMap | None = None) -> Tensor:
+    """Tensors along a new first dimension."""
     first = batch[0]
     if first.device.type in HOST_DEVICES and not any(tensor.requires_grad for tensor in batch):
         if any(tensor.shape != first.shape for tensor in batch):
@@ -85,30 +146,39 @@ def from_host(array: np.ndarray, device: Any) -> Tensor:
     return made
 
 
-def default_convert(data: Any) -> Any:
-    """NumPy arrays become tensors, at any depth; the rest stays as it is."""
-    if isinstance(data, (Tensor, str, bytes)):
-        return data
-    if isinstance(data, (np.ndarray, np.generic)):
-        return data if data.dtype.kind in "SUO" else torch.as_tensor(data)
-    if isinstance(data, Mapping):
-        return _like(data, {key: default_convert(value) for key, value in data.items()})
-    if isinstance(data, tuple) and hasattr(data, "_fields"):
-        return type(data)(*(default_convert(entry) for entry in data))
-    if isinstance(data, tuple):
-        return [default_convert(entry) for entry in data]
-    if isinstance(data, collections.abc.Sequence):
-        return _like(data, [default_convert(entry) for entry in data])
-    return data
+def _stack_arrays(
+    batch: Sequence[np.ndarray], *, collate_fn_map: CollateMap | None = None
+) -> Tensor:
+    if batch[0].dtype.kind in "SUO":
+        raise TypeError(_unknown(batch[0].dtype))
+    return from_host(np.stack(list(batch)), "cpu")
 
 
-def _like(example: Any, built: Any) -> Any:
-    """``built`` in the example's own class, where that can be made from it."""
-    make: Callable[[Any], Any] = type(example)
-    try:
-        return make(built)
-    except TypeError:
-        return built
+def _join_scalars(batch: Sequence[Any], *, collate_fn_map: CollateMap | None = None) -> Tensor:
+    return from_host(np.array(batch), "cpu")
+
+
+def _join_floats(batch: Sequence[float], *, collate_fn_map: CollateMap | None = None) -> Tensor:
+    return functions.tensor(list(batch), dtype=dtypes.float64)  # type: ignore[no-any-return]
+
+
+def _join_ints(batch: Sequence[int], *, collate_fn_map: CollateMap | None = None) -> Tensor:
+    return functions.tensor(list(batch))  # type: ignore[no-any-return]
+
+
+def _as_it_is(batch: Any, *, collate_fn_map: CollateMap | None = None) -> Any:
+    return batch
+
+
+default_collate_fn_map: CollateMap = {
+    Tensor: stack_tensors,
+    np.ndarray: _stack_arrays,
+    (np.bool_, np.number, np.object_): _join_scalars,
+    float: _join_floats,
+    int: _join_ints,
+    str: _as_it_is,
+    bytes: _as_it_is,
+}
 
 
 def _unknown(kind: Any) -> str:

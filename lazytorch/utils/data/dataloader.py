@@ -1,14 +1,17 @@
-"""DataLoader: batches of a dataset, made in this process one at a time."""
+"""DataLoader: batches of a dataset, made in this process or in workers."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from itertools import islice
 from typing import Any
 
+import lazytorch as torch
 from lazytorch.utils.data.collate import default_collate, default_convert
 from lazytorch.utils.data.dataset import IterableDataset
+from lazytorch.utils.data.fetching import Fetching
+from lazytorch.utils.data.parallel import Options, ParallelIterator, context_of
 from lazytorch.utils.data.sampler import BatchSampler, RandomSampler, SequentialSampler
+from lazytorch.utils.data.worker import Entry, Job
 
 _FIXED = ("batch_size", "batch_sampler", "sampler", "drop_last", "dataset", "persistent_workers")
 
@@ -19,8 +22,17 @@ class DataLoader:
     ``shuffle`` takes a new order each pass (from ``generator``), ``sampler`` or ``batch_sampler``
     decide the order themselves, ``drop_last`` leaves out a shorter last batch, ``collate_fn``
     makes the batch of a list of samples, ``batch_size=None`` yields single samples. Options that
-    contradict each other raise ``ValueError``. Batches are made in this process:
-    ``num_workers > 0`` raises ``NotImplementedError``; ``pin_memory`` changes nothing.
+    contradict each other raise ``ValueError``; ``pin_memory`` changes nothing.
+
+    With ``num_workers`` processes each keeps ``prefetch_factor`` batches (default 2) ahead.
+    Batches come in the sampler's order, with ``in_order=False`` as they are finished. Worker i
+    starts with the seed "base + i" for this package, ``random`` and NumPy, calls
+    ``worker_init_fn(i)`` and then serves one pass, with ``persistent_workers`` all of them. An
+    iterable dataset is read whole by every worker unless it asks :func:`get_worker_info` for its
+    part. ``multiprocessing_context`` is how they start: "fork", "spawn", "forkserver". A worker
+    computes with NumPy: it may use tensors of the ``cpu`` device, but opens no OpenCL device. Its
+    exceptions are raised here with its traceback; when one dies, or a batch takes longer than
+    ``timeout`` seconds, ``RuntimeError``.
 
     >>> data = TensorDataset(torch.arange(5))
     >>> [batch[0].tolist() for batch in DataLoader(data, batch_size=2)]
@@ -49,6 +61,8 @@ class DataLoader:
         in_order: bool = True,
     ) -> None:
         _check_workers(num_workers, timeout, prefetch_factor, persistent_workers)
+        if multiprocessing_context is not None:
+            _check_context(num_workers, multiprocessing_context)
         iterable = isinstance(dataset, IterableDataset)
         if iterable:
             _check_iterable(shuffle, sampler, batch_sampler)
@@ -91,9 +105,10 @@ class DataLoader:
         self.worker_init_fn = worker_init_fn
         self.multiprocessing_context = multiprocessing_context
         self.generator = generator
-        self.prefetch_factor = prefetch_factor
+        self.prefetch_factor = 2 if num_workers and prefetch_factor is None else prefetch_factor
         self.persistent_workers = persistent_workers
         self.in_order = in_order
+        self._iterator: ParallelIterator | None = None
         self._initialized = True
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -112,36 +127,51 @@ class DataLoader:
         return size // self.batch_size if self.drop_last else -(-size // self.batch_size)
 
     def __iter__(self) -> Iterator[Any]:
+        # Drawn without workers too: the order of samples must not depend on their number.
+        seed = _random_seed(self.generator)
+        fetching = Fetching(
+            self.collate_fn, self._iterable, self._batches, self.batch_size, self.drop_last
+        )
+        if self.num_workers == 0:
+            return self._here(fetching)
+        before = self._iterator
+        if before is not None and before.usable:
+            before.begin()
+            return before
+        job = Job(Entry(), self.dataset, fetching, self.num_workers, seed, self.worker_init_fn)
+        # The loader itself is kept out of it: a persistent iterator belongs to its loader, and
+        # both must end with their last user.
+        options = Options(
+            self.prefetch_factor or 2,
+            self.persistent_workers,
+            self.in_order,
+            self.timeout,
+            self.multiprocessing_context,
+        )
+        made = ParallelIterator(job, self._source(), options)
+        if self.persistent_workers:
+            self._iterator = made
+        return made
+
+    def _here(self, fetching: Fetching) -> Iterator[Any]:
+        if fetching.iterable:
+            return fetching.stream(self.dataset)
+        fetch = fetching.of(self.dataset)
+        return (fetch(indices) for indices in self._source())
+
+    def _source(self) -> Any:
+        """What yields the indices of each batch, or single ones; None for an iterable dataset."""
         if self._iterable:
-            return self._iterate_stream()
-        if not self._batches:
-            return (self.collate_fn(self.dataset[index]) for index in self.sampler)
-        return (self._fetch(indices) for indices in self.batch_sampler)
+            return None
+        return self.batch_sampler if self._batches else self.sampler
 
-    def _fetch(self, indices: Any) -> Any:
-        if self.collate_fn is default_collate:
-            collated = getattr(self.dataset, "collated", None)
-            if collated is not None:
-                return collated(indices)
-        if callable(getattr(self.dataset, "__getitems__", None)):
-            return self.collate_fn(self.dataset.__getitems__(indices))
-        return self.collate_fn([self.dataset[index] for index in indices])
-
-    def _iterate_stream(self) -> Iterator[Any]:
-        samples = iter(self.dataset)
-        if self.batch_size is None:
-            for sample in samples:
-                yield self.collate_fn(sample)
-            return
-        while batch := list(islice(samples, self.batch_size)):
-            if len(batch) < self.batch_size and self.drop_last:
-                return
-            yield self.collate_fn(batch)
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_iterator": None}
 
 
-def get_worker_info() -> None:
-    """None: samples are always loaded in the main process."""
-    return None
+def _random_seed(generator: Any) -> int:
+    drawn = torch.randint(0, 1 << 62, (), dtype=torch.int64, generator=generator, device="numpy")
+    return int(drawn.item())
 
 
 def _check_workers(
@@ -155,10 +185,9 @@ def _check_workers(
     if timeout < 0:
         raise ValueError("timeout option should be non-negative")
     if num_workers > 0:
-        raise NotImplementedError(
-            f"num_workers={num_workers} asks for loader processes, which lazytorch does not have "
-            "yet; use num_workers=0"
-        )
+        if prefetch_factor is not None and prefetch_factor < 1:
+            raise ValueError("prefetch_factor option should be positive")
+        return
     if prefetch_factor is not None:
         raise ValueError(
             "prefetch_factor option could only be specified in multiprocessing."
@@ -166,6 +195,15 @@ def _check_workers(
         )
     if persistent:
         raise ValueError("persistent_workers option needs num_workers > 0")
+
+
+def _check_context(num_workers: int, context: Any) -> None:
+    if num_workers == 0:
+        raise ValueError(
+            "multiprocessing_context can only be used with multi-process loading (num_workers > "
+            f"0), but got num_workers={num_workers}"
+        )
+    context_of(context)
 
 
 def _check_iterable(shuffle: Any, sampler: Any, batch_sampler: Any) -> None:
