@@ -9,6 +9,7 @@ from lazytorch.optim.adagrad import Adagrad
 from lazytorch.optim.adam import Adam, AdamW
 from lazytorch.optim.adamax import Adamax
 from lazytorch.optim.asgd import ASGD
+from lazytorch.optim.lbfgs import LBFGS
 from lazytorch.optim.muon import Muon
 from lazytorch.optim.nadam import NAdam
 from lazytorch.optim.optimizer import Optimizer
@@ -20,6 +21,7 @@ from lazytorch.optim.sparse_adam import SparseAdam
 
 __all__ = [
     "ASGD",
+    "LBFGS",
     "SGD",
     "Adadelta",
     "Adafactor",

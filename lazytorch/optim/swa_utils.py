@@ -87,7 +87,8 @@ class AveragedModel(Module):
     ``update_parameters(model)`` takes the model's parameters into the average: equally weighted, or
     by ``avg_fn(average, value, count)`` or ``multi_avg_fn(averages, values, count)``. Buffers are
     averaged too with ``use_buffers``, else copied. The averages of all parameters are a few
-    kernels; each update waits for ``n_averaged``, the number of updates before it.
+    kernels. ``n_averaged``, the number of updates, is read by the first update and after somebody
+    else has changed it.
 
     >>> model = nn.Linear(2, 1)
     >>> averaged = torch.optim.swa_utils.AveragedModel(model)
@@ -115,6 +116,8 @@ class AveragedModel(Module):
         self.avg_fn = avg_fn
         self.multi_avg_fn = multi_avg_fn
         self.use_buffers = use_buffers
+        # The counter, its version, and the value it has then.
+        self._known: tuple[Tensor, int, int] | None = None
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """The averaged model's."""
@@ -128,7 +131,12 @@ class AveragedModel(Module):
             value.detach().to(average.device)
             for average, value in zip(averages, _averaged(model, self.use_buffers))
         ]
-        if int(self.n_averaged) == 0:
+        known = self._known
+        if known is None or known[0] is not self.n_averaged or known[1] != self.n_averaged._version:
+            count = int(self.n_averaged)
+        else:
+            count = known[2]
+        if count == 0:
             for average, value in zip(averages, values):
                 average.copy_(value)
         else:
@@ -137,6 +145,7 @@ class AveragedModel(Module):
             for buffer, value in zip(self.module.buffers(), model.buffers()):
                 buffer.detach().copy_(value.detach().to(buffer.device))
         self.n_averaged += 1
+        self._known = (self.n_averaged, self.n_averaged._version, count + 1)
 
     def _average(self, averages: list[Tensor], values: list[Tensor]) -> None:
         alike: dict[Any, tuple[list[Tensor], list[Tensor]]] = {}
