@@ -18,7 +18,7 @@ globals().update(_namespace.public_names())
 _make_overridable(globals())
 
 _LAZY = (
-    "backends", "compat", "compiler", "cuda", "fft", "func", "linalg", "masked", "mps", "nn",
+    "amp", "backends", "compiler", "cpu", "cuda", "fft", "func", "linalg", "masked", "mps", "nn",
     "optim", "random", "serialization", "signal", "special", "testing", "utils", "viz", "xpu",
 )  # fmt: skip
 _FROM = {

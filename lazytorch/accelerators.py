@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from types import ModuleType
 from typing import Any
 
@@ -16,6 +17,12 @@ class Accelerator(ModuleType):
     def __init__(self, kind: str) -> None:
         super().__init__(f"lazytorch.{kind}", f"torch.{kind}: OpenCL GPUs under this name.")
         self.kind = kind
+
+    def __getattr__(self, name: str) -> Any:
+        """Parts of the namespace, loaded when they are first named."""
+        if name == "amp" and self.kind == "cuda":
+            return importlib.import_module("lazytorch.cuda.amp")
+        raise AttributeError(f"module 'lazytorch.{self.kind}' has no attribute {name!r}")
 
     def is_available(self) -> bool:
         """Whether there is an OpenCL GPU."""

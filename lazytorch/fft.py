@@ -24,6 +24,7 @@ from lazytorch.functional.fourier import (
 )
 from lazytorch.ops.shapes import existing_axis, normalize_axis
 from lazytorch.tensor.attach import functions
+from lazytorch.tensor.autocast import casting_all as _casting_all
 from lazytorch.tensor.overrides import make_overridable as _make_overridable
 from lazytorch.tensor.promotion import get_default_dtype
 from lazytorch.tensor.storage import shape_of
@@ -259,4 +260,5 @@ __all__ = [
 ]  # fmt: skip
 
 
+_casting_all(globals(), "fft_")
 _make_overridable(globals())

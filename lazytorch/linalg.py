@@ -43,6 +43,7 @@ from lazytorch.functional.singular_values import pinv, svdvals
 from lazytorch.functional.special import cross as _cross
 from lazytorch.functional.vector_norms import vector_norm as _vector_norm
 from lazytorch.tensor.attach import functions, with_out
+from lazytorch.tensor.autocast import casting_all as _casting_all
 from lazytorch.tensor.overrides import make_overridable as _make_overridable
 from lazytorch.tensor.promotion import scalar_name
 from lazytorch.tensor.storage import dtype_of, shape_of
@@ -109,4 +110,5 @@ __all__ = [
 ]  # fmt: skip
 
 
+_casting_all(globals(), "linalg_")
 _make_overridable(globals())

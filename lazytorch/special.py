@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from lazytorch.tensor.attach import functions
+from lazytorch.tensor.autocast import casting_all as _casting_all
 from lazytorch.tensor.overrides import make_overridable as _make_overridable
 
 _NAMES = (
@@ -35,4 +36,5 @@ globals().update({name: _find(name) for name in _NAMES})
 __all__ = [*_NAMES]
 
 
+_casting_all(globals(), "special_")
 _make_overridable(globals())

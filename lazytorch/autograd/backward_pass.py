@@ -20,7 +20,7 @@ from lazytorch.autograd.anomaly import check, explain
 from lazytorch.autograd.anomaly import state as anomaly
 from lazytorch.autograd.entries import AccumulateGrad, Edge
 from lazytorch.autograd.grad_mode import mode
-from lazytorch.tensor import overrides
+from lazytorch.tensor import autocast, overrides
 from lazytorch.tensor.apply import cast
 from lazytorch.tensor.attach import functions
 from lazytorch.tensor.batching.values import every_value
@@ -125,8 +125,14 @@ def run_backward(
     wanted: Wanted | None = None,
     accumulate: bool = True,
 ) -> None:
-    """Send ``gradients`` from ``roots`` (entry, output number) through the tape."""
-    with overrides.disabled() if overrides.state.active else nullcontext():
+    """Send ``gradients`` from ``roots`` (entry, output number) through the tape.
+
+    The rules compute in the dtypes of the forward pass, in an ``autocast`` region too.
+    """
+    with (
+        overrides.disabled() if overrides.state.active else nullcontext(),
+        autocast.suspended() if autocast.regions.open else nullcontext(),
+    ):
         _run_backward(roots, gradients, retain_graph, create_graph, wanted, accumulate)
 
 

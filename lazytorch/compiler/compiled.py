@@ -16,6 +16,7 @@ from lazytorch.compiler.recording import record
 from lazytorch.errors import LazytorchError, LazytorchWarning
 from lazytorch.nn.module import Module
 from lazytorch.nn.module_hooks import _global_hooks, _global_pre_hooks
+from lazytorch.tensor import autocast
 from lazytorch.tensor.promotion import get_default_dtype
 from lazytorch.tensor.storage import dtype_of, shape_of
 from lazytorch.tensor.tensor import Tensor
@@ -238,7 +239,7 @@ def _key_of(args: tuple[Any, ...], kwargs: dict[str, Any], arguments: list[Tenso
     """
     parts: list[Any] = [
         mode.enabled, mode.inference, get_default_dtype(), config.get("FUSION"),
-        len(_global_hooks), len(_global_pre_hooks),
+        autocast.settings(), len(_global_hooks), len(_global_pre_hooks),
     ]  # fmt: skip
     for value in args:
         parts.append(_part(value, arguments))

@@ -10,6 +10,7 @@ from lazytorch.functional.attention_gradient import Manner, attention, dropout_f
 from lazytorch.functional.composite import expanded, require_tensor, reshaped
 from lazytorch.functional.dropout import check_probability
 from lazytorch.ops.shapes import broadcast
+from lazytorch.tensor.autocast import cast_in_regions
 from lazytorch.tensor.storage import dtype_of, shape_of
 from lazytorch.tensor.tensor import Tensor
 
@@ -69,6 +70,7 @@ def _check_mask(attn_mask: Any, scores: tuple[int, ...]) -> None:
         )
 
 
+@cast_in_regions
 def scaled_dot_product_attention(
     query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None = None,
     dropout_p: float = 0.0, is_causal: bool = False, scale: float | None = None,

@@ -21,6 +21,7 @@ from lazytorch.ops import contraction, elementwise, movement
 from lazytorch.ops.shapes import broadcast, normalize_axis
 from lazytorch.tensor.apply import common_device
 from lazytorch.tensor.attach import functions, public
+from lazytorch.tensor.autocast import cast_in_regions, cast_method
 from lazytorch.tensor.promotion import scalar_name
 from lazytorch.tensor.recorder import record
 from lazytorch.tensor.storage import dtype_of, node_of, shape_of
@@ -365,6 +366,7 @@ _linear_rule = Rule(
 _viewed_linear_rule = _linear_rule.under("ViewBackward0")
 
 
+@cast_in_regions
 def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """``input @ weight.T + bias``: input (.., k), weight (n, k) or (k,), bias (n,) or none."""
     a, b = shape_of(input), shape_of(weight)
@@ -504,6 +506,7 @@ def _operator(self: Tensor, other: Any) -> Any:
 
 _members: Any = Tensor
 _members.__matmul__ = _operator
+cast_method("__matmul__", "matmul")
 _members.__imatmul__ = lambda self, other: functions.assign_result(
     self, matmul(functions.snapshot(self), other)
 )

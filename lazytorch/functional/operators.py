@@ -12,6 +12,7 @@ from lazytorch.functional import elementwise, unary
 from lazytorch.ops import elementwise as ops
 from lazytorch.tensor.apply import binary, unless_foreign
 from lazytorch.tensor.attach import functions
+from lazytorch.tensor.autocast import cast_method
 from lazytorch.tensor.tensor import Tensor
 
 
@@ -86,6 +87,8 @@ def install() -> None:
         setattr(Tensor, f"__{name}__", function)
         setattr(Tensor, f"__r{name}__", _reflected(function, f"__r{name}__"))
         setattr(Tensor, f"__i{name}__", _changing(function))
+    cast_method("__pow__", "pow")
+    cast_method("__rpow__", "pow")
     members.__rsub__ = unless_foreign(plain.rsub)
     members.__rtruediv__ = _divided_by
     members.__rdiv__ = _divide

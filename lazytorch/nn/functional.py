@@ -109,6 +109,7 @@ from lazytorch.functional.softmax import gumbel_softmax
 from lazytorch.functional.unary import sigmoid
 from lazytorch.functional.unpooling import max_unpool1d, max_unpool2d, max_unpool3d
 from lazytorch.tensor.attach import functions as _functions
+from lazytorch.tensor.autocast import casting_all as _casting_all
 from lazytorch.tensor.overrides import make_overridable as _make_overridable
 from lazytorch.tensor.tensor import Tensor
 
@@ -414,4 +415,5 @@ def adaptive_max_pool3d_with_indices(
     return _adaptive.adaptive_max_pool(3, input, output_size, True)
 
 
+_casting_all(globals())
 _make_overridable(globals())

@@ -126,7 +126,7 @@ class RNNBase(Module):
         """``ValueError`` or ``RuntimeError`` for an input that does not fit the weights."""
         data: Any = input
         weight: Any = self.weight_ih_l0
-        if data.dtype is not weight.dtype:
+        if data.dtype is not weight.dtype and not torch.is_autocast_enabled(data.device.type):
             raise ValueError(
                 f"RNN input dtype ({data.dtype}) does not match weight dtype ({weight.dtype}). "
                 f"Convert input: input.to({weight.dtype}), or convert model: "
@@ -267,7 +267,10 @@ class RNNBase(Module):
         )  # fmt: skip
         if places is not None:
             output = places.packed(output)
-        return [made.to(data.dtype) for made in (output, *final) if made is not None]
+        # In an autocast region the products are shorter than the data, and but for the GRU, which
+        # adds up shares of its state, the results are too.
+        dtype = data.dtype if self.mode == "GRU" else gates.dtype
+        return [made.to(dtype) for made in (output, *final) if made is not None]
 
 
 def _check_arguments(module: RNNBase, dropout: Any) -> None:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any, TypeVar
 
+from lazytorch.tensor.autocast import cast_method, casting, regions
 from lazytorch.tensor.tensor import Tensor
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -54,19 +55,23 @@ def public(
 
     ``method`` attaches it to Tensor, ``function`` to the torch namespace (where ``out=`` is
     understood unless ``out`` is false; a Target says what is asked of it), ``inplace`` adds
-    ``name_`` to both. Aliases are further names for all of these. Parameters whose type is Tensor
-    take nothing else.
+    ``name_`` to both. In ``autocast`` regions the function casts, its form in place does not.
+    Aliases are further names for all of these. Parameters whose type is Tensor take nothing else.
     """
 
     def decorate(original: Function) -> Function:
         main = name or original.__name__
         target = ANY_TARGET if out is True else out
         implementation = _with_numpy_names(original)
+        cast_first = casting(main, implementation)
         for spelled in (main, *aliases):
             if method:
                 setattr(Tensor, spelled, implementation)
+                cast_method(spelled, main)
             if function:
-                called = _as_function(implementation, spelled, target) if target else implementation
+                called: Any = cast_first
+                if target:
+                    called = _as_function(implementation, spelled, target, cast_first)
                 setattr(functions, spelled, called)
             if inplace:
                 changed = _in_place(implementation, spelled)
@@ -101,15 +106,20 @@ def _with_numpy_names(implementation: Function) -> Function:
 
 def with_out(implementation: Callable[..., Any]) -> Callable[..., Any]:
     """The function with ``out=``: tensors into which the results are stored."""
-    return _as_function(implementation, implementation.__name__, ANY_TARGET)
+    return _as_function(implementation, implementation.__name__, ANY_TARGET, implementation)
 
 
 def _as_function(
-    implementation: Callable[..., Any], name: str, target: Target
+    implementation: Callable[..., Any],
+    name: str,
+    target: Target,
+    cast_first: Callable[..., Any],
 ) -> Callable[..., Any]:
     """What is called as ``torch.name``: it knows ``out=``, and says which argument was wrong.
 
     A call that succeeds pays for neither: arguments are looked at when the function has failed.
+    ``cast_first`` is the implementation that casts in ``autocast`` regions; ``out=`` wants none of
+    that.
     """
     places = _tensor_places(implementation)
 
@@ -118,7 +128,7 @@ def _as_function(
         try:
             if "out" in kwargs:
                 return functions.call_with_out(name, implementation, target, args, kwargs)
-            return implementation(*args, **kwargs)
+            return (cast_first if regions.open else implementation)(*args, **kwargs)
         except Exception as error:
             complaint = _complaint(name, places, args, error)
             if complaint is None:

@@ -26,6 +26,7 @@ from lazytorch.autograd.function import Function
 from lazytorch.autograd.grad_mode import enable_grad, is_grad_enabled
 from lazytorch.autograd.saved import saved_tensors_hooks
 from lazytorch.random import fork_rng, get_rng_state, set_rng_state
+from lazytorch.tensor import autocast
 from lazytorch.tensor.attach import functions
 from lazytorch.tensor.site import format_site, user_site
 from lazytorch.tensor.storage import node_of
@@ -239,6 +240,7 @@ class _Frame:
         self._kwargs = kwargs
         self._context = context
         self._rng = get_rng_state() if preserve else None
+        self._casts = autocast.snapshot()
         self._checks = check == "default"
         self._debug = debug
         self._stops_early = early_stop
@@ -276,7 +278,8 @@ class _Frame:
             args[place] = tensor
         again = _Repetition(self)
         hooks = saved_tensors_hooks(again.pack, lambda nothing: nothing)
-        with enable_grad(), _random_state(self._rng), self._context, hooks, suppress(_Enough):
+        casts, random = autocast.restored(self._casts), _random_state(self._rng)
+        with enable_grad(), casts, random, self._context, hooks, suppress(_Enough):
             self._function(*args, **self._kwargs)
         if self._checks:
             again.check()
@@ -369,6 +372,7 @@ class CheckpointFunction(Function):
             )
         ctx.function = function
         ctx.rng = get_rng_state() if preserve else None
+        ctx.casts = autocast.snapshot()
         ctx.places = [n for n, value in enumerate(args) if isinstance(value, Tensor)]
         ctx.rest = [None if n in ctx.places else value for n, value in enumerate(args)]
         ctx.save_for_backward(*[args[n] for n in ctx.places])
@@ -389,7 +393,7 @@ class CheckpointFunction(Function):
         args = list(ctx.rest)
         for place, tensor in zip(ctx.places, ctx.saved_tensors):
             args[place] = tensor.detach().requires_grad_(tensor.requires_grad)
-        with _random_state(ctx.rng), enable_grad():
+        with _random_state(ctx.rng), autocast.restored(ctx.casts), enable_grad():
             results = ctx.function(*args)
         made = results if isinstance(results, tuple) else (results,)
         pairs = [

@@ -42,8 +42,11 @@ def computes(statement: str, device: str) -> bool:
         torch.manual_seed(0)
         p = torch.nn.Parameter(torch.ones(2, 3))
         p.grad = torch.ones(2, 3) + 0
+        scaler = torch.amp.GradScaler(device)
+        scaler.scale(p)
         space: dict[str, Any] = {
             "torch": torch, "F": F, "np": np, "io": io, "copy": copy, "pickle": pickle, "p": p,
+            "scaler": scaler, "optimizer": torch.optim.SGD([p], lr=0.1),
             "x": torch.arange(6.0).reshape(2, 3) + 1,
             "i": torch.tensor([1, 0, 1]) + 0,
             "m": torch.tensor([[2.0, 1.0], [1.0, 3.0]]) + 0,

@@ -6,4 +6,7 @@ import sys
 
 from lazytorch.accelerators import Accelerator
 
-sys.modules[__name__] = Accelerator("cuda")
+_module = Accelerator("cuda")
+_module.__path__ = __path__
+_module.__spec__ = __spec__
+sys.modules[__name__] = _module
