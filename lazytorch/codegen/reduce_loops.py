@@ -10,8 +10,8 @@ from __future__ import annotations
 from lazytorch.codegen import ctypes, lanes
 from lazytorch.codegen.choice import wished
 from lazytorch.codegen.emitter import Emitter, bind_rows
+from lazytorch.codegen.scalar_steps import scalar_step
 from lazytorch.codegen.stores import store_all
-from lazytorch.codegen.summands import summand
 from lazytorch.dtypes import DType
 from lazytorch.ir import expression as ex
 from lazytorch.ir.index import Axis
@@ -212,11 +212,18 @@ def _body(
         elif isinstance(stage, Stash):
             _fill_stash(stage, emitter, width)
         else:
-            held = accumulators[stage.number]
-            text = emitter.wide(stage.value, width)
-            if width == 1 and stage.op is reduction.SUM:
-                text = summand(stage.value, text)
-            emitter.line(f"{held} = {combine(stage, emitter, held, text, width)};")
+            _step(stage, emitter, accumulators[stage.number], width)
+
+
+def _step(stage: Reduce, emitter: Emitter, held: str, width: int) -> None:
+    """Join the value at hand with what an accumulator holds."""
+
+    def join(text: str) -> str:
+        return combine(stage, emitter, held, text, width)
+
+    text = emitter.wide(stage.value, width)
+    joined = scalar_step(stage, held, text, join) if width == 1 else join(text)
+    emitter.line(f"{held} = {joined};")
 
 
 def _fill_stash(stage: Stash, emitter: Emitter, width: int) -> None:

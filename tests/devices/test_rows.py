@@ -175,6 +175,22 @@ def test_sums_of_negated_selections(device: str, dtype: type) -> None:
 
 
 @pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_sums_and_products_of_selected_functions(device: str, dtype: type) -> None:
+    """A compiler may call the function under a condition only, and has crashed over that."""
+    x = (values(25, 5) / 9).astype(dtype)
+    mask = np.arange(5) % 3 != 2
+    t, m = torch.tensor(x, device=device), torch.tensor(mask, device=device)
+    for chosen, found in (
+        (np.where(mask, np.exp(x), 1), torch.where(m, t.exp(), 1)),
+        (x - np.where(mask, np.tanh(x), 0), t - torch.where(m, t.tanh(), 0)),
+        (np.exp(x) * mask, t.exp() * m),
+    ):
+        assert np.allclose(found.sum().cpu().numpy(), chosen.sum(), rtol=1e-4)
+        assert np.allclose(found.prod().cpu().numpy(), chosen.prod(), rtol=1e-3)
+
+
+@pytest.mark.parametrize("device", DEVICES)
 def test_the_gradient_of_a_masked_deviation_sums_to_zero(device: str) -> None:
     x = torch.tensor(values(5, 5, 5), dtype=torch.float64, device=device, requires_grad=True)
     mask = torch.tensor([True, True, False, True, False], device=device)
