@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from lazytorch.codegen import finish, rows, scans, sequential
+from lazytorch.codegen import finish, joining, rows, scans, sequential
 from lazytorch.codegen.choice import RowSchedule, Schedule, WalkSchedule
 from lazytorch.codegen.target import Target
 from lazytorch.ir.kernel import Reduce, RowBody, ScanBody, ScatterBody, extent
@@ -17,7 +17,7 @@ LOCAL_SIZES = (1, 16, 32, 64, 128, 256)
 
 def row_schedules(body: RowBody, target: Target, count: int) -> Sequence[Schedule]:
     """At most ``count`` schedules for a map or a reduction."""
-    return [*_row_schedules(finish.collapse(body), target)][:count]
+    return [*_row_schedules(joining.widen(joining.collapse(body), target), target)][:count]
 
 
 def _row_schedules(body: RowBody, target: Target) -> Iterator[RowSchedule]:

@@ -1,24 +1,25 @@
 """The moves that every kernel gets before it is rendered for a target.
 
-``collapse`` joins neighbouring loops that walk memory as one, ``add_stashes`` keeps dear
-values of a row on chip instead of computing them in each stage, and contractions are cut into
-packing and tiles (``contract``). Each is a function from kernel to kernel.
+``collapse`` and ``widen`` join neighbouring loops, ``add_stashes`` keeps dear values of a row on
+chip instead of computing them in each stage, and contractions are cut into packing and tiles
+(``contract``). Each is a function from kernel to kernel.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import replace
 
 from lazytorch.codegen import contract, recurrent
 from lazytorch.codegen.attention import lower_attention
 from lazytorch.codegen.choice import Chooser, by_rule, wished, with_wish, with_wished_walk
+from lazytorch.codegen.joining import collapse, widen
 from lazytorch.codegen.rows import choose_style, local_size
 from lazytorch.codegen.target import Target
 from lazytorch.dtypes import DType
 from lazytorch.ir import expression as ex
 from lazytorch.ir.expression import Expression
-from lazytorch.ir.index import Axis, Index, Quotient, Remainder, flatten, of_atom
+from lazytorch.ir.index import Axis, flatten, of_atom
 from lazytorch.ir.kernel import (
     AttentionBody,
     Body,
@@ -30,11 +31,10 @@ from lazytorch.ir.kernel import (
     ScatterBody,
     Stage,
     Stash,
-    Store,
     extent,
 )
 from lazytorch.ir.segments import segments
-from lazytorch.schedule.align import inner_nests, substitute_stage
+from lazytorch.schedule.align import inner_nests
 
 # Arithmetic from which a value that two stages of a row need is kept on chip, and the bytes of
 # private memory that a row may use for it.
@@ -81,7 +81,7 @@ def finish(
             bodies.extend(lowered[-1].bodies)
             continue
         if isinstance(body, RowBody):
-            body = with_wish(collapse(body), schedule)
+            body = with_wish(widen(collapse(body), target), schedule)
             wish = wished(body)
             # A block of columns would need a stash for each lane; it computes values again.
             columns = choose_style(body, target).kind == "columns"
@@ -106,7 +106,9 @@ def _preparing(kernels: list[Kernel], target: Target) -> list[Kernel]:
     """Kernels of row bodies, ready to be rendered."""
     result = []
     for kernel in kernels:
-        bodies: list[Body] = [collapse(b) for b in kernel.bodies if isinstance(b, RowBody)]
+        bodies: list[Body] = [
+            widen(collapse(b), target) for b in kernel.bodies if isinstance(b, RowBody)
+        ]
         for alike in _by_work_group(bodies, target):
             result.append(replace(kernel, bodies=tuple(alike)))
     return result
@@ -130,7 +132,7 @@ def _by_work_group(bodies: list[Body], target: Target) -> list[list[Body]]:
 
 def _in_segments(body: RowBody, target: Target) -> list[Body]:
     """The body cut at its edges where each piece is then done in vectors."""
-    parts = [collapse(part) for part in segments(body)]
+    parts = [widen(collapse(part), target) for part in segments(body)]
     if all(choose_style(part, target).kind == "columns" for part in parts):
         return list(parts)
     return [body]
@@ -158,84 +160,6 @@ def _empty_sum(body: ContractBody) -> RowBody:
         replace(store, value=ex.rewrite(store.value, {}, zero)) for store in body.epilogue
     )
     return RowBody((*body.batch, *body.rows, *body.columns), stores)
-
-
-# collapse -------------------------------------------------------------------------------------
-
-
-def collapse(body: RowBody) -> RowBody:
-    """Join neighbouring axes wherever no index becomes more complicated by it."""
-    rows = [axis for axis in body.rows if axis.size > 1]
-    body = RowBody(tuple(rows), tuple(_drop_units(stage) for stage in body.stages))
-    body = _collapse_nest(body, body.rows, is_rows=True)
-    for nest in inner_nests(body.stages):
-        body = _collapse_nest(body, nest, is_rows=False)
-    return body
-
-
-def _drop_units(stage: Stage) -> Stage:
-    # A loop of one step stays only if it is all that tells an inner stage from a row-level one.
-    kept = tuple(axis for axis in stage.axes if axis.size != 1)
-    if isinstance(stage, Store):
-        return replace(stage, axes=kept)
-    return replace(stage, axes=kept or stage.axes[:1])
-
-
-def _collapse_nest(body: RowBody, nest: tuple[Axis, ...], is_rows: bool) -> RowBody:
-    axes = list(nest)
-    if any(axis.size == 0 for axis in axes):
-        return body  # Nothing divides by an axis without positions, and no loop runs over it.
-    position = len(axes) - 2
-    while position >= 0:
-        outer, inner = axes[position], axes[position + 1]
-        joined = Axis(outer.size * inner.size, outer.name)
-        replacements = {
-            outer: of_atom(joined) // inner.size,
-            inner: of_atom(joined) % inner.size,
-        }
-        if all(_stays_simple(index, outer, inner, replacements) for index in _indices(body)):
-            body = _joined(body, outer, inner, joined, replacements, is_rows)
-            axes[position : position + 2] = [joined]
-        position -= 1
-    return body
-
-
-def _indices(body: RowBody) -> Iterable[Index]:
-    for expression in ex.walk(body.expressions()):
-        yield from ex.indices_of(expression)
-    for store in body.stores():
-        yield store.index
-
-
-def _stays_simple(index: Index, outer: Axis, inner: Axis, replacements: dict[Axis, Index]) -> bool:
-    axes = index.axes()
-    if outer not in axes and inner not in axes:
-        return True
-    return _divisions(index.substitute(replacements)) <= _divisions(index)
-
-
-def _divisions(index: Index) -> int:
-    count = 0
-    for atom, _ in index.terms:
-        if isinstance(atom, (Quotient, Remainder)):
-            count += 1 + _divisions(atom.dividend)
-    return count
-
-
-def _joined(
-    body: RowBody,
-    outer: Axis,
-    inner: Axis,
-    joined: Axis,
-    replacements: dict[Axis, Index],
-    is_rows: bool,
-) -> RowBody:
-    parts: dict[Axis, tuple[Axis, ...]] = {outer: (joined,), inner: ()}
-    stages = tuple(substitute_stage(stage, replacements, parts) for stage in body.stages)
-    rows = body.rows
-    if is_rows:
-        rows = tuple(joined if a is outer else a for a in rows if a is not inner)
-    return RowBody(rows, stages)
 
 
 # stashes --------------------------------------------------------------------------------------

@@ -89,6 +89,12 @@ def _inner_axis(body: RowBody) -> Axis | None:
     return max(stages, key=lambda stage: extent(stage.axes)).axes[-1]
 
 
+def style_score(body: RowBody, target: Target, kind: str) -> float:
+    """How well a body can be written in style ``inner`` or ``columns``; negative if it cannot."""
+    axis = _inner_axis(body) if kind == "inner" else body.rows[-1] if body.rows else None
+    return _score(body, axis, target)
+
+
 def _score(body: RowBody, axis: Axis | None, target: Target) -> float:
     """The share of memory accesses that explicit vectors along the axis do in one piece; those
     that are put together from several pieces count half, and each as often as it is made in a row.
@@ -387,4 +393,4 @@ def _column_loops(
         emitter.close(f"for (; {column} < {stop}; {column}++) {{")
 
 
-__all__ = ["Style", "choose_style", "local_size", "render_rows"]
+__all__ = ["Style", "choose_style", "local_size", "render_rows", "style_score"]

@@ -8,6 +8,7 @@ import pytest
 import lazytorch as torch
 from lazytorch import dtypes
 from lazytorch.codegen import lanes
+from lazytorch.codegen.joining import collapse, widen
 from lazytorch.codegen.render import render
 from lazytorch.codegen.target import Target
 from lazytorch.ir import expression as ex
@@ -90,3 +91,36 @@ def test_max_pooling_of_odd_sizes(device: str, size: int) -> None:
         chosen[n, c, 2 * i + down, 2 * j + right] += 1
     assert t.grad is not None
     assert (t.grad.cpu().numpy() == chosen[:, :, 1:-1, 1:-1]).all()
+
+
+def test_small_images_fill_vectors() -> None:
+    """Windows of 2 x 2 over images of 8 x 8 and 4 x 4: a vector has several lines, or channels."""
+    for size, name in ((8, "lt_lanes_0_2_4_6_16_18"), (4, "lt_lanes_0_2_8_10_16")):
+        images, half = Axis(640), size // 2
+        row, column, down, right = Axis(half), Axis(half), Axis(2), Axis(2)
+        line = of_atom(row) * (2 * size) + of_atom(down) * size
+        at = of_atom(images) * size**2 + line + of_atom(column) * 2 + of_atom(right)
+        largest = Reduce(3, reduction.MAX, ex.load(1, at, (), dtypes.float32), (down, right))
+        place = of_atom(images) * half**2 + of_atom(row) * half + of_atom(column)
+        store = Store(2, place, ex.result(3, dtypes.float32))
+        body = widen(collapse(RowBody((images, row, column), (largest, store))), Target())
+        source = render(Kernel((body,), {1: dtypes.float32, 2: dtypes.float32}), Target(), "k")
+        assert any(helper.startswith(name) for helper in source.helpers)
+        assert "vstore16" in source.text and source.local == 1
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_small_images(device: str) -> None:
+    """A convolution of few channels, normalized and pooled, forwards and backwards."""
+    generator = np.random.default_rng(0)
+    x = generator.standard_normal((5, 1, 4, 4)).astype(np.float32)
+    kernel = generator.standard_normal((33, 1, 3, 3)).astype(np.float32)
+    found = []
+    for place in ("numpy", device):
+        t, w = (torch.tensor(v, device=place, requires_grad=True) for v in (x, kernel))
+        y = F.batch_norm(F.conv2d(t, w, padding=1), None, None, training=True)
+        out = F.max_pool2d(y.relu(), 2)
+        (out * out).sum().backward()
+        found.append([v.detach().cpu().numpy() for v in (out, t.grad, w.grad)])
+    for a, b in zip(*found):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4 * abs(a).max())
