@@ -153,7 +153,22 @@ class TransformerDecoderLayer(_Layer):
         )
 
 
-class TransformerEncoder(Module):
+class _Stack(Module):
+    """``num_layers`` copies of a layer, and a norm of their result."""
+
+    def __init__(self, layer: Module, num_layers: int, norm: Module | None) -> None:
+        super().__init__()
+        self.layers = _copies(layer, num_layers)
+        self.num_layers = num_layers
+        self.norm = norm
+
+    def _through(self, x: Tensor, *memory: Tensor, **options: Any) -> Tensor:
+        for layer in self.layers:
+            x = layer(x, *memory, **options)
+        return x if self.norm is None else self.norm(x)  # type: ignore[no-any-return]
+
+
+class TransformerEncoder(_Stack):
     """``num_layers`` copies of a layer, and a norm of their result.
 
     ``enable_nested_tensor`` and ``mask_check`` are accepted; there are no nested tensors here.
@@ -171,10 +186,7 @@ class TransformerEncoder(Module):
         enable_nested_tensor: bool = True,
         mask_check: bool = True,
     ) -> None:
-        super().__init__()
-        self.layers = _copies(encoder_layer, num_layers)
-        self.num_layers = num_layers
-        self.norm = norm
+        super().__init__(encoder_layer, num_layers, norm)
         self.enable_nested_tensor = enable_nested_tensor
         self.mask_check = mask_check
 
@@ -187,16 +199,13 @@ class TransformerEncoder(Module):
     ) -> Tensor:
         """Like ``src``. Whether ``mask`` is causal is not found out by looking at its values: that
         would wait for the device; say so with ``is_causal``."""
-        output = src
-        for layer in self.layers:
-            output = layer(
-                output, src_mask=mask, is_causal=bool(is_causal),
-                src_key_padding_mask=src_key_padding_mask,
-            )  # fmt: skip
-        return output if self.norm is None else self.norm(output)  # type: ignore[no-any-return]
+        return self._through(
+            src, src_mask=mask, is_causal=bool(is_causal),
+            src_key_padding_mask=src_key_padding_mask,
+        )  # fmt: skip
 
 
-class TransformerDecoder(Module):
+class TransformerDecoder(_Stack):
     """``num_layers`` copies of a layer, and a norm of their result.
 
     >>> layer = nn.TransformerDecoderLayer(8, 2, 16)
@@ -205,10 +214,7 @@ class TransformerDecoder(Module):
     """
 
     def __init__(self, decoder_layer: Module, num_layers: int, norm: Module | None = None) -> None:
-        super().__init__()
-        self.layers = _copies(decoder_layer, num_layers)
-        self.num_layers = num_layers
-        self.norm = norm
+        super().__init__(decoder_layer, num_layers, norm)
 
     def forward(
         self,
@@ -222,15 +228,12 @@ class TransformerDecoder(Module):
         memory_is_causal: bool = False,
     ) -> Tensor:
         """Like ``tgt``; ``memory`` is what the encoder gave."""
-        output = tgt
-        for layer in self.layers:
-            output = layer(
-                output, memory, tgt_mask=tgt_mask, memory_mask=memory_mask,
-                tgt_key_padding_mask=tgt_key_padding_mask,
-                memory_key_padding_mask=memory_key_padding_mask,
-                tgt_is_causal=bool(tgt_is_causal), memory_is_causal=memory_is_causal,
-            )  # fmt: skip
-        return output if self.norm is None else self.norm(output)  # type: ignore[no-any-return]
+        return self._through(
+            tgt, memory, tgt_mask=tgt_mask, memory_mask=memory_mask,
+            tgt_key_padding_mask=tgt_key_padding_mask,
+            memory_key_padding_mask=memory_key_padding_mask,
+            tgt_is_causal=bool(tgt_is_causal), memory_is_causal=memory_is_causal,
+        )  # fmt: skip
 
 
 class Transformer(Module):

@@ -9,6 +9,7 @@ from lazytorch.autograd.grad_mode import no_grad
 from lazytorch.nn import functional as F
 from lazytorch.nn.module import Module
 from lazytorch.nn.parameter import Parameter
+from lazytorch.nn.utils.pre_hooks import named_pre_hook
 from lazytorch.tensor.tensor import Tensor
 
 M = TypeVar("M", bound=Module)
@@ -70,7 +71,7 @@ def spectral_norm(
 
     Kept for programs and files with its names; ``parametrizations.spectral_norm`` is newer.
     """
-    if _hook(module, name) is not None:
+    if named_pre_hook(module, SpectralNorm, name) is not None:
         raise RuntimeError(f"Cannot register two spectral_norm hooks on the same parameter {name}")
     if dim is None:
         dim = 1 if getattr(module, "transposed", False) else 0
@@ -91,7 +92,7 @@ def spectral_norm(
 
 def remove_spectral_norm(module: M, name: str = "weight") -> M:
     """Make the computed weight a parameter again; ``ValueError`` where there is no norm."""
-    key = _hook(module, name)
+    key = named_pre_hook(module, SpectralNorm, name)
     if key is None:
         raise ValueError(f"spectral_norm of '{name}' not found in {module}")
     hook: Any = module._forward_pre_hooks.pop(key)
@@ -102,10 +103,3 @@ def remove_spectral_norm(module: M, name: str = "weight") -> M:
     del module._buffers[f"{name}_u"], module._buffers[f"{name}_v"]
     module.register_parameter(name, Parameter(weight.detach()))
     return module
-
-
-def _hook(module: Module, name: str) -> int | None:
-    for key, hook in module._forward_pre_hooks.items():
-        if isinstance(hook, SpectralNorm) and hook.name == name:
-            return key
-    return None

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 from lazytorch.nn.module import Module
 from lazytorch.nn.parameter import Parameter
 from lazytorch.nn.utils.parametrizations import norm_except_dim
+from lazytorch.nn.utils.pre_hooks import named_pre_hook
 from lazytorch.tensor.tensor import Tensor
 
 M = TypeVar("M", bound=Module)
@@ -40,7 +41,7 @@ def weight_norm(module: M, name: str = "weight", dim: int | None = 0) -> M:
         FutureWarning,
         stacklevel=2,
     )
-    if _hook(module, name) is not None:
+    if named_pre_hook(module, WeightNorm, name) is not None:
         raise RuntimeError(f"Cannot register two weight_norm hooks on the same parameter {name}")
     hook = WeightNorm(name, dim)
     weight = getattr(module, name)
@@ -54,7 +55,7 @@ def weight_norm(module: M, name: str = "weight", dim: int | None = 0) -> M:
 
 def remove_weight_norm(module: M, name: str = "weight") -> M:
     """Make the computed weight a parameter again; ``ValueError`` where there is no norm."""
-    key = _hook(module, name)
+    key = named_pre_hook(module, WeightNorm, name)
     if key is None:
         raise ValueError(f"weight_norm of '{name}' not found in {module}")
     hook: Any = module._forward_pre_hooks.pop(key)
@@ -63,10 +64,3 @@ def remove_weight_norm(module: M, name: str = "weight") -> M:
     del module._parameters[f"{name}_g"], module._parameters[f"{name}_v"]
     setattr(module, name, Parameter(weight))
     return module
-
-
-def _hook(module: Module, name: str) -> int | None:
-    for key, hook in module._forward_pre_hooks.items():
-        if isinstance(hook, WeightNorm) and hook.name == name:
-            return key
-    return None
