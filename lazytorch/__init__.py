@@ -18,8 +18,9 @@ globals().update(_namespace.public_names())
 _make_overridable(globals())
 
 _LAZY = (
-    "amp", "backends", "compiler", "cpu", "cuda", "fft", "func", "linalg", "masked", "mps", "nn",
-    "optim", "random", "serialization", "signal", "special", "testing", "utils", "viz", "xpu",
+    "__future__", "amp", "backends", "compiler", "cpu", "cuda", "fft", "func", "linalg", "masked",
+    "mps", "nn", "optim", "random", "serialization", "signal", "special", "testing", "utils",
+    "viz", "xpu",
 )  # fmt: skip
 _FROM = {
     "save": "serialization", "load": "serialization", "graph": "viz", "explain": "viz",

@@ -14,8 +14,8 @@ from lazytorch.autograd.watch import watch
 from lazytorch.compiler.program import Changed, Program
 from lazytorch.compiler.recording import record
 from lazytorch.errors import LazytorchError, LazytorchWarning
+from lazytorch.nn.global_hooks import call_hooks
 from lazytorch.nn.module import Module
-from lazytorch.nn.module_hooks import _global_hooks, _global_pre_hooks
 from lazytorch.tensor import autocast
 from lazytorch.tensor.promotion import get_default_dtype
 from lazytorch.tensor.storage import dtype_of, shape_of
@@ -239,7 +239,7 @@ def _key_of(args: tuple[Any, ...], kwargs: dict[str, Any], arguments: list[Tenso
     """
     parts: list[Any] = [
         mode.enabled, mode.inference, get_default_dtype(), config.get("FUSION"),
-        autocast.settings(), len(_global_hooks), len(_global_pre_hooks),
+        autocast.settings(), len(call_hooks),
     ]  # fmt: skip
     for value in args:
         parts.append(_part(value, arguments))

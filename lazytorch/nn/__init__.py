@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lazytorch.functional.linear_cross_entropy import LinearCrossEntropyOptions
-from lazytorch.nn import functional, init, utils
+from lazytorch.nn import attention, common_types, functional, grad, init, modules, parallel, utils
 from lazytorch.nn.activation import (
     CELU,
     ELU,
@@ -35,7 +35,6 @@ from lazytorch.nn.activation import (
     Threshold,
 )
 from lazytorch.nn.adaptive import AdaptiveLogSoftmaxWithLoss
-from lazytorch.nn.attention import MultiheadAttention
 from lazytorch.nn.batchnorm import (
     BatchNorm1d,
     BatchNorm2d,
@@ -45,6 +44,7 @@ from lazytorch.nn.batchnorm import (
     InstanceNorm3d,
 )
 from lazytorch.nn.container import (
+    Container,
     ModuleDict,
     ModuleList,
     Sequential,
@@ -110,6 +110,7 @@ from lazytorch.nn.loss import (
     TripletMarginWithDistanceLoss,
 )
 from lazytorch.nn.module import Module
+from lazytorch.nn.multihead_attention import MultiheadAttention
 from lazytorch.nn.normalization import (
     CrossMapLRN2d,
     GroupNorm,
@@ -135,7 +136,12 @@ from lazytorch.nn.padding import (
     ZeroPad3d,
 )
 from lazytorch.nn.parallel import DataParallel, SyncBatchNorm
-from lazytorch.nn.parameter import Buffer, Parameter
+from lazytorch.nn.parameter import (
+    Buffer,
+    Parameter,
+    UninitializedBuffer,
+    UninitializedParameter,
+)
 from lazytorch.nn.parameter_container import ParameterDict, ParameterList
 from lazytorch.nn.pooling import (
     AdaptiveAvgPool1d,
@@ -163,7 +169,6 @@ from lazytorch.nn.transformer import (
     TransformerEncoder,
     TransformerEncoderLayer,
 )
-from lazytorch.nn.uninitialized import UninitializedBuffer, UninitializedParameter
 from lazytorch.nn.unpooling import (
     FractionalMaxPool2d,
     FractionalMaxPool3d,
@@ -217,6 +222,7 @@ __all__ = [
     "ConstantPad1d",
     "ConstantPad2d",
     "ConstantPad3d",
+    "Container",
     "Conv1d",
     "Conv2d",
     "Conv3d",
@@ -350,7 +356,12 @@ __all__ = [
     "ZeroPad1d",
     "ZeroPad2d",
     "ZeroPad3d",
+    "attention",
+    "common_types",
     "functional",
+    "grad",
     "init",
+    "modules",
+    "parallel",
     "utils",
 ]

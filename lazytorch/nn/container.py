@@ -1,8 +1,9 @@
-"""Modules that hold modules: Sequential, ModuleList, ModuleDict."""
+"""Modules that hold modules: Sequential, ModuleList, ModuleDict, and the old Container."""
 
 from __future__ import annotations
 
 import operator
+import warnings
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from itertools import chain
@@ -299,3 +300,18 @@ def pairs_of(source: Any, kind: str) -> list[tuple[str, Any]]:
             )
         pairs.append((entry[0], entry[1]))
     return pairs
+
+
+class Container(Module):
+    """Deprecated: a module made of its keyword arguments. Subclass :class:`Module` instead."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        warnings.warn(
+            "`nn.Container` is deprecated. All of its functionality is now implemented in "
+            "`nn.Module`. Subclass that instead.",
+            FutureWarning,
+            stacklevel=2,
+        )
+        super().__init__()
+        for name, module in kwargs.items():
+            self.add_module(name, module)

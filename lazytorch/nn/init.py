@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -230,6 +231,37 @@ def sparse_(tensor: Tensor, sparsity: float, std: float = 0.01, generator: Any =
 
 
 def _copy_array(tensor: Tensor, values: np.ndarray) -> Tensor:
-    source = torch.from_numpy(np.ascontiguousarray(values, np.float32))
+    kind = np.float64 if tensor.dtype == torch.float64 else np.float32
+    source = torch.from_numpy(np.ascontiguousarray(values, kind))
     with no_grad():
         return tensor.copy_(source)
+
+
+def _old_name(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """A function under the name it had before names ended in an underscore."""
+    new = function.__name__
+
+    def renamed(*args: Any, **kwargs: Any) -> Tensor:
+        warnings.warn(
+            f"`nn.init.{new[:-1]}` is now deprecated in favor of `nn.init.{new}`.",
+            FutureWarning,
+            stacklevel=2,
+        )
+        return function(*args, **kwargs)
+
+    renamed.__name__ = renamed.__qualname__ = new[:-1]
+    renamed.__doc__ = f"Deprecated name of :func:`{new}`."
+    return renamed
+
+
+uniform = _old_name(uniform_)
+normal = _old_name(normal_)
+constant = _old_name(constant_)
+eye = _old_name(eye_)
+dirac = _old_name(dirac_)
+xavier_uniform = _old_name(xavier_uniform_)
+xavier_normal = _old_name(xavier_normal_)
+kaiming_uniform = _old_name(kaiming_uniform_)
+kaiming_normal = _old_name(kaiming_normal_)
+orthogonal = _old_name(orthogonal_)
+sparse = _old_name(sparse_)

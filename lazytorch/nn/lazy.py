@@ -25,7 +25,7 @@ from lazytorch.nn.convolution import (
     ConvTranspose3d,
 )
 from lazytorch.nn.linear import Linear
-from lazytorch.nn.uninitialized import UninitializedBuffer, UninitializedParameter, is_lazy
+from lazytorch.nn.parameter import UninitializedBuffer, UninitializedParameter, is_lazy
 from lazytorch.tensor.tensor import Tensor
 
 
@@ -125,7 +125,7 @@ class LazyLinear(LazyModuleMixin, Linear):
             self.in_features = self.weight.shape[-1]
 
 
-class _LazyConvolution(LazyModuleMixin):
+class _LazyConvXdMixin(LazyModuleMixin):
     """A convolution whose ``in_channels`` are those of its first input."""
 
     dimensions: ClassVar[int]
@@ -171,7 +171,7 @@ class _LazyConvolution(LazyModuleMixin):
         return int(input.shape[1] if input.dim() == batched else input.shape[0])
 
 
-class _LazyForward(_LazyConvolution):
+class _LazyForward(_LazyConvXdMixin):
     def __init__(
         self, out_channels: int, kernel_size: Any, stride: Any = 1, padding: Any = 0,
         dilation: Any = 1, groups: int = 1, bias: bool = True, padding_mode: str = "zeros",
@@ -183,7 +183,7 @@ class _LazyForward(_LazyConvolution):
         self._leave_open(out_channels, bias, device, dtype)
 
 
-class _LazyTransposed(_LazyConvolution):
+class _LazyTransposed(_LazyConvXdMixin):
     def __init__(
         self, out_channels: int, kernel_size: Any, stride: Any = 1, padding: Any = 0,
         output_padding: Any = 0, groups: int = 1, bias: bool = True, dilation: Any = 1,
@@ -196,7 +196,7 @@ class _LazyTransposed(_LazyConvolution):
         self._leave_open(out_channels, bias, device, dtype)
 
 
-class _LazyNorm(LazyModuleMixin):
+class _LazyNormBase(LazyModuleMixin):
     """A normalization whose ``num_features`` are the channels of its first input."""
 
     def __init__(
@@ -283,13 +283,13 @@ class LazyConvTranspose3d(_LazyTransposed, ConvTranspose3d):
     cls_to_become = ConvTranspose3d
 
 
-class LazyBatchNorm1d(_LazyNorm, BatchNorm1d):
+class LazyBatchNorm1d(_LazyNormBase, BatchNorm1d):
     """A BatchNorm1d whose ``num_features`` are those of its first input."""
 
     cls_to_become = BatchNorm1d
 
 
-class LazyBatchNorm2d(_LazyNorm, BatchNorm2d):
+class LazyBatchNorm2d(_LazyNormBase, BatchNorm2d):
     """A BatchNorm2d whose ``num_features`` are those of its first input.
 
     >>> layer = nn.LazyBatchNorm2d()
@@ -300,13 +300,13 @@ class LazyBatchNorm2d(_LazyNorm, BatchNorm2d):
     cls_to_become = BatchNorm2d
 
 
-class LazyBatchNorm3d(_LazyNorm, BatchNorm3d):
+class LazyBatchNorm3d(_LazyNormBase, BatchNorm3d):
     """A BatchNorm3d whose ``num_features`` are those of its first input."""
 
     cls_to_become = BatchNorm3d
 
 
-class _LazyInstanceNorm(_LazyNorm):
+class _LazyInstanceNorm(_LazyNormBase):
     def _channel_of(self, input: Tensor) -> int:
         module: Any = self
         return int(input.dim() - (module.input_dims[1] - 1))

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from lazytorch.nn import functional as F
+from lazytorch.nn.distance import PairwiseDistance
 from lazytorch.nn.module import Module
 from lazytorch.tensor.tensor import Tensor
 
@@ -235,23 +236,28 @@ class GaussianNLLLoss(_Loss):
 
 
 class _MarginLoss(_Loss):
-    default_margin = 0.0
-
     def __init__(
         self,
-        margin: float | None = None,
+        margin: float = 0.0,
         size_average: bool | None = None,
         reduce: bool | None = None,
         reduction: str = "mean",
     ) -> None:
         super().__init__(size_average, reduce, reduction)
-        self.margin = self.default_margin if margin is None else margin
+        self.margin = margin
 
 
 class HingeEmbeddingLoss(_MarginLoss):
     """``x`` for targets 1, ``max(0, margin − x)`` for targets −1."""
 
-    default_margin = 1.0
+    def __init__(
+        self,
+        margin: float = 1.0,
+        size_average: bool | None = None,
+        reduce: bool | None = None,
+        reduction: str = "mean",
+    ) -> None:
+        super().__init__(margin, size_average, reduce, reduction)
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
         return F.hinge_embedding_loss(input, target, margin=self.margin, reduction=self.reduction)
@@ -372,7 +378,7 @@ class TripletMarginWithDistanceLoss(_Loss):
                 "TripletMarginWithDistanceLoss: expected margin to be greater than 0, "
                 f"got {margin} instead"
             )
-        self.distance_function = distance_function
+        self.distance_function = distance_function or PairwiseDistance()
         self.margin = margin
         self.swap = swap
 

@@ -2,7 +2,7 @@
 
 Knows what is registered, how a module is called and how it prints. How the tree is walked stands
 in ``module_tree``, how it is saved in ``module_state``, how it is moved and cast in
-``module_conversion``, how hooks are registered in ``module_hooks``.
+``module_conversion``, how hooks are registered in ``module_hooks`` and ``global_hooks``.
 It must not know any particular layer.
 """
 
@@ -11,6 +11,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+import lazytorch as torch
+from lazytorch.nn.global_hooks import registered
 from lazytorch.nn.module_conversion import ConversionMethods
 from lazytorch.nn.module_hooks import BackwardHookPass, HookMethods
 from lazytorch.nn.module_state import StateMethods
@@ -43,6 +45,9 @@ class Module(ConversionMethods, HookMethods, StateMethods, TreeMethods):
     call_super_init: bool = False
     _version: int = 1
     training: bool
+    # What calls go to after ``compile``.
+    _compiled_call_impl: Callable[..., Any] | None = None
+    T_destination = TypeVar("T_destination", bound=dict[str, Any])
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         if not self.call_super_init and kwargs:
@@ -74,6 +79,11 @@ class Module(ConversionMethods, HookMethods, StateMethods, TreeMethods):
     # Calling ----------------------------------------------------------------------------------
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if self._compiled_call_impl is not None:
+            return self._compiled_call_impl(*args, **kwargs)
+        return self._call_impl(*args, **kwargs)
+
+    def _call_impl(self, *args: Any, **kwargs: Any) -> Any:
         if self._has_no_hooks():
             return self.forward(*args, **kwargs)
         try:
@@ -85,14 +95,26 @@ class Module(ConversionMethods, HookMethods, StateMethods, TreeMethods):
     def _call_with_hooks(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         args, kwargs = self._run_forward_pre_hooks(args, kwargs)
         backward = None
-        if self._backward_hooks or self._backward_pre_hooks:
-            backward = BackwardHookPass(self)
+        watch = BackwardHookPass(self)
+        if watch.hooks or watch.pre_hooks:
+            backward = watch
             args = backward.watch_inputs(args)
         result = self.forward(*args, **kwargs)
         result = self._run_forward_hooks(args, kwargs, result)
         if backward is not None:
             result = backward.watch_outputs(result)
         return result
+
+    def compile(self, *args: Any, **kwargs: Any) -> None:
+        """Have calls of this module compiled; arguments are those of :func:`torch.compile`.
+
+        Unlike ``torch.compile(module)`` this changes the module itself; state names stay.
+
+        >>> layer = nn.Linear(2, 2); layer.compile()
+        >>> layer(torch.ones(1, 2)).shape
+        torch.Size([1, 2])
+        """
+        self._compiled_call_impl = torch.compile(self._call_impl, *args, **kwargs)
 
     # Registration -----------------------------------------------------------------------------
 
@@ -110,7 +132,7 @@ class Module(ConversionMethods, HookMethods, StateMethods, TreeMethods):
                 f"created explicitly. To express '{name}' as a function of another Tensor, "
                 "compute the value in the forward() method."
             )
-        self._parameters[name] = param
+        self._parameters[name] = registered("parameter", self, name, param)
 
     def register_buffer(self, name: str, tensor: Tensor | None, persistent: bool = True) -> None:
         """Add a tensor that is part of the state but not trained.
@@ -124,7 +146,7 @@ class Module(ConversionMethods, HookMethods, StateMethods, TreeMethods):
                 f"cannot assign '{_type_name(tensor)}' object to buffer '{name}' "
                 "(torch Tensor or None required)"
             )
-        self._buffers[name] = tensor
+        self._buffers[name] = registered("buffer", self, name, tensor)
         if persistent:
             self._non_persistent_buffers_set.discard(name)
         else:
@@ -135,7 +157,7 @@ class Module(ConversionMethods, HookMethods, StateMethods, TreeMethods):
         if not isinstance(module, Module) and module is not None:
             raise TypeError(f"{_type_name(module)} is not a Module subclass")
         self._check_name("module", name, module, "_modules")
-        self._modules[name] = module
+        self._modules[name] = registered("module", self, name, module)
 
     def register_module(self, name: str, module: Module | None) -> None:
         """Another name of :meth:`add_module`."""
@@ -173,13 +195,13 @@ class Module(ConversionMethods, HookMethods, StateMethods, TreeMethods):
         elif isinstance(value, Module):
             self._require_init("_modules", "module")
             self._forget(name, "_parameters", "_buffers")
-            self._modules[name] = value
+            self._modules[name] = registered("module", self, name, value)
         elif name in state.get("_parameters", ()):
             self._reject_unless_none(value, "parameter", name, "torch.nn.Parameter")
-            self._parameters[name] = None
+            self._parameters[name] = registered("parameter", self, name, None)
         elif name in state.get("_modules", ()):
             self._reject_unless_none(value, "child module", name, "torch.nn.Module")
-            self._modules[name] = None
+            self._modules[name] = registered("module", self, name, None)
         elif isinstance(value, Buffer) or name in state.get("_buffers", ()):
             self._set_buffer(name, value)
         else:
@@ -195,7 +217,7 @@ class Module(ConversionMethods, HookMethods, StateMethods, TreeMethods):
             self._forget(name, "_parameters", "_modules")
             self.register_buffer(name, value, value.persistent)
         else:
-            self._buffers[name] = value
+            self._buffers[name] = registered("buffer", self, name, value)
 
     def _require_init(self, table: str, kind: str) -> None:
         if table not in self.__dict__:
@@ -230,6 +252,10 @@ class Module(ConversionMethods, HookMethods, StateMethods, TreeMethods):
         for table in _TABLES:
             names.update(self.__dict__[table])
         return sorted(name for name in names if not name[0].isdigit())
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A compiled call belongs to this module; a copy is compiled by whoever wants that.
+        return {key: value for key, value in self.__dict__.items() if key != "_compiled_call_impl"}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)

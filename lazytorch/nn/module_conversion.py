@@ -10,9 +10,9 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 import lazytorch as torch
-from lazytorch import dtypes
+from lazytorch import __future__, dtypes
 from lazytorch.autograd.grad_mode import no_grad
-from lazytorch.nn.uninitialized import is_lazy
+from lazytorch.nn.parameter import Parameter, is_lazy
 from lazytorch.tensor.tensor import Tensor
 
 Self = TypeVar("Self", bound="ConversionMethods")
@@ -28,8 +28,15 @@ class ConversionMethods:
         if recurse:
             for module in self.children():  # type: ignore[attr-defined]
                 module._apply(fn)
-        for parameter in self._parameters.values():
+        replaces = (
+            __future__.get_overwrite_module_params_on_conversion()
+            and not __future__.get_swap_module_params_on_conversion()
+        )
+        for name, parameter in self._parameters.items():
             if parameter is None:
+                continue
+            if replaces and not is_lazy(parameter):
+                self._parameters[name] = _converted(parameter, fn)
                 continue
             with no_grad():
                 parameter.data = fn(parameter.data if is_lazy(parameter) else parameter)
@@ -116,6 +123,16 @@ class ConversionMethods:
         raise NotImplementedError(
             "share_memory() is not supported; pass state_dict() values as NumPy arrays instead"
         )
+
+
+def _converted(parameter: Any, fn: Callable[[Tensor], Tensor]) -> Parameter:
+    """A new parameter with the converted value and gradient of another."""
+    with no_grad():
+        new: Any = Parameter(fn(parameter), parameter.requires_grad)
+        if parameter.grad is not None:
+            gradient = fn(parameter.grad)
+            new.grad = gradient.requires_grad_(parameter.grad.requires_grad)
+    return new  # type: ignore[no-any-return]
 
 
 def _numbered(kind: str, device: Any) -> Any:

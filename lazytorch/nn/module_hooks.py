@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from lazytorch.autograd.function import Function
+from lazytorch.nn.global_hooks import call_hooks, hooks_of
 from lazytorch.tensor.tensor import Tensor
 from lazytorch.utils.hooks import RemovableHandle
 
@@ -29,23 +30,6 @@ _ORDERED_TABLES = (
     "_load_state_dict_pre_hooks",
     "_load_state_dict_post_hooks",
 )
-
-_global_pre_hooks: OrderedDict[int, Hook] = OrderedDict()
-_global_hooks: OrderedDict[int, Hook] = OrderedDict()
-
-
-def register_module_forward_pre_hook(hook: Hook) -> RemovableHandle:
-    """Call ``hook(module, args)`` before the forward of every module there is."""
-    handle = RemovableHandle(_global_pre_hooks)
-    _global_pre_hooks[handle.id] = hook
-    return handle
-
-
-def register_module_forward_hook(hook: Hook) -> RemovableHandle:
-    """Call ``hook(module, args, output)`` after the forward of every module there is."""
-    handle = RemovableHandle(_global_hooks)
-    _global_hooks[handle.id] = hook
-    return handle
 
 
 class HookMethods:
@@ -76,8 +60,7 @@ class HookMethods:
             or self._forward_pre_hooks
             or self._backward_hooks
             or self._backward_pre_hooks
-            or _global_hooks
-            or _global_pre_hooks
+            or call_hooks
         )
 
     # Registration -----------------------------------------------------------------------------
@@ -174,8 +157,13 @@ class HookMethods:
     def _run_forward_pre_hooks(
         self, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        for key, hook in (*_global_pre_hooks.items(), *self._forward_pre_hooks.items()):
-            if key in self._forward_pre_hooks_with_kwargs:
+        own = [
+            (hook, key in self._forward_pre_hooks_with_kwargs)
+            for key, hook in self._forward_pre_hooks.items()
+        ]
+        everywhere = [(entry.hook, entry.with_kwargs) for entry in hooks_of("forward_pre")]
+        for hook, with_kwargs in everywhere + own:
+            if with_kwargs:
                 result = hook(self, args, kwargs)
                 if result is None:
                     continue
@@ -192,8 +180,13 @@ class HookMethods:
         return args, kwargs
 
     def _run_forward_hooks(self, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> Any:
-        for key, hook in (*_global_hooks.items(), *self._forward_hooks.items()):
-            if key in self._forward_hooks_with_kwargs:
+        own = [
+            (hook, key in self._forward_hooks_with_kwargs)
+            for key, hook in self._forward_hooks.items()
+        ]
+        everywhere = [(entry.hook, entry.with_kwargs) for entry in hooks_of("forward")]
+        for hook, with_kwargs in everywhere + own:
+            if with_kwargs:
                 replaced = hook(self, args, kwargs, result)
             else:
                 replaced = hook(self, args, result)
@@ -202,9 +195,15 @@ class HookMethods:
         return result
 
     def _run_always_called_hooks(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        for key in self._forward_hooks_always_called:
-            hook = self._forward_hooks[key]
-            if key in self._forward_hooks_with_kwargs:
+        own = [
+            (self._forward_hooks[key], key in self._forward_hooks_with_kwargs)
+            for key in self._forward_hooks_always_called
+        ]
+        everywhere = [
+            (entry.hook, entry.with_kwargs) for entry in hooks_of("forward") if entry.always_call
+        ]
+        for hook, with_kwargs in everywhere + own:
+            if with_kwargs:
                 hook(self, args, kwargs, None)
             else:
                 hook(self, args, None)
@@ -230,8 +229,9 @@ class BackwardHookPass:
 
     def __init__(self, module: Any) -> None:
         self.module = module
-        self.pre_hooks = list(module._backward_pre_hooks.values())
-        self.hooks = list(module._backward_hooks.values())
+        before, after = hooks_of("backward_pre"), hooks_of("backward")
+        self.pre_hooks = [*(e.hook for e in before), *module._backward_pre_hooks.values()]
+        self.hooks = [*(e.hook for e in after), *module._backward_hooks.values()]
         self.output_gradients: tuple[Any, ...] | None = None
         self.input_places: list[int] = []
         self.input_count = 0

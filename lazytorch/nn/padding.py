@@ -29,7 +29,7 @@ class _Pad(Module):
         return f"{self.padding}"
 
 
-class _ConstantPad(Module):
+class _ConstantPadNd(Module):
     dimensions: ClassVar[int]
 
     def __init__(self, padding: Any, value: float) -> None:
@@ -44,13 +44,13 @@ class _ConstantPad(Module):
         return f"padding={self.padding}, value={self.value}"
 
 
-class ConstantPad1d(_ConstantPad):
+class ConstantPad1d(_ConstantPadNd):
     """A constant around the last dimension."""
 
     dimensions = 1
 
 
-class ConstantPad2d(_ConstantPad):
+class ConstantPad2d(_ConstantPadNd):
     """A constant around the last two dimensions.
 
     >>> nn.ConstantPad2d(1, 3.5)(torch.ones(1, 2, 2)).shape
@@ -60,13 +60,13 @@ class ConstantPad2d(_ConstantPad):
     dimensions = 2
 
 
-class ConstantPad3d(_ConstantPad):
+class ConstantPad3d(_ConstantPadNd):
     """A constant around the last three dimensions."""
 
     dimensions = 3
 
 
-class _ZeroPad(_ConstantPad):
+class _ZeroPad(_ConstantPadNd):
     def __init__(self, padding: Any) -> None:
         super().__init__(padding, 0.0)
 
@@ -92,55 +92,67 @@ class ZeroPad3d(_ZeroPad):
     dimensions = 3
 
 
-class ReflectionPad1d(_Pad):
+class _ReflectionPadNd(_Pad):
+    mode = "reflect"
+
+
+class ReflectionPad1d(_ReflectionPadNd):
     """The last dimension mirrored at its ends."""
 
-    dimensions, mode = 1, "reflect"
+    dimensions = 1
 
 
-class ReflectionPad2d(_Pad):
+class ReflectionPad2d(_ReflectionPadNd):
     """The last two dimensions mirrored at their ends."""
 
-    dimensions, mode = 2, "reflect"
+    dimensions = 2
 
 
-class ReflectionPad3d(_Pad):
+class ReflectionPad3d(_ReflectionPadNd):
     """The last three dimensions mirrored at their ends."""
 
-    dimensions, mode = 3, "reflect"
+    dimensions = 3
 
 
-class ReplicationPad1d(_Pad):
+class _ReplicationPadNd(_Pad):
+    mode = "replicate"
+
+
+class ReplicationPad1d(_ReplicationPadNd):
     """The last dimension with its end values repeated."""
 
-    dimensions, mode = 1, "replicate"
+    dimensions = 1
 
 
-class ReplicationPad2d(_Pad):
+class ReplicationPad2d(_ReplicationPadNd):
     """The last two dimensions with their end values repeated."""
 
-    dimensions, mode = 2, "replicate"
+    dimensions = 2
 
 
-class ReplicationPad3d(_Pad):
+class ReplicationPad3d(_ReplicationPadNd):
     """The last three dimensions with their end values repeated."""
 
-    dimensions, mode = 3, "replicate"
+    dimensions = 3
 
 
-class CircularPad1d(_Pad):
+class _CircularPadNd(_Pad):
+    mode = "circular"
+
+
+class CircularPad1d(_CircularPadNd):
     """The last dimension as a circle."""
 
-    dimensions, mode = 1, "circular"
+    dimensions = 1
 
 
-class CircularPad2d(_Pad):
+class CircularPad2d(_CircularPadNd):
     """The last two dimensions as circles."""
 
-    dimensions, mode = 2, "circular"
+    dimensions = 2
 
 
-class CircularPad3d(_Pad):
+class CircularPad3d(_CircularPadNd):
     """The last three dimensions as circles."""
 
-    dimensions, mode = 3, "circular"
+    dimensions = 3

@@ -11,7 +11,7 @@ from lazytorch.nn.module import Module
 from lazytorch.tensor.tensor import Tensor
 
 
-class _MaxPool(Module):
+class _MaxPoolNd(Module):
     function: ClassVar[Callable[..., Any]]
 
     def __init__(
@@ -44,13 +44,13 @@ class _MaxPool(Module):
         )
 
 
-class MaxPool1d(_MaxPool):
+class MaxPool1d(_MaxPoolNd):
     """Largest value of each window of (N, C, L) or (C, L)."""
 
     function = staticmethod(F.max_pool1d)
 
 
-class MaxPool2d(_MaxPool):
+class MaxPool2d(_MaxPoolNd):
     """Largest value of each window of (N, C, H, W) or (C, H, W).
 
     ``stride`` defaults to ``kernel_size``; with ``return_indices`` the flat positions within
@@ -63,13 +63,22 @@ class MaxPool2d(_MaxPool):
     function = staticmethod(F.max_pool2d)
 
 
-class MaxPool3d(_MaxPool):
+class MaxPool3d(_MaxPoolNd):
     """Largest value of each window of (N, C, D, H, W) or (C, D, H, W)."""
 
     function = staticmethod(F.max_pool3d)
 
 
-class AvgPool1d(Module):
+class _AvgPoolNd(Module):
+    kernel_size: Any
+    stride: Any
+    padding: Any
+
+    def extra_repr(self) -> str:
+        return f"kernel_size={self.kernel_size}, stride={self.stride}, padding={self.padding}"
+
+
+class AvgPool1d(_AvgPoolNd):
     """Mean of each window of (N, C, L) or (C, L)."""
 
     def __init__(
@@ -93,11 +102,8 @@ class AvgPool1d(Module):
             self.count_include_pad,
         )  # fmt: skip
 
-    def extra_repr(self) -> str:
-        return f"kernel_size={self.kernel_size}, stride={self.stride}, padding={self.padding}"
 
-
-class _AvgPool(Module):
+class _AvgPoolWithDivisor(_AvgPoolNd):
     function: ClassVar[Callable[..., Any]]
 
     def __init__(
@@ -123,11 +129,8 @@ class _AvgPool(Module):
             self.count_include_pad, self.divisor_override,
         )  # fmt: skip
 
-    def extra_repr(self) -> str:
-        return f"kernel_size={self.kernel_size}, stride={self.stride}, padding={self.padding}"
 
-
-class AvgPool2d(_AvgPool):
+class AvgPool2d(_AvgPoolWithDivisor):
     """Mean of each window of (N, C, H, W) or (C, H, W).
 
     >>> nn.AvgPool2d(3, stride=2)(torch.ones(2, 4, 9, 9)).shape
@@ -137,7 +140,7 @@ class AvgPool2d(_AvgPool):
     function = staticmethod(F.avg_pool2d)
 
 
-class AvgPool3d(_AvgPool):
+class AvgPool3d(_AvgPoolWithDivisor):
     """Mean of each window of (N, C, D, H, W) or (C, D, H, W)."""
 
     function = staticmethod(F.avg_pool3d)
@@ -179,7 +182,7 @@ class AdaptiveAvgPool3d(_AdaptivePool):
     function = staticmethod(F.adaptive_avg_pool3d)
 
 
-class _AdaptiveMaxPool(_AdaptivePool):
+class _AdaptiveMaxPoolNd(_AdaptivePool):
     def __init__(self, output_size: Any, return_indices: bool = False) -> None:
         super().__init__(output_size)
         self.return_indices = return_indices
@@ -188,25 +191,25 @@ class _AdaptiveMaxPool(_AdaptivePool):
         return type(self).function(input, self.output_size, return_indices=self.return_indices)
 
 
-class AdaptiveMaxPool1d(_AdaptiveMaxPool):
+class AdaptiveMaxPool1d(_AdaptiveMaxPoolNd):
     """Maxima over windows chosen so that the output has ``output_size`` entries."""
 
     function = staticmethod(F.adaptive_max_pool1d)
 
 
-class AdaptiveMaxPool2d(_AdaptiveMaxPool):
+class AdaptiveMaxPool2d(_AdaptiveMaxPoolNd):
     """Maxima over windows chosen so that the output has ``output_size``; None keeps a size."""
 
     function = staticmethod(F.adaptive_max_pool2d)
 
 
-class AdaptiveMaxPool3d(_AdaptiveMaxPool):
+class AdaptiveMaxPool3d(_AdaptiveMaxPoolNd):
     """Maxima over windows chosen so that the output has ``output_size``; None keeps a size."""
 
     function = staticmethod(F.adaptive_max_pool3d)
 
 
-class _LPPool(Module):
+class _LPPoolNd(Module):
     function: ClassVar[Callable[..., Any]]
 
     def __init__(
@@ -230,19 +233,19 @@ class _LPPool(Module):
         )
 
 
-class LPPool1d(_LPPool):
+class LPPool1d(_LPPoolNd):
     """``(Σ x^p)^(1/p)`` of each window of (N, C, L)."""
 
     function = staticmethod(F.lp_pool1d)
 
 
-class LPPool2d(_LPPool):
+class LPPool2d(_LPPoolNd):
     """``(Σ x^p)^(1/p)`` of each window of (N, C, H, W)."""
 
     function = staticmethod(F.lp_pool2d)
 
 
-class LPPool3d(_LPPool):
+class LPPool3d(_LPPoolNd):
     """``(Σ x^p)^(1/p)`` of each window of (N, C, D, H, W)."""
 
     function = staticmethod(F.lp_pool3d)

@@ -14,11 +14,11 @@ from typing import Any
 import lazytorch as torch
 from lazytorch.nn import functional as F
 from lazytorch.nn import init
-from lazytorch.nn.attention import MultiheadAttention
 from lazytorch.nn.container import ModuleList
 from lazytorch.nn.dropout import Dropout
 from lazytorch.nn.linear import Linear
 from lazytorch.nn.module import Module
+from lazytorch.nn.multihead_attention import MultiheadAttention
 from lazytorch.nn.normalization import LayerNorm
 from lazytorch.tensor.tensor import Tensor
 

@@ -11,7 +11,7 @@ from lazytorch.nn.module import Module
 from lazytorch.tensor.tensor import Tensor
 
 
-class _MaxUnpool(Module):
+class _MaxUnpoolNd(Module):
     dimensions: ClassVar[int]
     function: ClassVar[Callable[..., Tensor]]
 
@@ -32,14 +32,14 @@ class _MaxUnpool(Module):
         return f"kernel_size={self.kernel_size}, stride={self.stride}, padding={self.padding}"
 
 
-class MaxUnpool1d(_MaxUnpool):
+class MaxUnpool1d(_MaxUnpoolNd):
     """Puts values back where MaxPool1d with ``return_indices`` found them, zeros elsewhere."""
 
     dimensions = 1
     function = staticmethod(F.max_unpool1d)
 
 
-class MaxUnpool2d(_MaxUnpool):
+class MaxUnpool2d(_MaxUnpoolNd):
     """Puts values back where MaxPool2d with ``return_indices`` found them, zeros elsewhere.
 
     Several input sizes are pooled to one: ``output_size`` says which is meant.
@@ -53,7 +53,7 @@ class MaxUnpool2d(_MaxUnpool):
     function = staticmethod(F.max_unpool2d)
 
 
-class MaxUnpool3d(_MaxUnpool):
+class MaxUnpool3d(_MaxUnpoolNd):
     """Puts values back where MaxPool3d with ``return_indices`` found them, zeros elsewhere."""
 
     dimensions = 3

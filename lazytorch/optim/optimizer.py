@@ -30,6 +30,8 @@ __all__ = ["Optimizer", "register_optimizer_step_post_hook", "register_optimizer
 
 Self = TypeVar("Self", bound="Optimizer")
 required: Any = object()
+# What optimizers take: tensors, pairs of a name and a tensor, or groups.
+ParamsT = Iterable[Tensor] | Iterable[dict[str, Any]] | Iterable[tuple[str, Tensor]]
 
 
 class Optimizer(HookTables):

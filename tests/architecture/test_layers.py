@@ -16,7 +16,7 @@ PACKAGE = ROOT / "lazytorch"
 # Lowest first. Modules on one line may not import each other, except where the line says so.
 LAYERS = (
     ("dtypes", "errors"),
-    ("config",),
+    ("config", "__future__"),
     ("logs",),
     ("ir",),
     ("ops",),

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from lazytorch.nn.utils import parametrizations, parametrize, rnn
+from lazytorch.nn.utils import parametrizations, parametrize, rnn, stateless
 from lazytorch.nn.utils.clip_grad import (
+    clip_grad_norm,
     clip_grad_norm_,
     clip_grad_value_,
     clip_grads_with_norm_,
@@ -17,13 +18,20 @@ from lazytorch.nn.utils.fusion import (
     fuse_linear_bn_weights,
 )
 from lazytorch.nn.utils.init import skip_init
+from lazytorch.nn.utils.memory_format import (
+    convert_conv2d_weight_memory_format,
+    convert_conv3d_weight_memory_format,
+)
 from lazytorch.nn.utils.spectral_norm import remove_spectral_norm, spectral_norm
 from lazytorch.nn.utils.weight_norm import remove_weight_norm, weight_norm
 
 __all__ = [
+    "clip_grad_norm",
     "clip_grad_norm_",
     "clip_grad_value_",
     "clip_grads_with_norm_",
+    "convert_conv2d_weight_memory_format",
+    "convert_conv3d_weight_memory_format",
     "fuse_conv_bn_eval",
     "fuse_conv_bn_weights",
     "fuse_linear_bn_eval",
@@ -37,6 +45,7 @@ __all__ = [
     "rnn",
     "skip_init",
     "spectral_norm",
+    "stateless",
     "vector_to_parameters",
     "weight_norm",
 ]
