@@ -23,6 +23,8 @@ STORAGE_CLASSES: dict[str, DType] = {
     "CharStorage": dtypes.int8,
     "ByteStorage": dtypes.uint8,
     "BoolStorage": dtypes.bool_,
+    "ComplexFloatStorage": dtypes.complex64,
+    "ComplexDoubleStorage": dtypes.complex128,
 }
 STORAGE_NAMES = {dtype: name for name, dtype in STORAGE_CLASSES.items()}
 # Dtypes without a storage class of their own travel as bytes with the dtype beside them.

@@ -6,9 +6,8 @@ decided in ``unpickling``.
 
 from __future__ import annotations
 
-import io
 import os
-import zipfile
+import struct
 from collections.abc import Callable
 from typing import Any
 
@@ -17,12 +16,16 @@ import numpy as np
 import lazytorch as torch
 from lazytorch import dtypes
 from lazytorch.dtypes import DType
-from lazytorch.errors import CheckpointError
-from lazytorch.serialization.unpickling import StorageReference, Unpickler
+from lazytorch.errors import CheckpointError, OutOfMemoryError
+from lazytorch.serialization.archive import Archive
+from lazytorch.serialization.rebuilding import StorageReference
+from lazytorch.serialization.unpickling import Unpickler
 from lazytorch.tensor.tensor import Tensor
 
-_MAX_RECORDS = 1 << 20
 MapLocation = Any
+# What the objects of a pickle may take for each byte of the file, and for any file.
+_BUDGET_PER_BYTE, _BUDGET = 2, 12 << 20
+_NEWEST_VERSION = 10
 
 
 def load(
@@ -39,8 +42,9 @@ def load(
     ``f`` is a path or a binary file. ``map_location`` is a device, a dict from saved to wanted
     device names, or a function of (1-d tensor of the storage on the CPU, saved device name) that
     returns the tensor on another device or None. Nothing named by the file is imported or
-    called; everything that is wrong with a file raises ``CheckpointError``. ``weights_only=False``
-    and ``pickle_module`` are refused; ``mmap`` changes nothing.
+    called; everything that is wrong with a file raises ``CheckpointError``, also where a checksum
+    shows that only data changed. ``weights_only=False`` and ``pickle_module`` are refused. With
+    ``mmap=True`` tensors lie in the mapped file (which must be a path, and stays as it is).
 
     >>> torch.save({"w": torch.ones(2)}, "checkpoint.pt")
     >>> torch.load("checkpoint.pt")
@@ -58,93 +62,68 @@ def load(
         )
     if isinstance(f, (str, os.PathLike)):
         with open(f, "rb") as stream:
-            return _load_stream(stream, map_location)
+            return _load_stream(stream, map_location, bool(mmap))
+    if mmap:
+        raise ValueError(
+            f"f must be a file name to be mapped with mmap=True, got {type(f).__name__}"
+        )
     if not (hasattr(f, "read") and hasattr(f, "seek")):
         raise TypeError(
             f"expected f to be a path or a binary file with read() and seek(), got "
             f"{type(f).__name__}"
         )
-    return _load_stream(f, map_location)
+    return _load_stream(f, map_location, False)
 
 
-def _load_stream(stream: Any, map_location: MapLocation) -> Any:
+def _load_stream(stream: Any, map_location: MapLocation, mapped: bool) -> Any:
     try:
-        archive = _Archive(stream)
-        storages = _Storages(archive, map_location)
-        return Unpickler(archive.read("data.pkl"), storages.tensor).load()
-    except CheckpointError:
+        archive = Archive(stream, mapped)
+        storages = _Storages(archive, map_location, _is_big_endian(archive))
+        budget = _BUDGET_PER_BYTE * archive.size + _BUDGET
+        return Unpickler(archive.read("data.pkl"), storages.tensor, budget).load()
+    except (CheckpointError, OutOfMemoryError):
         raise
+    except _Raised as wrapped:
+        raise wrapped.error from None
     except (
-        zipfile.BadZipFile, ValueError, KeyError, IndexError, TypeError, OverflowError,
-        EOFError, RecursionError, UnicodeDecodeError, NotImplementedError, AttributeError,
+        ValueError, KeyError, IndexError, TypeError, OverflowError, EOFError, RecursionError,
+        NotImplementedError, AttributeError, RuntimeError, struct.error,
     ) as error:  # fmt: skip
         raise CheckpointError(
             f"the file is damaged or no checkpoint: {type(error).__name__}: {error}"
         ) from error
 
 
-class _Archive:
-    """A zip archive whose records are checked before anything is read."""
+class _Raised(BaseException):
+    """Carries what the user's ``map_location`` raised past those who would blame the file."""
 
-    def __init__(self, stream: Any) -> None:
-        stream = stream if stream.seekable() else io.BytesIO(stream.read())
-        begin = stream.tell()
-        magic = stream.read(4)
-        stream.seek(0, io.SEEK_END)
-        size = stream.tell() - begin
-        stream.seek(begin)
-        if magic != b"PK\x03\x04":
-            raise CheckpointError(_not_a_zip(magic))
-        self._zip = zipfile.ZipFile(stream)
-        entries = self._zip.infolist()
-        names = [entry.filename for entry in entries]
-        if len(entries) > _MAX_RECORDS or len(set(names)) != len(names):
-            raise CheckpointError("the file names a record twice, or too many records")
-        if sum(entry.file_size for entry in entries) > size:
-            raise CheckpointError("the file claims more bytes than it has")
-        if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
-            raise CheckpointError("the file holds compressed records; PyTorch stores them plain")
-        pickles = [name for name in names if name.count("/") == 1 and name.endswith("/data.pkl")]
-        if len(pickles) != 1:
-            raise CheckpointError(
-                "the zip file holds no data.pkl record in its folder, so it is no checkpoint"
-            )
-        self._root = pickles[0].removesuffix("data.pkl")
-        self._names = set(names)
-        if f"{self._root}constants.pkl" in self._names:
-            raise CheckpointError(
-                "the file is a TorchScript program, not a checkpoint; save the state_dict()"
-            )
-        order = self.read("byteorder") if self.holds("byteorder") else b"little"
-        if order not in (b"little", b"big"):
-            raise CheckpointError(f"unknown byte order {order[:20]!r}")
-        self.big_endian = order == b"big"
-
-    def holds(self, name: str) -> bool:
-        """Whether there is a record of this name."""
-        return self._root + name in self._names
-
-    def read(self, name: str) -> bytes:
-        """A record's bytes; its checksum is verified."""
-        if not self.holds(name):
-            raise CheckpointError(f"the file lacks the record {name!r}: it is not complete")
-        return self._zip.read(self._root + name)
+    def __init__(self, error: Exception) -> None:
+        super().__init__(error)
+        self.error = error
 
 
-def _not_a_zip(magic: bytes) -> str:
-    if magic[:1] == b"\x80":
-        return (
-            "the file is in PyTorch's old format, which is a bare pickle and refused; load it "
-            "with PyTorch and save it again"
+def _is_big_endian(archive: Archive) -> bool:
+    """The byte order of the tensors, after a look at what kind of file this is."""
+    if archive.holds("constants.pkl"):
+        raise CheckpointError(
+            "the file is a TorchScript program, not a checkpoint; save the state_dict()"
         )
-    return "the file is no zip archive, so it is no checkpoint written by torch.save"
+    if archive.holds("version"):
+        version = archive.read("version")
+        if not version.strip().isdigit() or int(version[:9]) > _NEWEST_VERSION:
+            raise CheckpointError(f"the file has the unknown format version {version[:20]!r}")
+    order = archive.read("byteorder") if archive.holds("byteorder") else b"little"
+    if order not in (b"little", b"big"):
+        raise CheckpointError(f"unknown byte order {order[:20]!r}")
+    return order == b"big"
 
 
 class _Storages:
     """Makes tensors of storages, each storage read once."""
 
-    def __init__(self, archive: _Archive, map_location: MapLocation) -> None:
+    def __init__(self, archive: Archive, map_location: MapLocation, big_endian: bool) -> None:
         self._archive = archive
+        self._swapped = big_endian == np.little_endian
         self._place = _placement(map_location)
         self._bases: dict[tuple[str, DType], tuple[Tensor, int]] = {}
 
@@ -186,19 +165,21 @@ class _Storages:
         return base, elements
 
     def _array(self, reference: StorageReference, dtype: DType) -> np.ndarray:
-        raw = bytearray(self._archive.read(f"data/{reference.key}"))
+        raw = self._archive.array(f"data/{reference.key}")
         if len(raw) != reference.elements * reference.itemsize or len(raw) % dtype.itemsize:
             raise CheckpointError(
                 f"storage {reference.key!r} has {len(raw)} bytes where {reference.elements} "
                 f"elements of {reference.itemsize} bytes were announced"
             )
-        if self._archive.big_endian != (not np.little_endian) and dtype.itemsize > 1:
-            swapped = np.frombuffer(raw, np.uint8).reshape(-1, dtype.itemsize)[:, ::-1]
-            raw = bytearray(swapped.tobytes())
-        array = np.frombuffer(raw, np.uint8).view(dtype.numpy)
-        if dtype is dtypes.bool_ and len(raw) and max(raw) > 1:
+        if dtype is dtypes.bool_ and len(raw) and raw.max() > 1:
             raise CheckpointError(f"storage {reference.key!r} holds bytes that are no booleans")
-        return array
+        if raw.ctypes.data % dtype.itemsize:
+            raw = raw.copy()  # A mapped file of somebody who does not align.
+        if self._swapped:
+            # The two parts of a complex number are two numbers.
+            size = dtype.itemsize // (2 if dtype.is_complex else 1)
+            raw.view(f"u{size}").byteswap(inplace=True)
+        return raw.view(dtype.numpy)
 
 
 def check_bounds(
@@ -241,7 +222,10 @@ def _placement(map_location: MapLocation) -> Callable[[Tensor, str], Tensor]:
         return lambda base, location: _moved(base, map_location)
 
     def placed(base: Tensor, location: str) -> Tensor:
-        result = map_location(base, location)
+        try:
+            result = map_location(base, location)
+        except Exception as error:
+            raise _Raised(error) from error
         return _moved(base, location) if result is None else result
 
     return placed

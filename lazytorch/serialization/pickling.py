@@ -29,6 +29,7 @@ class Pickler:
     def __init__(self) -> None:
         self.storages: list[Storage] = []
         self._keys: dict[int, str] = {}
+        self._dtypes: dict[str, DType] = {}
         self._parts: list[bytes] = [b"\x80\x02"]
         self._memo: dict[int, int] = {}
         # Objects whose identity is in the memo must live as long as it does.
@@ -58,12 +59,14 @@ class Pickler:
         writer(self, value)
 
     def _refusal(self, value: Any, advice: str) -> CheckpointError:
-        place = "".join(self._path) or "the object itself"
         return CheckpointError(
-            f"cannot save {place}: it is a {type(value).__module__}.{type(value).__qualname__}; "
-            "expected tensors, numbers, strings, bytes, None, and lists, tuples, sets and dicts "
-            f"of them; {advice}"
+            f"cannot save {self._place()}: it is a {type(value).__module__}."
+            f"{type(value).__qualname__}; expected tensors, numbers, strings, bytes, None, "
+            f"and lists, tuples, sets and dicts of them; {advice}"
         )
+
+    def _place(self) -> str:
+        return "".join(self._path) or "the object itself"
 
     def _enter(self, place: str, value: Any) -> None:
         self._path.append(place)
@@ -120,6 +123,9 @@ class Pickler:
 
     def _write_bytes(self, value: bytes) -> None:
         self._write_call("_codecs", "encode", (value.decode("latin1"), "latin1"))
+
+    def _write_bytearray(self, value: bytearray) -> None:
+        self._write_call("__builtin__", "bytearray", (bytes(value),))
 
     # Containers -------------------------------------------------------------------------------
 
@@ -222,19 +228,20 @@ class Pickler:
         if key is None:
             key = self._keys[id(storage)] = str(len(self.storages))
             self.storages.append(storage)
-        elements = 1
-        for extent in storage.node.shape:
-            elements *= extent
+        if self._dtypes.setdefault(key, tensor.dtype) is not tensor.dtype:
+            raise CheckpointError(
+                f"cannot save {self._place()}: it views the memory of another tensor as another "
+                "dtype, which the format cannot express; save a clone() of it"
+            )
         self._parts.append(b"(")
         self._write("storage")
         if untyped:
             self._write_global("torch.storage", UNTYPED)
-            elements *= tensor.itemsize
         else:
             self._write_global("torch", STORAGE_NAMES[tensor.dtype])
         self._write(key)
         self._write(_location(tensor.device))
-        self._write_int(elements)
+        self._write_int(storage.node.nbytes // (1 if untyped else tensor.itemsize))
         self._parts.append(b"tQ")
 
 
@@ -253,6 +260,7 @@ _WRITERS: dict[type, Callable[[Pickler, Any], None]] = {
     complex: Pickler._write_complex,
     str: Pickler._write_str,
     bytes: Pickler._write_bytes,
+    bytearray: Pickler._write_bytearray,
     tuple: Pickler._write_tuple,
     list: Pickler._write_list,
     set: Pickler._write_set,

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import stat
-import tempfile
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
 from lazytorch import engine
 from lazytorch.serialization.layout import ALIGNMENT, VERSION
 from lazytorch.serialization.pickling import Pickler
+from lazytorch.serialization.replacing import replacing
 from lazytorch.tensor.storage import Storage
 
 _CHUNK = 1 << 24
@@ -32,7 +29,8 @@ def save(
 
     ``f`` is a path or a binary file. A path is written beside its place first, flushed to the
     disk and then put there in one step: whatever happens, either the old or the new file is
-    whole. ``torch.load(f, weights_only=True)`` of PyTorch opens the file. Tensors that share
+    whole; what a killed process leaves is removed by the next ``save`` to this path.
+    ``torch.load(f, weights_only=True)`` of PyTorch opens the file. Tensors that share
     memory still do after loading. Raises ``CheckpointError`` for other objects (save a model's
     ``state_dict()``), ``OSError`` when the file cannot be written.
 
@@ -49,57 +47,13 @@ def save(
     pickle = pickler.dump(obj)
     engine.realize([storage.node for storage in pickler.storages])
     if isinstance(f, (str, os.PathLike)):
-        target = Path(os.path.realpath(f))
-        with _replacing(target) as stream:
-            _write_archive(stream, target.stem or "archive", pickle, pickler.storages)
+        with replacing(f) as stream:
+            name = Path(os.path.realpath(f)).stem or "archive"
+            _write_archive(stream, name, pickle, pickler.storages)
     elif hasattr(f, "write"):
         _write_archive(f, "archive", pickle, pickler.storages)
     else:
         raise TypeError(f"expected f to be a path or a file with write(), got {type(f).__name__}")
-
-
-@contextlib.contextmanager
-def _replacing(target: Path) -> Iterator[BinaryIO]:
-    """A file that takes the place of ``target`` when everything has been written to it."""
-    if target.exists() and not stat.S_ISREG(target.stat().st_mode):
-        # Devices and pipes cannot be replaced.
-        with open(target, "wb") as stream:
-            yield stream
-        return
-    number, temporary = tempfile.mkstemp(
-        prefix=f".{target.name}.", suffix=".tmp", dir=target.parent
-    )
-    try:
-        with os.fdopen(number, "wb") as stream:
-            yield stream
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.chmod(temporary, _permissions(target))
-        os.replace(temporary, target)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
-        raise
-    _sync_folder(target.parent)
-
-
-def _permissions(target: Path) -> int:
-    """The mode of the file to be replaced, or what a new file would get."""
-    with contextlib.suppress(OSError):
-        return stat.S_IMODE(target.stat().st_mode)
-    mask = os.umask(0)
-    os.umask(mask)
-    return 0o666 & ~mask
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make the new name itself durable, where folders can be opened."""
-    with contextlib.suppress(OSError):
-        number = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(number)
-        finally:
-            os.close(number)
 
 
 def _write_archive(stream: Any, root: str, pickle: bytes, storages: list[Storage]) -> None:

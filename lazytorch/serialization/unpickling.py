@@ -1,76 +1,49 @@
 """A pickle reader that can build plain data and tensors, and nothing else.
 
-It interprets the opcodes itself. A global name is looked up in a fixed table whose values are
-functions of this module; nothing is imported, no attribute is looked up by a name from the
-file, no object but an OrderedDict takes state. Everything unexpected raises ``CheckpointError``.
+It interprets the opcodes itself. A global name is looked up in the fixed table of ``rebuilding``;
+nothing is imported, no attribute is looked up by a name from the file, no object but an
+OrderedDict takes state. Everything unexpected raises ``CheckpointError``.
+
+A few bytes of a pickle can ask for a container, a copy of a large one, or a view of a tensor, so
+a file has a budget for these. Numbers and texts take what Python takes for them.
 """
 
 from __future__ import annotations
 
 import pickletools
-from collections import Counter, OrderedDict
+from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
 
-import lazytorch as torch
-from lazytorch import dtypes
-from lazytorch.dtypes import DType
 from lazytorch.errors import CheckpointError
-from lazytorch.nn.parameter import Parameter
-from lazytorch.serialization.layout import STORAGE_CLASSES, UNTYPED
-from lazytorch.tensor.size import Size
-from lazytorch.tensor.tensor import Tensor
+from lazytorch.serialization.rebuilding import (
+    STAND_INS,
+    Call,
+    MakeTensor,
+    StorageClass,
+    StorageReference,
+    checked_key,
+    known_names,
+    size_of,
+)
 
-MakeTensor = Callable[..., Tensor]
-
-
-class StorageReference:
-    """A storage as the pickle names it."""
-
-    __slots__ = ("dtype", "elements", "itemsize", "key", "location")
-
-    def __init__(self, dtype: DType | None, key: str, location: str, elements: int) -> None:
-        self.dtype = dtype
-        self.itemsize = 1 if dtype is None else dtype.itemsize
-        self.key = key
-        self.location = location
-        self.elements = elements
-
-
-class _StorageClass:
-    """Stands for a storage class of PyTorch; ``dtype`` is None for plain bytes."""
-
-    __slots__ = ("dtype",)
-
-    def __init__(self, dtype: DType | None) -> None:
-        self.dtype = dtype
-
-
-class _Call:
-    """Stands for one of the few functions that a file may name."""
-
-    __slots__ = ("function",)
-
-    def __init__(self, function: Callable[..., Any]) -> None:
-        self.function = function
-
-
-class _TensorClass:
-    """Stands for Tensor or Parameter as an argument."""
-
-
-_MARK = object()
+# A memo's slot with its number.
+_MEMO_BYTES = 96
+_SLOT_BYTES = 8
 
 
 class Unpickler:
-    """Reads one pickle; ``make_tensor`` builds a tensor from a checked storage reference."""
+    """Reads one pickle; ``make_tensor`` builds a tensor from a checked storage reference,
+    ``budget`` is what containers, copies and views may take, in bytes."""
 
-    def __init__(self, data: bytes, make_tensor: MakeTensor) -> None:
+    def __init__(self, data: bytes, make_tensor: MakeTensor, budget: int) -> None:
         self._data = data
-        self._make_tensor = make_tensor
+        self._left = budget
+        # What was pushed since the last mark, and what before each of the marks.
         self._stack: list[Any] = []
+        self._below: list[list[Any]] = []
         self._memo: dict[int, Any] = {}
-        self._globals = self._known_globals()
+        self._globals = known_names(make_tensor)
 
     def load(self) -> Any:
         """The object; ``CheckpointError`` for anything but plain data and tensors."""
@@ -81,27 +54,39 @@ class Unpickler:
             if handler is None:
                 raise CheckpointError(f"the file uses the pickle operation {opcode.name}: refused")
             handler(self, argument)
-        if len(self._stack) != 1:
+        if len(self._stack) != 1 or self._below:
             raise CheckpointError("the pickle in the file ends too early or leaves values behind")
         return _plain(self._stack[0])
+
+    def _spend(self, nbytes: int) -> None:
+        self._left -= nbytes
+        if self._left < 0:
+            raise CheckpointError(
+                "the file would fill several times its own size with containers or views of "
+                "tensors: refused. Numbers belong in tensors, and many views of one tensor are "
+                "better saved as that tensor"
+            )
 
     # Stack ------------------------------------------------------------------------------------
 
     def _push(self, value: Any) -> None:
         self._stack.append(value)
 
+    def _push_new(self, value: Any) -> None:
+        self._spend(size_of(value))
+        self._stack.append(value)
+
     def _pop(self) -> Any:
-        if not self._stack or self._stack[-1] is _MARK:
+        if not self._stack:
             raise CheckpointError("the pickle in the file takes a value that is not there")
         return self._stack.pop()
 
     def _pop_to_mark(self) -> list[Any]:
-        for place in range(len(self._stack) - 1, -1, -1):
-            if self._stack[place] is _MARK:
-                values = self._stack[place + 1 :]
-                del self._stack[place:]
-                return values
-        raise CheckpointError("the pickle in the file lacks a mark")
+        if not self._below:
+            raise CheckpointError("the pickle in the file lacks a mark")
+        values = self._stack
+        self._stack = self._below.pop()
+        return values
 
     def _top(self, kind: type) -> Any:
         if not self._stack or type(self._stack[-1]) is not kind:
@@ -114,36 +99,21 @@ class Unpickler:
         if argument is not None and isinstance(argument, int) and argument < 0:
             raise CheckpointError("negative length in the pickle")
 
-    def _constant(self, argument: Any) -> None:
-        self._push(argument)
-
-    def _none(self, argument: Any) -> None:
-        self._push(None)
-
-    def _true(self, argument: Any) -> None:
-        self._push(True)
-
-    def _false(self, argument: Any) -> None:
-        self._push(False)
-
     def _mark(self, argument: Any) -> None:
-        self._push(_MARK)
+        new: list[Any] = []
+        self._spend(size_of(new) + _SLOT_BYTES)
+        self._below.append(self._stack)
+        self._stack = new
 
-    def _empty_list(self, argument: Any) -> None:
-        self._push([])
-
-    def _empty_dict(self, argument: Any) -> None:
-        self._push({})
-
-    def _empty_set(self, argument: Any) -> None:
-        self._push(set())
+    def _pop_one(self, argument: Any) -> None:
+        self._pop()
 
     def _tuple(self, argument: Any) -> None:
-        self._push(tuple(self._pop_to_mark()))
+        self._push_new(tuple(self._pop_to_mark()))
 
     def _small_tuple(self, size: int) -> None:
         values = [self._pop() for _ in range(size)]
-        self._push(tuple(reversed(values)))
+        self._push_new(tuple(reversed(values)))
 
     def _append(self, argument: Any) -> None:
         value = self._pop()
@@ -155,20 +125,20 @@ class Unpickler:
 
     def _add_items(self, argument: Any) -> None:
         values = self._pop_to_mark()
-        self._top(set).update(values)
+        self._top(set).update(map(checked_key, values))
 
     def _set_item(self, argument: Any) -> None:
         value = self._pop()
         key = self._pop()
-        self._dict_on_top()[_checked_key(key)] = value
+        self._dict_on_top()[checked_key(key)] = value
 
     def _set_items(self, argument: Any) -> None:
         values = self._pop_to_mark()
         if len(values) % 2:
             raise CheckpointError("a dict in the file has a key without a value")
         target = self._dict_on_top()
-        for key, value in zip(values[::2], values[1::2]):
-            target[_checked_key(key)] = value
+        for place in range(0, len(values), 2):
+            target[checked_key(values[place])] = values[place + 1]
 
     def _dict_on_top(self) -> Any:
         top = self._stack[-1] if self._stack else None
@@ -177,9 +147,11 @@ class Unpickler:
         return top
 
     def _put(self, number: int) -> None:
-        value = self._pop()
-        self._push(value)
-        self._memo[number] = value
+        if not self._stack:
+            raise CheckpointError("the pickle in the file remembers a value that is not there")
+        if number not in self._memo:
+            self._spend(_MEMO_BYTES)
+        self._memo[number] = self._stack[-1]
 
     def _memoize(self, argument: Any) -> None:
         self._put(len(self._memo))
@@ -204,16 +176,17 @@ class Unpickler:
             return self._globals[module, name]
         except KeyError:
             raise CheckpointError(
-                f"the file asks for {module}.{name}, which is no tensor, number, string or plain "
-                "container: refused, because building it could run any code. Save plain data "
-                "instead, for a model its state_dict()"
+                f"the file asks for {module[:100]}.{name[:100]}, which is no tensor, number, "
+                "string or plain container: refused, because building it could run any code. Save "
+                "plain data instead: for a model its state_dict(), for NumPy values .item() or "
+                "torch.from_numpy()"
             ) from None
 
     def _reduce(self, argument: Any) -> None:
         arguments, function = self._pop(), self._pop()
-        if not isinstance(function, _Call) or type(arguments) is not tuple:
+        if not isinstance(function, Call) or type(arguments) is not tuple:
             raise CheckpointError("the file calls something that is no known function")
-        self._push(function.function(*arguments))
+        self._push_new(function.function(*arguments))
 
     def _build(self, argument: Any) -> None:
         state = self._pop()
@@ -228,167 +201,14 @@ class Unpickler:
             type(identifier) is not tuple
             or len(identifier) != 5
             or identifier[0] != "storage"
-            or not isinstance(identifier[1], _StorageClass)
+            or not isinstance(identifier[1], StorageClass)
             or not all(type(entry) is str for entry in identifier[2:4])
             or type(identifier[4]) is not int
             or identifier[4] < 0
         ):
             raise CheckpointError("the file refers to something that is no storage")
         _, kind, key, location, elements = identifier
-        self._push(StorageReference(kind.dtype, key, location, elements))
-
-    # The names a file may use ------------------------------------------------------------------
-
-    def _known_globals(self) -> dict[tuple[str, str], Any]:
-        table: dict[tuple[str, str], Any] = {
-            ("collections", "OrderedDict"): _Call(_ordered_dict),
-            ("collections", "Counter"): _Call(_counter),
-            ("_codecs", "encode"): _Call(_latin1_bytes),
-            ("torch", "Size"): _Call(_size),
-            ("torch", "device"): _Call(_device),
-            ("torch", "Tensor"): _TensorClass(),
-            ("torch.nn.parameter", "Parameter"): _TensorClass(),
-            ("torch._utils", "_rebuild_tensor"): _Call(self._rebuild_tensor),
-            ("torch._utils", "_rebuild_tensor_v2"): _Call(self._rebuild_tensor),
-            ("torch._utils", "_rebuild_tensor_v3"): _Call(self._rebuild_untyped),
-            ("torch._utils", "_rebuild_parameter"): _Call(_rebuild_parameter),
-            ("torch._utils", "_rebuild_parameter_with_state"): _Call(_rebuild_parameter),
-            ("torch._tensor", "_rebuild_from_type_v2"): _Call(_rebuild_from_type),
-            ("torch.storage", UNTYPED): _StorageClass(None),
-        }
-        for builtins in ("builtins", "__builtin__"):
-            table[builtins, "set"] = _Call(_set)
-            table[builtins, "complex"] = _Call(_complex)
-        for dtype in dtypes.ALL:
-            table["torch", dtype.name] = dtype
-        for name, dtype in STORAGE_CLASSES.items():
-            table["torch", name] = _StorageClass(dtype)
-        return table
-
-    def _rebuild_tensor(
-        self,
-        storage: Any,
-        offset: Any,
-        shape: Any,
-        strides: Any,
-        requires_grad: Any = False,
-        hooks: Any = None,
-        metadata: Any = None,
-    ) -> Tensor:
-        if not isinstance(storage, StorageReference) or storage.dtype is None:
-            raise CheckpointError("a tensor in the file has no storage of a known dtype")
-        return self._tensor(storage, storage.dtype, offset, shape, strides, requires_grad)
-
-    def _rebuild_untyped(
-        self,
-        storage: Any,
-        offset: Any,
-        shape: Any,
-        strides: Any,
-        requires_grad: Any,
-        hooks: Any,
-        dtype: Any,
-        metadata: Any = None,
-    ) -> Tensor:
-        if not isinstance(storage, StorageReference) or not isinstance(dtype, DType):
-            raise CheckpointError("a tensor in the file has no storage of a known dtype")
-        return self._tensor(storage, dtype, offset, shape, strides, requires_grad)
-
-    def _tensor(
-        self, storage: StorageReference, dtype: DType, offset: Any, shape: Any, strides: Any,
-        requires_grad: Any,
-    ) -> Tensor:  # fmt: skip
-        for what in (shape, strides):
-            if not isinstance(what, tuple) or not all(_is_extent(entry) for entry in what):
-                raise CheckpointError(f"a tensor in the file has the shape or strides {what!r}")
-        if len(shape) != len(strides) or len(shape) > 64 or not _is_extent(offset):
-            raise CheckpointError("a tensor in the file has strides or an offset that cannot be")
-        made = self._make_tensor(storage, dtype, offset, tuple(shape), tuple(strides))
-        return _with_grad(made, requires_grad)
-
-
-def _is_extent(value: Any) -> bool:
-    return type(value) is int and 0 <= value < 1 << 62
-
-
-def _with_grad(tensor: Any, requires_grad: Any) -> Any:
-    if requires_grad is True:
-        return tensor.requires_grad_(True)
-    return tensor
-
-
-def _ordered_dict(*arguments: Any) -> OrderedDict[Any, Any]:
-    if arguments and type(arguments[0]) is not list:
-        raise CheckpointError("an OrderedDict in the file is not made from pairs")
-    pairs = arguments[0] if arguments else []
-    return OrderedDict((_checked_key(key), value) for key, value in pairs)
-
-
-def _counter(counts: Any = None) -> Counter[Any]:
-    if type(counts) is not dict:
-        raise CheckpointError("a Counter in the file is not made from a dict")
-    return Counter(counts)
-
-
-def _latin1_bytes(text: Any, encoding: Any = "latin1") -> bytes:
-    if type(text) is not str or encoding not in ("latin1", "latin-1"):
-        raise CheckpointError("bytes in the file are not written as latin1 text")
-    return text.encode("latin1")
-
-
-def _size(extents: Any) -> Size:
-    if type(extents) not in (tuple, list) or not all(_is_extent(entry) for entry in extents):
-        raise CheckpointError("a torch.Size in the file is no list of sizes")
-    return Size(extents)
-
-
-def _device(*arguments: Any) -> Any:
-    if len(arguments) not in (1, 2) or type(arguments[0]) is not str:
-        raise CheckpointError("a torch.device in the file has no name")
-    return torch.device(*arguments)
-
-
-def _set(values: Any = None) -> set[Any]:
-    if type(values) is not list:
-        raise CheckpointError("a set in the file is not made from a list")
-    return {_checked_key(value) for value in values}
-
-
-def _complex(real: Any, imaginary: Any) -> complex:
-    if type(real) is not float or type(imaginary) is not float:
-        raise CheckpointError("a complex number in the file is not made from two floats")
-    return complex(real, imaginary)
-
-
-def _rebuild_parameter(data: Any, requires_grad: Any, hooks: Any = None, state: Any = None) -> Any:
-    if not isinstance(data, Tensor):
-        raise CheckpointError("a Parameter in the file has no tensor")
-    return Parameter(data, requires_grad=requires_grad is True)
-
-
-def _rebuild_from_type(function: Any, kind: Any, arguments: Any, state: Any) -> Any:
-    if (
-        not isinstance(function, _Call)
-        or not isinstance(kind, _TensorClass)
-        or type(arguments) is not tuple
-    ):
-        raise CheckpointError("the file holds an instance of a subclass of Tensor: refused")
-    made = function.function(*arguments)
-    if not isinstance(made, Tensor):
-        raise CheckpointError("the file makes a tensor from something else")
-    return made
-
-
-_KEY_TYPES = (str, int, float, bool, bytes, type(None), complex)
-
-
-def _checked_key(key: Any) -> Any:
-    entries = key if type(key) is tuple else (key,)
-    if not all(type(entry) in _KEY_TYPES for entry in entries) and not isinstance(
-        key, (Size, DType)
-    ):
-        raise CheckpointError(f"a dict in the file has a key of type {type(key).__name__}")
-    return key
+        self._push_new(StorageReference(kind.dtype, key, location, elements))
 
 
 def _plain(value: Any) -> Any:
@@ -397,7 +217,7 @@ def _plain(value: Any) -> Any:
     seen: set[int] = set()
     while pending:
         entry = pending.pop()
-        if isinstance(entry, (_Call, _StorageClass, _TensorClass, StorageReference)):
+        if isinstance(entry, STAND_INS):
             raise CheckpointError("the file holds a bare class, function or storage as a value")
         if isinstance(entry, (list, tuple, dict)) and id(entry) not in seen:
             seen.add(id(entry))
@@ -408,15 +228,15 @@ def _plain(value: Any) -> Any:
 _HANDLERS: dict[str, Callable[[Unpickler, Any], None]] = {
     "PROTO": Unpickler._ignore,
     "FRAME": Unpickler._ignore,
-    "POP": lambda reader, _: reader._stack and reader._stack.pop(),  # type: ignore[dict-item]
-    "NONE": Unpickler._none,
-    "NEWTRUE": Unpickler._true,
-    "NEWFALSE": Unpickler._false,
+    "POP": Unpickler._pop_one,
+    "NONE": lambda reader, _: reader._push(None),
+    "NEWTRUE": lambda reader, _: reader._push(True),
+    "NEWFALSE": lambda reader, _: reader._push(False),
     "MARK": Unpickler._mark,
-    "EMPTY_LIST": Unpickler._empty_list,
-    "EMPTY_DICT": Unpickler._empty_dict,
-    "EMPTY_SET": Unpickler._empty_set,
-    "EMPTY_TUPLE": lambda reader, _: reader._small_tuple(0),
+    "EMPTY_LIST": lambda reader, _: reader._push_new([]),
+    "EMPTY_DICT": lambda reader, _: reader._push_new({}),
+    "EMPTY_SET": lambda reader, _: reader._push_new(set()),
+    "EMPTY_TUPLE": lambda reader, _: reader._push(()),
     "TUPLE1": lambda reader, _: reader._small_tuple(1),
     "TUPLE2": lambda reader, _: reader._small_tuple(2),
     "TUPLE3": lambda reader, _: reader._small_tuple(3),
@@ -441,4 +261,4 @@ for _name in (
     "BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT", "BINUNICODE", "SHORT_BINUNICODE",
     "BINUNICODE8", "BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "SHORT_BINSTRING", "BINSTRING",
 ):  # fmt: skip
-    _HANDLERS[_name] = Unpickler._constant
+    _HANDLERS[_name] = Unpickler._push
