@@ -233,7 +233,8 @@ class Optimizer(HookTables):
             new, entries = self._update(group, value, gradient, old, number)
             for name, entry in entries.items():
                 if targets.get(name) is None:
-                    self.state[parameter][name] = entry.clone()
+                    made = torch.view_as_complex(entry) if parameter.is_complex() else entry
+                    self.state[parameter][name] = made.clone()
                 else:
                     targets[name].copy_(entry)
             target.copy_(new)

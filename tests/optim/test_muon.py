@@ -9,12 +9,13 @@ import lazytorch as torch
 from lazytorch.runtime import available_devices
 
 
-def trained(library, shapes, options: dict, steps: int = 4, device: str = "cpu"):
+def trained(library, shapes, options: dict, steps: int = 4, device: str = "numpy"):
     generator = np.random.default_rng(0)
 
     def draw():
         arrays = [np.asarray(generator.standard_normal(s), np.float32) for s in shapes]
-        return [library.tensor(array, device=device) for array in arrays]
+        mine = {"device": device} if library is torch else {}
+        return [library.tensor(array, **mine) for array in arrays]
 
     parameters = [library.nn.Parameter(value) for value in draw()]
     optimizer = library.optim.Muon(parameters, **options)
@@ -25,17 +26,20 @@ def trained(library, shapes, options: dict, steps: int = 4, device: str = "cpu")
     return [p.detach().cpu().numpy() for p in parameters], optimizer
 
 
+OPTIONS = [
+    {"adjust_lr_fn": "match_rms_adamw", "ns_steps": 3, "momentum": 0.4},
+    {"nesterov": False, "weight_decay": 0.0, "lr": 0.1},
+    {},
+]
+
+
 @pytest.mark.parametrize(
-    "options",
-    [
-        {},
-        {"nesterov": False, "weight_decay": 0.0, "lr": 0.1},
-        {"adjust_lr_fn": "match_rms_adamw", "ns_steps": 3, "momentum": 0.4},
-    ],
+    ("device", "options"),
+    [("numpy", options) for options in OPTIONS]
+    + [(device, OPTIONS[0]) for device in available_devices() if device != "numpy"],
     ids=str,
 )
-@pytest.mark.parametrize("device", available_devices())
-def test_rule_is_pytorchs(options: dict, device: str) -> None:
+def test_rule_is_pytorchs(device: str, options: dict) -> None:
     reference = pytest.importorskip("torch")
     shapes = [(3, 4), (4, 2), (3, 4)]
     mine, my_optimizer = trained(torch, shapes, options, device=device)
@@ -53,10 +57,11 @@ def test_rule_is_pytorchs(options: dict, device: str) -> None:
 
 def test_matrices_of_one_shape_share_their_kernels() -> None:
     def launched(count: int) -> tuple[int, int]:
-        _, optimizer = trained(torch, [(4, 6)] * count, {}, steps=3)
+        _, optimizer = trained(torch, [(4, 6)] * count, {}, 3, "numpy")
         for _ in range(2):
             for parameter in optimizer.param_groups[0]["params"]:
-                parameter.grad = torch.tensor(np.ones((4, 6), np.float32))
+                ones = np.ones((4, 6), np.float32)
+                parameter.grad = torch.tensor(ones, device="numpy")
             before = torch.stats()
             optimizer.step()
             after = torch.stats()
