@@ -18,13 +18,15 @@ globals().update(_namespace.public_names())
 _make_overridable(globals())
 
 _LAZY = (
-    "__future__", "amp", "backends", "compiler", "cpu", "cuda", "fft", "func", "linalg", "masked",
-    "mps", "nn", "optim", "random", "serialization", "signal", "special", "testing", "utils",
-    "viz", "xpu",
+    "__future__", "accelerator", "amp", "backends", "compat", "compiler", "cpu", "cuda", "fft",
+    "func", "linalg", "masked", "mps", "multiprocessing", "nn", "optim", "random", "serialization",
+    "signal", "special", "testing", "types", "utils", "version", "viz", "xpu",
 )  # fmt: skip
 _FROM = {
     "save": "serialization", "load": "serialization", "graph": "viz", "explain": "viz",
-    "profile": "viz", "compile": "compiler", "vmap": "func",
+    "profile": "viz", "compile": "compiler", "vmap": "func", "GradScaler": "amp",
+    "Event": "streams", "Stream": "streams", "OutOfMemoryError": "errors",
+    "__version__": "version",
 }  # fmt: skip
 
 

@@ -22,6 +22,7 @@ _PUBLIC = {
     "inference_mode": "grad_mode",
     "set_detect_anomaly": "anomaly",
     "detect_anomaly": "anomaly",
+    "Variable": "variable",
 }
 
 

@@ -1,4 +1,4 @@
-"""The command line: ``python -m lazytorch devices | config | cache | tune | bench``.
+"""The command line: ``python -m lazytorch devices | config | cache | tune | run | bench``.
 
 Knows how to parse arguments and print; what it prints is found out by the layers below.
 Exit status: 0 when all is well, 1 when what was asked for failed or is missing, 2 for a command
@@ -11,7 +11,7 @@ import argparse
 from collections.abc import Sequence
 
 from lazytorch.bench import command
-from lazytorch.cli import commands, tune
+from lazytorch.cli import commands, run, tune
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -61,6 +61,11 @@ def build_parser() -> argparse.ArgumentParser:
     tuning.add_argument("script", nargs="?", help="a Python file, run as __main__")
     tuning.add_argument("rest", nargs=argparse.REMAINDER, help="passed on to the script")
     tuning.set_defaults(run=tune.tune)
+
+    running = chosen.add_parser("run", help="run a script whose `import torch` gives lazytorch")
+    running.add_argument("script", help="a Python file, run as __main__")
+    running.add_argument("rest", nargs=argparse.REMAINDER, help="passed on to the script")
+    running.set_defaults(run=run.run)
 
     bench = chosen.add_parser(
         "bench", help="measure named workloads beside PyTorch, JAX and others, in one run"

@@ -43,6 +43,15 @@ class _Calls:
         self.reason = ""
 
 
+class _AllCalls:
+    """Whether all compiled functions run as if they were not compiled (``set_stance``)."""
+
+    ordinary = False
+
+
+calls = _AllCalls()
+
+
 class CompiledFunction:
     """A function whose calls are repeated from plans; what :func:`compile` returns."""
 
@@ -60,25 +69,30 @@ class CompiledFunction:
         return functools.partial(self, instance)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        if engine.current.capture is not None or watch.active or config.get("EAGER"):
+        if (
+            engine.current.capture is not None
+            or watch.active
+            or calls.ordinary
+            or config.get("EAGER")
+        ):
             # Inside another compiled function, its capture covers this call too.
             return self._orig_function(*args, **kwargs)
         arguments: list[Tensor] = []
         key = _key_of(args, kwargs, arguments)
         if key is None:
             return self._orig_function(*args, **kwargs)
-        calls = self._calls.get(key)
-        if calls is None:
-            calls = self._calls[key] = _Calls()
-        elif calls.ordinary:
+        known = self._calls.get(key)
+        if known is None:
+            known = self._calls[key] = _Calls()
+        elif known.ordinary:
             return self._orig_function(*args, **kwargs)
-        for program in calls.programs:
+        for program in known.programs:
             if program.verified and program.stale() is None:
                 try:
                     return program.run(arguments)
                 except Changed:
                     return self._orig_function(*args, **kwargs)
-        return self._traced(calls, args, kwargs, arguments)
+        return self._traced(known, args, kwargs, arguments)
 
     def _traced(
         self, calls: _Calls, args: tuple[Any, ...], kwargs: dict[str, Any], arguments: list[Tensor]

@@ -2,47 +2,11 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from lazytorch import engine
 from lazytorch.cpu import amp
-
-
-class Stream:
-    """An order of work; the processor has one, and all work is in it."""
-
-    def __init__(self, priority: int = -1) -> None:
-        self.priority = priority
-
-    def wait_stream(self, stream: Any) -> None:
-        """Nothing is to be waited for: there is one order."""
-
-    def synchronize(self) -> None:
-        """Wait until everything recorded is done."""
-        engine.synchronize()
-
-
-class Event:
-    """A moment in the order of work."""
-
-    def record(self, stream: Any = None) -> None:
-        """Nothing is to be noted: there is one order."""
-
-    def wait(self, stream: Any = None) -> None:
-        """Nothing is to be waited for: there is one order."""
-
-    def query(self) -> bool:
-        """Whether what was recorded before is done: it is waited for, then it is."""
-        engine.synchronize()
-        return True
-
-    def synchronize(self) -> None:
-        """Wait until everything recorded is done."""
-        engine.synchronize()
-
-
-_stream = Stream()
+from lazytorch.streams import Event, Stream, only_stream, stream
 
 
 def is_available() -> bool:
@@ -76,12 +40,7 @@ def synchronize(device: Any = None) -> None:
 
 def current_stream(device: Any = None) -> Stream:
     """The one order of work."""
-    return _stream
-
-
-def stream(stream: Stream | None) -> AbstractContextManager[None]:
-    """Work inside is done in the one order there is."""
-    return nullcontext()
+    return only_stream
 
 
 __all__ = [

@@ -1,12 +1,15 @@
 """What is not built on purpose: each name says so, and what to use instead.
 
-Sparse, quantized, nested and named tensors, TorchScript and calls for one vendor's cards are
-outside a library of dense tensors on OpenCL.
+Sparse, quantized, nested and named tensors, TorchScript, several processes that train together and
+calls for one vendor's cards are outside a library of dense tensors on OpenCL. Questions that have
+an answer all the same are answered: nothing is being scripted, no process group is there.
 """
 
 from __future__ import annotations
 
-from typing import Any
+import sys
+from types import ModuleType
+from typing import Any, Final
 
 from lazytorch.tensor.attach import functions
 from lazytorch.tensor.tensor import Tensor
@@ -60,12 +63,65 @@ _METHODS = {
     _HALF_COMPLEX: "chalf",
     _LIBRARY: "to_mkldnn",
 }
-# Modules and dtypes: objects that refuse whatever is asked of them.
-_OBJECTS = {
-    "complex32": _HALF_COMPLEX, "chalf": _HALF_COMPLEX, "jit": _SCRIPT, "sparse": _SPARSE,
-    "nested": _NESTED, "quantization": _QUANTIZED, "qint8": _QUANTIZED, "quint8": _QUANTIZED,
-    "qint32": _QUANTIZED, "quint4x2": _QUANTIZED, "quint2x4": _QUANTIZED,
+_DISTRIBUTED = (
+    "one process computes here: run it alone, with larger batches or gradients accumulated over "
+    "several backward passes"
+)
+_HUB = (
+    "nothing is downloaded and run: install the package that defines the model, and read its "
+    "weights with lazytorch.load or safetensors"
+)
+_EXPORT = (
+    "graphs are not written in another library's format: save model.state_dict() with "
+    "lazytorch.save, or as safetensors, and load it there"
+)
+_PROFILER = "use lazytorch.profile() for kernels and their times, or LAZYTORCH_PROFILE=1"
+_OPERATORS = (
+    "operators are not registered in a dispatcher: write a function of tensors, with "
+    "torch.autograd.Function where it has a gradient of its own"
+)
+_FLOAT8 = "8-bit floating-point numbers are not supported: use bfloat16 or float16"
+
+
+def _no(*_: Any, **__: Any) -> bool:
+    return False
+
+
+def _same(value: Any = None, *_: Any, **__: Any) -> Any:
+    return value
+
+
+def _annotated(_: Any, value: Any) -> Any:
+    return value
+
+
+# Marks that TorchScript reads, and Python passes by.
+_SCRIPT_ANSWERS = {
+    "is_scripting": _no, "is_tracing": _no, "ignore": _same, "unused": _same, "export": _same,
+    "annotate": _annotated, "Final": Final,
 }  # fmt: skip
+_DISTRIBUTED_ANSWERS = {
+    name: _no for name in ("is_available", "is_initialized", "is_nccl_available",
+    "is_gloo_available", "is_mpi_available", "is_torchelastic_launched")
+}  # fmt: skip
+# Modules: whatever is asked of them says why there is no answer, but for what has one.
+_MODULES: dict[str, tuple[str, dict[str, Any]]] = {
+    "jit": (_SCRIPT, _SCRIPT_ANSWERS), "sparse": (_SPARSE, {}), "nested": (_NESTED, {}),
+    "quantization": (_QUANTIZED, {}), "ao": (_QUANTIZED, {}),
+    "distributed": (_DISTRIBUTED, _DISTRIBUTED_ANSWERS), "hub": (_HUB, {}),
+    "onnx": (_EXPORT, {"is_in_onnx_export": _no}), "export": (_EXPORT, {}),
+    "fx": (
+        "modules are not traced into Python code: lazytorch.graph(tensor) shows the graph behind "
+        "a result, and Module.named_modules() and hooks see every layer",
+        {},
+    ),
+    "profiler": (_PROFILER, {}), "library": (_OPERATORS, {}), "package": (_EXPORT, {}),
+}  # fmt: skip
+_DTYPES = {
+    _HALF_COMPLEX: "complex32 chalf",
+    _QUANTIZED: "qint8 quint8 qint32 quint4x2 quint2x4",
+    _FLOAT8: "float8_e4m3fn float8_e4m3fnuz float8_e5m2 float8_e5m2fnuz float8_e8m0fnu",
+}
 
 
 def _refusal(owner: str, name: str, reason: str) -> Any:
@@ -86,10 +142,11 @@ for _reason, _names in _METHODS.items():
             setattr(Tensor, _name, _refusal("Tensor", _name, _reason))
 
 
-class OutOfScope:
+class OutOfScope(ModuleType):
     """Stands for a module or a dtype that is not built: whatever is asked of it says why."""
 
     def __init__(self, name: str, reason: str) -> None:
+        super().__init__(f"lazytorch.{name}", f"Not supported: {reason}.")
         self._name, self._reason = name, reason
 
     def __getattr__(self, name: str) -> Any:
@@ -101,5 +158,12 @@ class OutOfScope:
         return f"<torch.{self._name} is not supported>"
 
 
-for _name, _reason in _OBJECTS.items():
-    setattr(functions, _name, OutOfScope(_name, _reason))
+for _name, (_reason, _answers) in _MODULES.items():
+    _module = OutOfScope(_name, _reason)
+    vars(_module).update(_answers)
+    setattr(functions, _name, _module)
+    # ``import torch.jit`` finds it too.
+    sys.modules[f"lazytorch.{_name}"] = _module
+for _reason, _names in _DTYPES.items():
+    for _name in _names.split():
+        setattr(functions, _name, OutOfScope(_name, _reason))

@@ -89,3 +89,13 @@ class DataParallel(Module):
 
     def forward(self, *inputs: Any, **kwargs: Any) -> Any:
         return self.module(*inputs, **kwargs)
+
+
+class DistributedDataParallel(Module):
+    """Not built: one process computes. Making one says what to do instead."""
+
+    def __init__(self, module: Module, *_: Any, **__: Any) -> None:
+        raise NotImplementedError(
+            "torch.nn.parallel.DistributedDataParallel: one process computes here. Use the module "
+            "as it is, with larger batches or gradients accumulated over several backward passes"
+        )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from copy import deepcopy
 from itertools import chain
 from typing import Any, ClassVar, TypeVar
@@ -24,6 +25,7 @@ from lazytorch.optim.hooks import (
 from lazytorch.optim.recording import UpdateMemory
 from lazytorch.optim.rule import Entries, Group, NewValues, Number, Numbers, State
 from lazytorch.optim.scalars import HostEntries, StepScalars, settle
+from lazytorch.tensor import autocast
 from lazytorch.tensor.tensor import Tensor
 
 __all__ = ["Optimizer", "register_optimizer_step_post_hook", "register_optimizer_step_pre_hook"]
@@ -178,7 +180,9 @@ class Optimizer(HookTables):
             with enable_grad():
                 loss = closure()
         differentiable = bool(self.defaults.get("differentiable"))
-        with set_grad_enabled(differentiable):
+        # An update that is repeated is the same in autocast regions and outside of them.
+        casts = autocast.suspended() if autocast.regions.open else nullcontext()
+        with set_grad_enabled(differentiable), casts:
             # Scalars are made once a step and shared, so one kernel can take them for all
             # parameters; values that change (lr, bias corrections) are never compiled in.
             repeats = engine.current.capture is None and self._has_numbers and not differentiable

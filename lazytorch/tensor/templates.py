@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from functools import wraps
 from operator import itemgetter
 from typing import Any
@@ -20,7 +21,7 @@ from lazytorch import engine
 from lazytorch.autograd.grad_mode import mode, no_grad
 from lazytorch.ir.node import Node
 from lazytorch.ops import leaves
-from lazytorch.tensor import recorder
+from lazytorch.tensor import autocast, recorder
 from lazytorch.tensor.site import user_site
 from lazytorch.tensor.storage import node_of
 from lazytorch.tensor.tensor import Tensor, fresh
@@ -145,7 +146,8 @@ class _Repeated:
             fresh(node_of(argument), argument._device) if isinstance(argument, Tensor) else argument
             for argument in arguments
         ]
-        with no_grad():
+        # A graph is repeated in autocast regions and outside of them: it is the same in both.
+        with no_grad(), autocast.suspended() if autocast.regions.open else nullcontext():
             return self._function(*plain)
 
 
