@@ -5,11 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import lazytorch as torch
-from lazytorch.optim.arguments import (
-    check_at_least_zero,
-    check_betas,
-    check_learning_rate,
-)
+from lazytorch.optim.arguments import check_adam_options
 from lazytorch.optim.optimizer import Optimizer
 from lazytorch.optim.rule import Entries, Group, NewValues, Number, Numbers, State, decayed_gradient
 from lazytorch.optim.scalars import host_entry, state_like
@@ -39,10 +35,7 @@ class Adamax(Optimizer):
         differentiable: bool = False,
         capturable: bool = False,
     ) -> None:
-        check_learning_rate(lr)
-        check_at_least_zero(eps, "epsilon value")
-        check_betas(betas)
-        check_at_least_zero(weight_decay, "weight_decay value")
+        check_adam_options(lr, betas, eps, weight_decay)
         super().__init__(
             params,
             {

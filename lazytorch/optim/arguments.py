@@ -35,6 +35,14 @@ def check_betas(betas: Any) -> None:
             raise ValueError(f"Invalid beta parameter at index {place}: {beta}")
 
 
+def check_adam_options(lr: Any, betas: Any, eps: float, weight_decay: float) -> None:
+    """``ValueError`` for what Adam and its relatives refuse of the options they share."""
+    check_learning_rate(lr)
+    check_at_least_zero(eps, "epsilon value")
+    check_betas(betas)
+    check_at_least_zero(weight_decay, "weight_decay value")
+
+
 def check_tensor_options(lr: Any, betas: Any, foreach: bool | None, capturable: bool) -> None:
     """``ValueError`` for what Adam refuses of a rate and decay rates given as tensors."""
     several = foreach and not capturable

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from lazytorch.optim.arguments import check_at_least_zero, check_betas, check_learning_rate
+from lazytorch.optim.arguments import check_adam_options, check_at_least_zero
 from lazytorch.optim.optimizer import Optimizer
 from lazytorch.optim.rule import Entries, Group, NewValues, Number, Numbers, State, decayed
 from lazytorch.optim.scalars import host_entry, state_like
@@ -41,10 +41,7 @@ class NAdam(Optimizer):
         capturable: bool = False,
         differentiable: bool = False,
     ) -> None:
-        check_learning_rate(lr)
-        check_at_least_zero(eps, "epsilon value")
-        check_betas(betas)
-        check_at_least_zero(weight_decay, "weight_decay value")
+        check_adam_options(lr, betas, eps, weight_decay)
         check_at_least_zero(momentum_decay, "momentum_decay value")
         super().__init__(
             params,
