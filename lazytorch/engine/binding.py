@@ -18,10 +18,12 @@ kernel_texts: set[int] = set()
 # Programs are cut into parts of about so many characters, which Intel's runtime compiles in half a
 # second; each part costs it 30 ms of its own.
 PART_CHARACTERS = 40_000
-# A plan with at most so much work is first compiled without optimization. A convolution of
-# 2 x 3 x 9 x 11 into 4 channels (27,000 characters) takes Intel's runtime 562 ms to compile,
-# without optimization 177; elementwise kernels of 2,000 characters 48 and 30, of 500, 30 and 22.
-TRIAL_FLOPS, TRIAL_BYTES = 1 << 21, 1 << 22
+# A plan with at most so much work a character of its source is first compiled without
+# optimization. A convolution of 2 x 3 x 9 x 11 into 4 channels (27,000 characters) takes Intel's
+# runtime 562 ms to compile, without optimization 177; elementwise kernels of 2,000 characters 48
+# and 30, of 500, 30 and 22: ten milliseconds a thousand characters, in which code that is not
+# optimized does a million operations or more.
+TRIAL_FLOPS, TRIAL_BYTES = 500, 1000
 
 
 def replay_of(plan: Plan, device: Device) -> Replay:
@@ -77,7 +79,8 @@ def program_parts(plan: Plan) -> list[tuple[str, list[str]]]:
 
 def _trial_options(plan: Plan) -> str:
     """How to compile a plan for its first runs: code for little work is not optimized."""
-    little = plan.flops <= TRIAL_FLOPS and plan.nbytes <= TRIAL_BYTES
+    size = len(plan.source)
+    little = plan.flops <= TRIAL_FLOPS * size and plan.nbytes <= TRIAL_BYTES * size
     return "-cl-opt-disable" if little else ""
 
 
