@@ -71,8 +71,8 @@ class Shifted(Dataset):
         return self.images[index, :, down : down + 8, right : right + 8], self.labels[index]
 
 
-def load_data(seed: int) -> tuple[Shifted, TensorDataset, TensorDataset]:
-    """Training, validation and test digits; the split is the same in every run."""
+def load_data(seed: int, count: int | None = None) -> tuple[Shifted, TensorDataset, TensorDataset]:
+    """Training (the first ``count``), validation and test digits; the same split in every run."""
     digits = load_digits()
     images = (digits.images / 16.0).astype("float32")[:, None]
     labels = digits.target.astype("int64")
@@ -83,7 +83,7 @@ def load_data(seed: int) -> tuple[Shifted, TensorDataset, TensorDataset]:
         rest, rest_labels, test_size=180, random_state=0, stratify=rest_labels
     )
     return (
-        Shifted(train, train_labels, seed),
+        Shifted(train[:count], train_labels[:count], seed),
         TensorDataset(torch.tensor(held), torch.tensor(held_labels)),
         TensorDataset(torch.tensor(test), torch.tensor(test_labels)),
     )
@@ -162,7 +162,7 @@ def run(options: argparse.Namespace) -> None:
     """Train, load the checkpoint back, and test it."""
     torch.manual_seed(options.seed)
     model = Net()
-    training, validation, test = load_data(options.seed)
+    training, validation, test = load_data(options.seed, options.examples)
     with contextlib.ExitStack() as stack:
         steps_log = None
         if options.steps_log is not None:
@@ -178,6 +178,7 @@ def main() -> int:
     """Read the command line; Ctrl-C ends the program with exit code 130."""
     parser = argparse.ArgumentParser(description="train a small network on handwritten digits")
     parser.add_argument("--epochs", type=int, default=8)
+    parser.add_argument("--examples", type=int, help="train with only so many digits")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--checkpoint", type=Path, default=Path("digits.pt"))
     parser.add_argument("--steps-log", type=Path, help="write the loss of every step to this file")

@@ -45,7 +45,7 @@ def test_digits_loses_the_same_on_every_device(tmp_path: Path) -> None:
     for device in ("cpu", "numpy"):
         log = tmp_path / f"{device}.txt"
         run = start(
-            "digits.py", tmp_path, "--epochs", "1", "--steps-log", str(log),
+            "digits.py", tmp_path, "--epochs", "1", "--examples", "320", "--steps-log", str(log),
             LAZYTORCH_DEVICE=device,
         )  # fmt: skip
         output, errors = run.communicate(timeout=240)
@@ -55,14 +55,14 @@ def test_digits_loses_the_same_on_every_device(tmp_path: Path) -> None:
         assert re.search(r"^distinct kernels: \d+$", output, re.M)
         assert re.search(r"^device: cpu \(.+\)$", output, re.M) or device == "numpy"
         losses.append([float(line) for line in log.read_text().split()])
-    assert len(losses[0]) == 20
+    assert len(losses[0]) == 5
     assert losses[0] == pytest.approx(losses[1], rel=1e-3)
 
 
 @pytest.mark.slow
 def test_digits_stops_cleanly(tmp_path: Path) -> None:
     pytest.importorskip("sklearn")
-    run = start("digits.py", tmp_path, "--epochs", "500")
+    run = start("digits.py", tmp_path, "--epochs", "500", "--examples", "128")
     for _ in range(3):
         assert run.stdout.readline().startswith("epoch"), run.stderr.read()
     run.send_signal(signal.SIGINT)
@@ -74,13 +74,3 @@ def test_digits_stops_cleanly(tmp_path: Path) -> None:
         _, errors = run.communicate(timeout=60)
     assert run.returncode == 130 and "stopped" in errors and "Traceback" not in errors
     assert [path.name for path in tmp_path.iterdir()] == ["digits.pt"]
-
-
-@pytest.mark.slow
-def test_digits_reaches_98_percent(tmp_path: Path) -> None:
-    pytest.importorskip("sklearn")
-    if os.environ.get("LAZYTORCH_DEVICE") == "numpy":
-        pytest.skip("takes minutes without OpenCL")
-    output, errors = start("digits.py", tmp_path).communicate(timeout=240)
-    found = re.search(r"^test accuracy: (.+) %$", output, re.M)
-    assert found is not None and float(found.group(1)) >= 98.0, errors
