@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import namedtuple
 
 import numpy as np
@@ -13,6 +14,7 @@ from lazytorch.utils.data import (
     ConcatDataset,
     DataLoader,
     Dataset,
+    DistributedSampler,
     IterableDataset,
     RandomSampler,
     SequentialSampler,
@@ -22,6 +24,7 @@ from lazytorch.utils.data import (
     TensorDataset,
     WeightedRandomSampler,
     default_collate,
+    default_convert,
     random_split,
 )
 
@@ -105,6 +108,71 @@ def test_collate() -> None:
         default_collate([torch.ones(2), torch.ones(3)])
     with pytest.raises(TypeError, match="must contain tensors"):
         default_collate([object()])
+
+
+def test_types_of_the_users_own(monkeypatch) -> None:
+    from lazytorch.utils.data._utils.collate import default_collate_fn_map
+
+    class Box(list):
+        """A list that knows more than its entries."""
+
+        color = "red"
+
+    class Money:
+        def __init__(self, cents: int) -> None:
+            self.cents = cents
+
+    def add(batch, *, collate_fn_map=None):
+        assert collate_fn_map is default_collate_fn_map
+        return Money(sum(money.cents for money in batch))
+
+    boxes = [Box([1, 2.0]), Box([3, 4.0])]
+    boxes[0].color = "blue"
+    made = default_collate(boxes)
+    assert type(made) is Box and made.color == "blue" and made[0].tolist() == [1, 3]
+    monkeypatch.setitem(default_collate_fn_map, Money, add)
+    made = default_collate([{"m": Money(3), "r": range(2)}, {"m": Money(4), "r": range(2)}])
+    assert made["m"].cents == 7 and [entry.tolist() for entry in made["r"]] == [[0, 0], [1, 1]]
+    converted = default_convert({"a": Box([np.ones(2)]), "b": (np.int16(3), "x", np.array("s"))})
+    assert type(converted["a"]) is Box and converted["a"][0].dtype is torch.float64
+    assert converted["b"][0].dtype is torch.int16 and converted["b"][1:] == ["x", np.array("s")]
+    # Whole batches are taken from tensors at once only while nothing else is wanted of tensors.
+    monkeypatch.setitem(default_collate_fn_map, torch.Tensor, lambda batch, **_: len(batch))
+    assert next(iter(DataLoader(pairs(), 4))) == [4, 4]
+
+
+def test_shares_of_several_processes() -> None:
+    data = range(11)
+    for drop_last in (False, True):
+        shares = [
+            DistributedSampler(data, 3, rank, seed=5, drop_last=drop_last) for rank in range(3)
+        ]
+        passes = []
+        for epoch in range(2):
+            for share in shares:
+                share.set_epoch(epoch)
+            lists = [list(share) for share in shares]
+            assert (
+                {len(one) for one in lists} == {len(share) for share in shares} == {4 - drop_last}
+            )
+            passes.append(sorted(itertools.chain(*lists)))
+            assert set(passes[-1]) <= set(data) and len(set(passes[-1])) == 11 - 2 * drop_last
+        assert list(shares[0]) == list(shares[0])
+    with pytest.raises(ValueError, match="Invalid rank 3"):
+        DistributedSampler(data, 3, 3)
+    with pytest.raises(RuntimeError, match="give num_replicas and rank"):
+        DistributedSampler(data)
+
+
+def test_several_samples_at_once() -> None:
+    class Together(Squares):
+        def __getitems__(self, indices):
+            return [f"{index}!" for index in indices]
+
+    stacked = StackDataset(Together(4), Squares(4))
+    assert stacked.__getitems__([1, 3]) == [("1!", (1, 1)), ("3!", (3, 9))]
+    named = StackDataset(a=Together(4))
+    assert next(iter(DataLoader(named, 2))) == {"a": ["0!", "1!"]}
 
 
 @pytest.mark.parametrize("data", [pairs(), Subset(pairs(), list(range(10)))])
