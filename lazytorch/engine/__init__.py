@@ -10,12 +10,11 @@ from lazytorch.engine.execution import (
     close_capture,
     flush,
     leaf_from_array,
-    note_state,
-    noted_state,
     pending,
     plan_for,
     realize,
     recorded,
+    recorded_together,
     resolve_device,
     stats,
     synchronize,
@@ -24,11 +23,13 @@ from lazytorch.engine.execution import (
     write_array,
 )
 from lazytorch.engine.sites import format_site
+from lazytorch.engine.state import accompany, note_state, noted_state
 from lazytorch.runtime import use_numpy_only
 
 __all__ = [
     "Capture",
     "Captured",
+    "accompany",
     "clear_plans",
     "close_capture",
     "current",
@@ -42,6 +43,7 @@ __all__ = [
     "plan_for",
     "realize",
     "recorded",
+    "recorded_together",
     "resolve_device",
     "stats",
     "synchronize",

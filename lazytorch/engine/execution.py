@@ -10,7 +10,6 @@ from __future__ import annotations
 import importlib
 import os
 import threading
-import weakref
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -18,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lazytorch import config, dtypes
-from lazytorch.engine import plan_files
+from lazytorch.engine import plan_files, state
 from lazytorch.engine.binding import kernel_texts, replay_of
 from lazytorch.engine.capture import Capture, Captured, current
 from lazytorch.engine.sites import format_site
@@ -37,7 +36,6 @@ if TYPE_CHECKING:
 
 _lock = threading.RLock()
 _plans: OrderedDict[Any, Replay] = OrderedDict()
-_state: dict[int, weakref.ref[Any]] = {}
 # Hashes of graphs whose beginnings were computed apart.
 _begun: set[int] = set()
 _memory = Memory()
@@ -94,7 +92,7 @@ def write_array(node: Node, target: Node) -> None:
     target.buffer.copy_from(np.ascontiguousarray(to_array(node)))
 
 
-# Budgets and state ----------------------------------------------------------------------------
+# Budgets ----------------------------------------------------------------------------
 
 
 class Pending:
@@ -129,27 +127,12 @@ pending = Pending()
 pending.reset()
 
 
-def note_state(storage: Any) -> None:
-    """Remember (weakly) an object with a ``node`` attribute that was written in place, or whose
-    value will be wanted: flush() computes what is pending in all of them together."""
-    key = id(storage)
-    held = _state.get(key)
-    if held is None or held() is not storage:
-        # A dead object may have had this id. What is noted comes last, so that the order of
-        # outputs, which is part of a plan's key, never depends on addresses.
-        _state.pop(key, None)
-        _state[key] = weakref.ref(storage)
-
-
 def flush() -> None:
     """Compute the pending values of all noted state in one graph, without waiting for it."""
     if current.capture is not None and current.capture.broken is None:
         return
     pending.reset()
-    if not _state:
-        return
-    owners = [owner for held in list(_state.values()) if (owner := held()) is not None]
-    _state.clear()
+    owners = state.take_all()
     by_device: dict[str, list[Node]] = {}
     for owner in owners:
         node = owner.node
@@ -168,6 +151,13 @@ def recorded(node: Node) -> None:
     node.depth = depth + 1
     pending.nodes += 1
     if depth >= pending.depth or pending.nodes > pending.nodes_left:
+        _within_budget(node)
+
+
+def recorded_together(node: Node, count: int) -> None:
+    """As :func:`recorded` for ``count`` nodes with depths, of which ``node`` is the last."""
+    pending.nodes += count
+    if count and (node.depth > pending.depth or pending.nodes > pending.nodes_left):
         _within_budget(node)
 
 
@@ -203,6 +193,7 @@ def realize(nodes: Sequence[Node]) -> None:
             if all(node.buffer is not None for node in nodes):
                 return
             current.capture.breaks("a value is computed before the end")
+        nodes = state.with_companions(nodes)
         numbering = _numbered(nodes)
         if numbering is None:
             return
@@ -261,13 +252,8 @@ def close_capture(capture: Capture, nodes: Sequence[Node]) -> Captured | None:
         replay = _known_plan(numbering, device) or _new_plan(numbering, device)
         captured = capture.bind(numbering, replay, wanted)
         _execute(numbering, device, replay)
-        _state.clear()
+        state.take_all()
         return captured
-
-
-def noted_state() -> list[Any]:
-    """The objects noted since the last flush that are still alive."""
-    return [owner for held in list(_state.values()) if (owner := held()) is not None]
 
 
 def _beginnings(numbering: Numbering) -> list[Node]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from lazytorch import engine
 from lazytorch.autograd.grad_mode import no_grad
 from lazytorch.functional.composite import (
     detached,
@@ -21,7 +22,7 @@ from lazytorch.ops.shapes import count
 from lazytorch.tensor.attach import functions, public
 from lazytorch.tensor.batching.values import are_examples
 from lazytorch.tensor.size import Size
-from lazytorch.tensor.storage import shape_of
+from lazytorch.tensor.storage import shape_of, storage_of
 from lazytorch.tensor.templates import repeated
 from lazytorch.tensor.tensor import Tensor
 
@@ -48,6 +49,7 @@ def _update_running(running: Tensor | None, batch: Any, momentum: float, correct
                 "to False."
             )
         held.copy_(_moved_towards(running, batch, momentum, correction))
+    engine.accompany(storage_of(running))
 
 
 @repeated

@@ -191,8 +191,11 @@ class Recollection:
         if len(set(map(id, found))) != len(found):
             return False
         pending = list(compress(found, self._pending))
-        if list(map(_attrs_of, pending)) != self._attrs:
+        attrs = list(map(_attrs_of, pending))
+        if attrs != self._attrs:
             return False
+        # Those of the latest graph: the next one has the very same where it was repeated.
+        self._attrs = attrs
         sources = list(map(_sources_of, pending))
         if list(map(len, sources)) != self._arities:
             return False

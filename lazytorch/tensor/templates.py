@@ -56,15 +56,26 @@ class Template:
         """The nodes at all places, recorded again at the user's present line."""
         values = [*sources, *self._constants]
         append = values.append
-        watch = recorder.watch
         site = user_site()
         for like in self._numbers:
             # A node of its own: one number used by two repetitions would be another graph.
             append(Node(like.op, (), (), (), like.dtype, like.device, None, like.buffer))
+        if recorder.watch is not engine.recorded:
+            for operation, take, attrs, shape, dtype, device in self._operations:
+                node = Node(operation, take(values), attrs, shape, dtype, device, site)
+                recorder.watch(node)
+                append(node)
+            return values
         for operation, take, attrs, shape, dtype, device in self._operations:
-            node = Node(operation, take(values), attrs, shape, dtype, device, site)
-            watch(node)
+            read = take(values)
+            node = Node(operation, read, attrs, shape, dtype, device, site)
+            depth = 0
+            for source in read:
+                if source.depth > depth:
+                    depth = source.depth
+            node.depth = depth + 1
             append(node)
+        engine.recorded_together(values[-1], len(self._operations))
         return values
 
 

@@ -10,6 +10,7 @@ import pytest
 
 import lazytorch
 from lazytorch.runtime import available_devices
+from lazytorch.tensor.storage import node_of
 
 STEPS = 6
 
@@ -97,3 +98,23 @@ def test_losses(make: Any, name: str, options: dict[str, Any], device: str) -> N
         np.testing.assert_allclose(
             ours.state_dict()[key].cpu().numpy(), expected.numpy(), rtol=5e-3, atol=5e-4
         )
+
+
+def test_running_statistics_are_computed_with_their_pass() -> None:
+    """Passes whose results are looked at leave nothing pending, and nothing is kept for them."""
+    lazytorch.manual_seed(0)
+    layer = lazytorch.nn.BatchNorm1d(3, device="numpy")
+    x = lazytorch.randn(8, 3, device="numpy")
+    launches = []
+    for _ in range(4):
+        before = lazytorch.stats()["kernels_launched"]
+        y = layer(x).relu().exp()
+        float(x.sum())  # Less deep: the pass is not computed for it.
+        assert node_of(layer.running_mean).buffer is None
+        y.sum().item()
+        assert node_of(layer.running_mean).buffer is not None
+        assert node_of(layer.running_var).buffer is not None
+        launches.append(lazytorch.stats()["kernels_launched"] - before)
+    assert len(set(launches[1:])) == 1
+    expected = x.mean(0) * (1 - 0.9**4)
+    np.testing.assert_allclose(layer.running_mean.cpu(), expected.cpu(), rtol=1e-5, atol=1e-6)
