@@ -86,24 +86,17 @@ class Module(ConversionMethods, HookMethods, StateMethods, TreeMethods):
     def _call_impl(self, *args: Any, **kwargs: Any) -> Any:
         if self._has_no_hooks():
             return self.forward(*args, **kwargs)
+        result, begun = None, set[int]()
         try:
-            return self._call_with_hooks(args, kwargs)
-        except BaseException:
-            self._run_always_called_hooks(args, kwargs)
+            args, kwargs = self._run_forward_pre_hooks(args, kwargs)
+            watch = BackwardHookPass(self)
+            args = watch.watch_inputs(args)
+            result = self.forward(*args, **kwargs)
+            result = self._run_forward_hooks(args, kwargs, result, begun)
+            return watch.watch_outputs(result)
+        except Exception:
+            self._run_always_called_hooks(args, kwargs, result, begun)
             raise
-
-    def _call_with_hooks(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        args, kwargs = self._run_forward_pre_hooks(args, kwargs)
-        backward = None
-        watch = BackwardHookPass(self)
-        if watch.hooks or watch.pre_hooks:
-            backward = watch
-            args = backward.watch_inputs(args)
-        result = self.forward(*args, **kwargs)
-        result = self._run_forward_hooks(args, kwargs, result)
-        if backward is not None:
-            result = backward.watch_outputs(result)
-        return result
 
     def compile(self, *args: Any, **kwargs: Any) -> None:
         """Have calls of this module compiled; arguments are those of :func:`torch.compile`.

@@ -5,12 +5,13 @@ Knows when each kind of hook runs and what it may change. It must not know param
 
 from __future__ import annotations
 
+import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from typing import Any
 
 from lazytorch.autograd.function import Function
-from lazytorch.nn.global_hooks import call_hooks, hooks_of
+from lazytorch.nn.global_hooks import CallHook, call_hooks, hooks_of
 from lazytorch.tensor.tensor import Tensor
 from lazytorch.utils.hooks import RemovableHandle
 
@@ -179,34 +180,43 @@ class HookMethods:
                     args = result if isinstance(result, tuple) else (result,)
         return args, kwargs
 
-    def _run_forward_hooks(self, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> Any:
-        own = [
-            (hook, key in self._forward_hooks_with_kwargs)
-            for key, hook in self._forward_hooks.items()
-        ]
-        everywhere = [(entry.hook, entry.with_kwargs) for entry in hooks_of("forward")]
-        for hook, with_kwargs in everywhere + own:
-            if with_kwargs:
-                replaced = hook(self, args, kwargs, result)
-            else:
-                replaced = hook(self, args, result)
+    def _hooks_after_forward(self) -> list[tuple[int, CallHook]]:
+        """Those of all modules, then the module's own, with the ids of their handles."""
+        found = [(key, entry) for key, entry in call_hooks.items() if entry.kind == "forward"]
+        for key, hook in self._forward_hooks.items():
+            with_kwargs = key in self._forward_hooks_with_kwargs
+            always_call = key in self._forward_hooks_always_called
+            found.append((key, CallHook("forward", hook, with_kwargs, always_call)))
+        return found
+
+    def _run_forward_hooks(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any, begun: set[int]
+    ) -> Any:
+        for key, entry in self._hooks_after_forward():
+            begun.add(key)
+            given = (args, kwargs, result) if entry.with_kwargs else (args, result)
+            replaced = entry.hook(self, *given)
             if replaced is not None:
                 result = replaced
         return result
 
-    def _run_always_called_hooks(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        own = [
-            (self._forward_hooks[key], key in self._forward_hooks_with_kwargs)
-            for key in self._forward_hooks_always_called
-        ]
-        everywhere = [
-            (entry.hook, entry.with_kwargs) for entry in hooks_of("forward") if entry.always_call
-        ]
-        for hook, with_kwargs in everywhere + own:
-            if with_kwargs:
-                hook(self, args, kwargs, None)
-            else:
-                hook(self, args, None)
+    def _run_always_called_hooks(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any, begun: set[int]
+    ) -> None:
+        """After an exception: those that have not been called yet. What they raise themselves is
+        a warning, for the first exception is what matters."""
+        for key, entry in self._hooks_after_forward():
+            if not entry.always_call or key in begun:
+                continue
+            given = (args, kwargs, result) if entry.with_kwargs else (args, result)
+            try:
+                entry.hook(self, *given)
+            except Exception as error:
+                warnings.warn(
+                    "module forward hook with ``always_call=True`` raised an exception that was "
+                    f"silenced as another error was raised in forward: {error}",
+                    stacklevel=3,
+                )
 
 
 class _WithModule:
@@ -238,6 +248,8 @@ class BackwardHookPass:
         self.watches_inputs = False
 
     def watch_inputs(self, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        if not (self.hooks or self.pre_hooks):
+            return args
         self.input_count = len(args)
         self.input_places = [place for place, arg in enumerate(args) if isinstance(arg, Tensor)]
         tensors = [args[place] for place in self.input_places]
@@ -250,6 +262,8 @@ class BackwardHookPass:
         return tuple(passed)
 
     def watch_outputs(self, result: Any) -> Any:
+        if not (self.hooks or self.pre_hooks):
+            return result
         outputs = result if isinstance(result, tuple) else (result,)
         places = [place for place, value in enumerate(outputs) if isinstance(value, Tensor)]
         tensors = [outputs[place] for place in places]

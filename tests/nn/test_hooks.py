@@ -19,24 +19,40 @@ def test_forward_hooks_replace_and_keep_order() -> None:
 
 
 def test_hooks_with_kwargs_and_always_call() -> None:
-    class Add(nn.Module):
-        def forward(self, x, amount=0):
-            if amount < 0:
-                raise ValueError("negative")
-            return x + amount
+    """What the hooks see, also when forward or another hook raises, is what PyTorch's see."""
 
-    layer, seen = Add(), []
-    layer.register_forward_pre_hook(
-        lambda m, args, kwargs: (args, {"amount": kwargs["amount"] * 2}), with_kwargs=True
-    )
-    layer.register_forward_hook(
-        lambda m, args, kwargs, out: seen.append((kwargs, out is None)),
-        with_kwargs=True, always_call=True,
-    )  # fmt: skip
-    assert layer(torch.tensor(1.0), amount=2).item() == 5
-    with pytest.raises(ValueError, match="negative"):
-        layer(torch.tensor(1.0), amount=-1)
-    assert seen == [({"amount": 4}, False), ({"amount": -1}, True)]
+    def seen_by_hooks(library) -> list:
+        class Add(library.nn.Module):
+            def forward(self, x, amount=0):
+                if amount < 0:
+                    raise ValueError("negative")
+                return x + amount
+
+        def note(module, args, kwargs, out) -> None:
+            seen.append((kwargs, None if out is None else out.item()))
+
+        def refuse(module, args, out) -> None:
+            raise KeyError("refused")
+
+        layer, seen = Add(), []
+        layer.register_forward_pre_hook(
+            lambda m, args, kwargs: (args, {"amount": kwargs["amount"] * 2}), with_kwargs=True
+        )
+        layer.register_forward_hook(note, with_kwargs=True, always_call=True)
+        seen.append(layer(library.tensor(1.0), amount=2).item())
+        with pytest.raises(ValueError, match="negative"):
+            layer(library.tensor(1.0), amount=-1)
+        layer.register_forward_hook(refuse)
+        layer.register_forward_hook(note, with_kwargs=True, always_call=True)
+        with pytest.raises(KeyError, match="refused"):
+            layer(library.tensor(1.0), amount=3)
+        layer.register_forward_hook(refuse, always_call=True)
+        with pytest.warns(UserWarning, match="silenced"), pytest.raises(KeyError):
+            layer(library.tensor(1.0), amount=3)
+        return seen
+
+    reference = pytest.importorskip("torch")
+    assert seen_by_hooks(torch) == seen_by_hooks(reference)
 
 
 @pytest.mark.parametrize("input_needs_gradient", [False, True])
