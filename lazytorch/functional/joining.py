@@ -292,9 +292,9 @@ _split_along("dsplit", 2, 3)
 
 
 @public(function=False)
-def repeat(input: Tensor, *sizes: Any) -> Tensor:
+def repeat(input: Tensor, *sizes: Any, repeats: Any = None) -> Tensor:
     """The tensor copied ``sizes`` times along each dimension."""
-    times = as_shape(sizes)
+    times = as_shape(sizes if repeats is None else (repeats,))
     shape = shape_of(input)
     if len(times) < len(shape):
         raise RuntimeError(
@@ -320,9 +320,9 @@ _repeat_rule = named(movement.RESHAPE, "RepeatBackward0")
 
 
 @public(out=False)
-def tile(input: Tensor, *dims: Any) -> Tensor:
+def tile(input: Tensor, *counts: Any, dims: Any = None) -> Tensor:
     """``repeat`` with missing leading counts taken as 1."""
-    times = as_shape(dims)
+    times = as_shape(counts if dims is None else (dims,))
     rank = len(shape_of(input))
     return repeat(input, (*(1,) * (rank - len(times)), *times))
 

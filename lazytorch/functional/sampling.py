@@ -109,7 +109,8 @@ def _floating(dtype: DType | None, name: str) -> DType:
 
 def _drawer(name: str, draw: Any, what: str) -> None:
     def make(
-        *size: Any,
+        *sizes: Any,
+        size: Any = None,
         generator: Generator | None = None,
         dtype: DType | None = None,
         layout: Any = None,
@@ -118,7 +119,7 @@ def _drawer(name: str, draw: Any, what: str) -> None:
         pin_memory: bool = False,
     ) -> Tensor:
         check_layout(layout)
-        shape = as_size(size, name)
+        shape = as_size(sizes if size is None else (size,), name)
         made = draw(shape, _floating(dtype, name), as_device(device), generator)
         return wants_grad(made, requires_grad)
 
@@ -190,7 +191,7 @@ def integers(
 
 @public(method=False)
 def randint(
-    low: int,
+    low: int = 0,
     high: Any = None,
     size: Any = None,
     *,
@@ -204,6 +205,8 @@ def randint(
     check_layout(layout)
     if size is None:
         low, high, size = 0, low, high
+    elif high is None:
+        low, high = 0, low
     if high is None or size is None:
         raise TypeError("randint(): expected (high, size) or (low, high, size)")
     _check_span(low, high)

@@ -105,11 +105,13 @@ def _view_as(input: Tensor, shape: Shape, strides: Shape, rule: Rule) -> Tensor:
 
 
 @public(function=False)
-def view(input: Tensor, *shape: Any) -> Tensor:
+def view(input: Tensor, *shape: Any, size: Any = None, dtype: Any = None) -> Tensor:
     """The same elements under another shape, without copying; or another dtype.
 
     ``RuntimeError`` when the strides do not allow it: use ``reshape``.
     """
+    if not shape and (size is not None or dtype is not None):
+        shape = (dtype if size is None else size,)
     if len(shape) == 1 and not isinstance(shape[0], (int, tuple, list)):
         return functions.view_as_dtype(input, shape[0])
     before = shape_of(input)
@@ -129,10 +131,10 @@ def view_as(input: Tensor, other: Tensor) -> Tensor:
     return view(input, shape_of(other))
 
 
-def reshape(input: Tensor, *shape: Any) -> Tensor:
+def reshape(input: Tensor, *sizes: Any, shape: Any = None) -> Tensor:
     """The same elements under another shape: a view where possible, a copy otherwise."""
     before = shape_of(input)
-    wanted = complete_shape(as_shape(shape), count(before))
+    wanted = complete_shape(as_shape(sizes if shape is None else (shape,)), count(before))
     place = input._view
     if place is None:
         return _view_as(input, wanted, row_major_strides(wanted), _view_rule)
@@ -206,20 +208,20 @@ def permuted(input: Tensor, order: Shape, rule: Rule) -> Tensor:
 
 
 @public(out=False)
-def permute(input: Tensor, *dims: Any) -> Tensor:
+def permute(input: Tensor, *order: Any, dims: Any = None) -> Tensor:
     """Dimensions in another order."""
     rank = len(shape_of(input))
-    given = as_shape(dims)
+    given = as_shape(order if dims is None else (dims,))
     if len(given) != rank:
         raise RuntimeError(
             "permute(sparse_coo): number of dimensions in the tensor input does not match the "
             f"length of the desired ordering of dimensions i.e. input.dim() = {rank} is not equal "
             f"to len(dims) = {len(given)}".replace("(sparse_coo)", "")
         )
-    order = tuple(normalize_axis(axis, rank) for axis in given)
-    if len(set(order)) != rank:
+    axes = tuple(normalize_axis(axis, rank) for axis in given)
+    if len(set(axes)) != rank:
         raise RuntimeError("permute(): duplicate dims are not allowed.")
-    return permuted(input, order, _permute_rule)
+    return permuted(input, axes, _permute_rule)
 
 
 @public(out=False, aliases=("swapaxes", "swapdims"))
@@ -279,10 +281,10 @@ def adjoint(input: Tensor) -> Tensor:
 _expand_rule = named(movement.EXPAND, "ExpandBackward0")
 
 
-def expand(input: Tensor, *sizes: Any, implicit: bool = False) -> Tensor:
+def expand(input: Tensor, *sizes: Any, size: Any = None, implicit: bool = False) -> Tensor:
     """Dimensions of size 1 repeated without copying; -1 keeps a dimension."""
     before, strides = shape_of(input), strides_of(input)
-    given = as_shape(sizes)
+    given = as_shape(sizes if size is None else (size,))
     skip = len(given) - len(before)
     if skip < 0:
         raise RuntimeError(

@@ -265,7 +265,8 @@ DECIDES = Target(decides=True)
 
 def _filler(name: str, value: int) -> Any:
     def make(
-        *size: Any,
+        *sizes: Any,
+        size: Any = None,
         dtype: DType | None = None,
         layout: Any = None,
         device: Any = None,
@@ -274,11 +275,13 @@ def _filler(name: str, value: int) -> Any:
         memory_format: Any = None,
     ) -> Tensor:
         check_layout(layout)
-        if not size:
-            raise TypeError(
-                f"{name}() received an invalid combination of arguments: size is missing"
-            )
-        shape = as_size(size, name)
+        if not sizes:
+            if size is None:
+                raise TypeError(
+                    f"{name}() received an invalid combination of arguments: size is missing"
+                )
+            sizes = (size,)
+        shape = as_size(sizes, name)
         made = filled(shape, value, dtype or get_default_dtype(), as_device(device))
         if memory_format is not None:
             made = functions.laid_out(made, memory_format, name)
@@ -302,7 +305,8 @@ def _filler(name: str, value: int) -> Any:
 
     def make_new(
         self: Tensor,
-        *size: Any,
+        *sizes: Any,
+        size: Any = None,
         dtype: DType | None = None,
         device: Any = None,
         requires_grad: bool = False,
@@ -311,7 +315,8 @@ def _filler(name: str, value: int) -> Any:
     ) -> Tensor:
         check_layout(layout)
         place = self._device if device is None else as_device(device)
-        made = filled(as_size(size, "new_" + name), value, dtype or dtype_of(self), place)
+        shape = as_size(sizes if size is None else (size,), "new_" + name)
+        made = filled(shape, value, dtype or dtype_of(self), place)
         return wants_grad(for_each_example(made, self), requires_grad)
 
     for function, spelled in ((make, name), (make_like, f"{name}_like"), (make_new, f"new_{name}")):

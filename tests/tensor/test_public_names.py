@@ -78,6 +78,12 @@ torch.set_num_threads("a")
 torch.set_float32_matmul_precision("high"); torch.get_float32_matmul_precision()
 torch.set_warn_always(1)
 torch.set_flush_denormal(3)
+torch.zeros(size=(2, 3)), torch.ones(size=[2]), torch.empty(size=(0, 2)), torch.zeros()
+torch.rand(size=(2, 3)).shape, torch.randn(size=(2,)).shape, torch.randint(1, size=(2,))
+torch.randint(high=1, size=(2, 2)), torch.ones(2).new_zeros(size=(1, 2))
+x = torch.arange(6.0); x.view(size=(2, 3)), x.reshape(shape=(3, 2)), torch.reshape(x, shape=(6, 1))
+x = torch.ones(1, 2); x.expand(size=(2, 2)), x.repeat(repeats=(2, 1)), x.permute(dims=(1, 0))
+torch.tile(torch.ones(2), dims=(2,)), torch.zeros(1).view(dtype=torch.int32)
 """.strip().splitlines()
 
 
