@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import warnings
 import weakref
 from collections.abc import Callable
@@ -236,6 +237,11 @@ def reset() -> None:
     for function in list(_functions):
         function._calls.clear()
         function._warned = False
+
+
+# Their plans are of devices that a forked child may not use.
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=reset)
 
 
 def is_compiling() -> bool:

@@ -20,6 +20,7 @@ from lazytorch.errors import CheckpointError, OutOfMemoryError
 from lazytorch.serialization.archive import Archive
 from lazytorch.serialization.rebuilding import StorageReference
 from lazytorch.serialization.unpickling import Unpickler
+from lazytorch.tensor.creation import in_given_memory
 from lazytorch.tensor.tensor import Tensor
 
 MapLocation = Any
@@ -160,7 +161,7 @@ class _Storages:
         if offset == 0 and strides == _row_major(shape) and _count(shape) == elements:
             # The usual case, a tensor that is its whole storage, needs no view.
             array = array.reshape(shape)
-        base = self._place(torch.from_numpy(array), reference.location)
+        base = self._place(in_given_memory(array, torch.device("cpu")), reference.location)
         self._bases[key] = (base, elements)
         return base, elements
 

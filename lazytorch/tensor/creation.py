@@ -207,6 +207,14 @@ def _warn_of_read_only() -> None:
     )
 
 
+def in_given_memory(array: np.ndarray, place: device) -> Tensor:
+    """A tensor in the memory of a C-contiguous array that nobody else has or keeps: unlike
+    ``from_numpy`` it is written like any other."""
+    node = engine.leaf_from_array(array, place.runtime, share=True)
+    node.buffer.shared = False
+    return fresh(node, place)
+
+
 def in_memory_of(array: np.ndarray) -> Tensor:
     """A tensor in the memory of an array whose dtype and strides tensors can have."""
     place = device("cpu")

@@ -90,9 +90,13 @@ torch.set_default_device(os.environ["NAME"])
 a = torch.arange(4.0).realize()
 shared = torch.from_numpy(np.ones(4, np.float32)).to(a.device)
 pending = a + 1
+compiled = torch.compile(lambda x: (x * 3).sum())
+for _ in range(4):
+    compiled(pending)
 child = os.fork()
 if child == 0:
     a[0] = 7
+    print(compiled(a).item())
     print(a.tolist(), pending.tolist(), (shared + a[1:2] + torch.ones(4)).tolist(), flush=True)
     os._exit(0)
 os.waitpid(child, 0)
@@ -101,6 +105,7 @@ print(a.tolist(), pending.tolist())
         NAME=name,
     )
     assert done.stdout.splitlines() == [
+        "39.0",
         "[7.0, 1.0, 2.0, 3.0] [1.0, 2.0, 3.0, 4.0] [3.0, 3.0, 3.0, 3.0]",
         "[0.0, 1.0, 2.0, 3.0] [1.0, 2.0, 3.0, 4.0]",
     ]

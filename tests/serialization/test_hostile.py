@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import tracemalloc
 from collections.abc import Callable, Iterable
@@ -91,6 +92,19 @@ def content() -> dict[str, torch.Tensor]:
 
 def load(path: str) -> Any:
     return torch.load(path, map_location="numpy")
+
+
+def test_the_watch_sees(tmp_path: Path, watch: Watch) -> None:
+    """What would pass for nothing seen must not."""
+    attempts = (
+        lambda _: eval("1"),
+        lambda _: (tmp_path / "other").write_text("x"),
+        lambda _: os.listdir("."),
+    )
+    for attempt in attempts:
+        watch.load(tmp_path / "x.pt", attempt)
+        assert len(watch.seen) >= 1
+        watch.seen.clear()
 
 
 def test_malicious_files(tmp_path: Path, watch: Watch) -> None:

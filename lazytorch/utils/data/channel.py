@@ -3,7 +3,7 @@
 Small messages travel in the socket. Large ones are laid into memory that has no name in any file
 system, and the socket carries the right to it: whoever dies at whatever moment, the system takes
 the memory back with the last process that held it. Arrays and tensors are copied there once and
-read back once. Knows nothing about datasets.
+read back once, and large tensors stay where they were read. Knows nothing about datasets.
 """
 
 from __future__ import annotations
@@ -24,8 +24,9 @@ import numpy as np
 
 from lazytorch import dtypes
 from lazytorch.tensor.attach import functions
+from lazytorch.tensor.creation import in_given_memory
 from lazytorch.tensor.tensor import Tensor
-from lazytorch.utils.data.collate import from_host
+from lazytorch.utils.data.collate import from_host, with_range
 
 # A socket that is ready to write takes so much at once: nobody waits in the middle of a message.
 INLINE_BYTES = 1 << 15
@@ -76,20 +77,21 @@ class Channel:
         """The next message, waited for; ``EOFError`` when the other end is gone."""
         raw = memoryview(bytearray(self.connection.recv_bytes()))
         kind, epoch, number, count, size = _HEADER.unpack_from(raw)
-        area = raw[_HEADER.size :] if size == 0 else self._fetched(size)
+        if size:
+            return Message(kind, epoch, number, self._fetched(count))
+        area = raw[_HEADER.size :]
         lengths = struct.unpack_from(f"<{count}Q", area)
         starts, _ = _layout(8 * count, lengths)
         parts = [area[start : start + length] for start, length in zip(starts, lengths)]
         return Message(kind, epoch, number, parts)
 
-    def _fetched(self, size: int) -> memoryview:
+    def _fetched(self, count: int) -> list[memoryview]:
+        """The parts of a message, each in memory of its own: keeping one keeps no others."""
         memory = reduction.recv_handle(self.connection)
         try:
-            area = memoryview(np.empty(size, np.uint8))  # type: ignore[arg-type]
-            done = 0
-            while done < size:
-                done += os.preadv(memory, [area[done:]], done)
-            return area
+            lengths = struct.unpack(f"<{count}Q", _read_at(memory, 8 * count, 0))
+            starts, _ = _layout(8 * count, lengths)
+            return [_read_at(memory, length, start) for start, length in zip(starts, lengths)]
         finally:
             os.close(memory)
 
@@ -136,6 +138,14 @@ def _write_at(memory: int, part: memoryview, start: int) -> None:
         done += os.pwrite(memory, part[done:], start + done)
 
 
+def _read_at(memory: int, length: int, start: int) -> memoryview:
+    part = memoryview(np.empty(length, np.uint8))  # type: ignore[arg-type]
+    done = 0
+    while done < length:
+        done += os.preadv(memory, [part[done:]], start + done)
+    return part
+
+
 @contextlib.contextmanager
 def _nameless_memory(size: int) -> Iterator[int]:
     """A descriptor of memory that ends with the last process that holds it."""
@@ -180,5 +190,9 @@ class _Pickler(pickle.Pickler):
 def _tensor_from(
     raw: np.ndarray, shape: tuple[int, ...], dtype: str, device: Any, requires_grad: bool
 ) -> Tensor:
-    made = from_host(raw.view(dtypes.by_name(dtype).numpy).reshape(shape), device)
+    array = raw.view(dtypes.by_name(dtype).numpy).reshape(shape)
+    if raw.nbytes > INLINE_BYTES:
+        made = with_range(in_given_memory(array, device), array)
+    else:
+        made = from_host(array, device)
     return made.requires_grad_() if requires_grad else made  # type: ignore[attr-defined,no-any-return]

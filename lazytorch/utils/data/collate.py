@@ -141,6 +141,11 @@ def from_host(array: np.ndarray, device: Any) -> Tensor:
     """An array as a tensor; the range of integers is noted, so that checks of labels and
     indices need not wait for the device to look at them again."""
     made: Tensor = functions.tensor(array, device=device)
+    return with_range(made, array)
+
+
+def with_range(made: Tensor, array: np.ndarray) -> Tensor:
+    """``made``, which has the array's values, with the range of integers noted."""
     if array.dtype.kind in "iu" and array.size:
         remember_range(made, int(array.min()), int(array.max()))
     return made
