@@ -166,3 +166,17 @@ def test_single_precision_is_warned_of() -> None:
     x = leaf(lazytorch, 3, dtype="float32")
     with pytest.warns(UserWarning, match="Input #0 requires gradient and is not a double"):
         assert lazytorch.autograd.gradcheck(lambda x: x * 2, (x,), eps=1e-2, atol=1e-2)
+
+
+def test_the_module_path_leaves_the_function_where_it_was() -> None:
+    from lazytorch.autograd.gradcheck import gradcheck, gradgradcheck
+
+    x = leaf(lazytorch, 2).to("numpy").detach().requires_grad_()
+    for check in (
+        gradcheck,
+        gradgradcheck,
+        lazytorch.autograd.gradcheck,
+        lazytorch.autograd.gradgradcheck,
+    ):
+        assert check(lambda x: x * x * x, (x,))
+        assert not check(lambda x: (x * x).detach() * x, (x,), raise_exception=False)
