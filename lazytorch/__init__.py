@@ -18,9 +18,10 @@ globals().update(_namespace.public_names())
 _make_overridable(globals())
 
 _LAZY = (
-    "__future__", "accelerator", "amp", "backends", "compat", "compiler", "cpu", "cuda", "fft",
-    "func", "linalg", "masked", "mps", "multiprocessing", "nn", "optim", "random", "serialization",
-    "signal", "special", "testing", "types", "utils", "version", "viz", "xpu",
+    "__future__", "accelerator", "amp", "backends", "compat", "compiler", "cpu", "cuda",
+    "distributions", "fft", "func", "linalg", "masked", "mps", "multiprocessing", "nn", "optim",
+    "random", "serialization", "signal", "special", "testing", "types", "utils", "version", "viz",
+    "xpu",
 )  # fmt: skip
 _FROM = {
     "save": "serialization", "load": "serialization", "graph": "viz", "explain": "viz",

@@ -33,7 +33,7 @@ LAYERS = (
         "special", "random",
     ),
     ("nn", "optim", "utils", "serialization"),
-    ("func",),
+    ("func", "distributions"),
     ("compiler",),
     ("viz", "bench", "compat", "testing", "backends", "types"),
     ("cli",),
