@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
+from itertools import pairwise
 
 from lazytorch.codegen.rows import choose_style, style_score
 from lazytorch.codegen.target import Target
@@ -117,12 +118,23 @@ def _widened(body: RowBody, target: Target, kind: str) -> RowBody | None:
         if len(nest) < 2 or nest[-1].size >= target.vector_width:
             return found
         outer, inner = nest[-2:]
+        if not all(_has_both_or_none(stage, outer, inner) for stage in body.stages):
+            return found
         joined = Axis(outer.size * inner.size, outer.name)
         replaced = {outer: of_atom(joined) // inner.size, inner: of_atom(joined) % inner.size}
         body = _joined(body, outer, inner, joined, replaced, kind == "columns")
         score = style_score(body, target, kind)
         if score >= max(best, 0.0) and choose_style(body, target).kind == kind:
             best, found = score, body
+
+
+def _has_both_or_none(stage: Stage, outer: Axis, inner: Axis) -> bool:
+    """Whether a stage loops over both axes, one inside the other, or over neither: a sum over one
+    of them alone would be made over the joined one."""
+    axes = stage.axes
+    if outer not in axes and inner not in axes:
+        return True
+    return (outer, inner) in pairwise(axes)
 
 
 def _longest(body: RowBody) -> tuple[Axis, ...]:
