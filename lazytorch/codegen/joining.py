@@ -118,6 +118,8 @@ def _widened(body: RowBody, target: Target, kind: str) -> RowBody | None:
         if len(nest) < 2 or nest[-1].size >= target.vector_width:
             return found
         outer, inner = nest[-2:]
+        if not inner.size:
+            return found  # Nothing divides by an axis without positions.
         if not all(_has_both_or_none(stage, outer, inner) for stage in body.stages):
             return found
         joined = Axis(outer.size * inner.size, outer.name)

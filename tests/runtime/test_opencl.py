@@ -32,6 +32,16 @@ def kernels(device):
     return device.build(SOURCE, NAMES)
 
 
+def test_what_compiling_left_behind_goes_with_the_source(device):
+    """Intel's compiler keeps 2.5 MiB with each program that it made of source."""
+    if device.binaries_are_compiled:
+        pytest.skip("a binary of this driver is compiled once more")
+    source = f"kernel void fresh{os.getpid()}(global float* a) {{ a[0] = 5; }}"
+    device.build(source, [f"fresh{os.getpid()}"])
+    kept = list(device._kept.values())[-1]
+    assert not kept.get_info(device._cl.program_info.SOURCE)
+
+
 def test_a_call_sets_all_arguments(device, kernels):
     a = np.arange(100, dtype=np.float32)
     out = device.allocate(400)
