@@ -3,8 +3,8 @@
     python examples/digits.py
 
 The data are the 1,797 scans of 8 x 8 pixels that come with scikit-learn, so nothing is
-downloaded. The program is an ordinary PyTorch program: with ``import torch`` in place of the
-first import below it runs on PyTorch.
+downloaded. The program is an ordinary PyTorch program: with ``import torch`` in place of
+``import lazytorch as torch`` it runs on PyTorch.
 """
 
 from __future__ import annotations
@@ -22,9 +22,8 @@ from sklearn.model_selection import train_test_split
 from tqdm import tqdm
 
 import lazytorch as torch
-from lazytorch import nn
-from lazytorch.optim.lr_scheduler import OneCycleLR
-from lazytorch.utils.data import DataLoader, Dataset, TensorDataset
+
+nn, data = torch.nn, torch.utils.data
 
 BATCH = 64
 PEAK_RATE = 0.01
@@ -55,7 +54,7 @@ class Net(nn.Module):
         return self.classify(self.features(images))
 
 
-class Shifted(Dataset):
+class Shifted(data.Dataset):
     """Images moved by up to one pixel, another way each time they are asked for."""
 
     def __init__(self, images: np.ndarray, labels: np.ndarray, seed: int) -> None:
@@ -71,7 +70,9 @@ class Shifted(Dataset):
         return self.images[index, :, down : down + 8, right : right + 8], self.labels[index]
 
 
-def load_data(seed: int, count: int | None = None) -> tuple[Shifted, TensorDataset, TensorDataset]:
+def load_data(
+    seed: int, count: int | None = None
+) -> tuple[Shifted, data.TensorDataset, data.TensorDataset]:
     """Training (the first ``count``), validation and test digits; the same split in every run."""
     digits = load_digits()
     images = (digits.images / 16.0).astype("float32")[:, None]
@@ -84,33 +85,35 @@ def load_data(seed: int, count: int | None = None) -> tuple[Shifted, TensorDatas
     )
     return (
         Shifted(train[:count], train_labels[:count], seed),
-        TensorDataset(torch.tensor(held), torch.tensor(held_labels)),
-        TensorDataset(torch.tensor(test), torch.tensor(test_labels)),
+        data.TensorDataset(torch.tensor(held), torch.tensor(held_labels)),
+        data.TensorDataset(torch.tensor(test), torch.tensor(test_labels)),
     )
 
 
-def accuracy(model: nn.Module, data: TensorDataset) -> float:
+def accuracy(model: nn.Module, digits: data.TensorDataset) -> float:
     """The share of digits that are recognized."""
     model.eval()
     correct = 0
     with torch.no_grad():
-        for images, labels in DataLoader(data, batch_size=180):
+        for images, labels in data.DataLoader(digits, batch_size=180):
             correct += (model(images).argmax(dim=1) == labels).sum().item()
-    return correct / len(data)
+    return correct / len(digits)
 
 
 def train(
     model: nn.Module,
-    training: Dataset,
-    validation: TensorDataset,
+    training: data.Dataset,
+    validation: data.TensorDataset,
     epochs: int,
     checkpoint: Path,
     steps_log: Any,
 ) -> float:
     """Train, keep the latest model in ``checkpoint``, and return images per second."""
-    loader = DataLoader(training, batch_size=BATCH, shuffle=True)
+    loader = data.DataLoader(training, batch_size=BATCH, shuffle=True)
     optimizer = torch.optim.Adam(model.parameters(), lr=PEAK_RATE, weight_decay=1e-4)
-    schedule = OneCycleLR(optimizer, max_lr=PEAK_RATE, total_steps=epochs * len(loader))
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, max_lr=PEAK_RATE, total_steps=epochs * len(loader)
+    )
     loss_of = nn.CrossEntropyLoss(label_smoothing=0.1)
     seconds, seen = 0.0, 0
     for epoch in range(1, epochs + 1):
