@@ -234,3 +234,13 @@ def test_batches_of_one_size_are_one_plan() -> None:
         (batch * 2 + 1).realize()
         missed.append(torch.stats()["plans_missed"] - before)
     assert sum(missed[1:]) == 0
+
+
+def test_rows_of_a_bare_tensor_wait_once() -> None:
+    rows = torch.arange(40.0).reshape(10, 4)
+    loader = DataLoader(rows, batch_size=4)
+    before = torch.stats()["syncs"]
+    batches = list(loader)
+    assert torch.stats()["syncs"] - before <= 1
+    assert [batch.shape[0] for batch in batches] == [4, 4, 2]
+    assert torch.cat(batches).tolist() == rows.tolist()

@@ -61,7 +61,7 @@ class TensorDataset(Dataset[Any]):
                 f"{[tensor.size(0) for tensor in tensors]}"
             )
         self.tensors = tensors
-        self._hosts = [_HostRows() for _ in tensors]
+        self._hosts = [HostRows() for _ in tensors]
 
     def __getitem__(self, index: Any) -> tuple[Tensor, ...]:
         return tuple(tensor[index] for tensor in self.tensors)
@@ -75,7 +75,7 @@ class TensorDataset(Dataset[Any]):
         return [host.rows(tensor, places) for host, tensor in zip(self._hosts, self.tensors)]
 
 
-class _HostRows:
+class HostRows:
     """Picks rows of a tensor: copied in memory on the host, gathered by one kernel elsewhere.
 
     The tensor's memory is looked up once for each version: looking waits for the device, and a

@@ -6,8 +6,11 @@ from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from lazytorch.tensor.tensor import Tensor
 from lazytorch.utils.data.collate import default_collate, default_collate_fn_map, stack_tensors
+from lazytorch.utils.data.dataset import HostRows
 
 
 class Fetching(NamedTuple):
@@ -31,7 +34,10 @@ class Fetching(NamedTuple):
             return lambda _: next(stream)
         if not self.batches:
             return lambda index: self.collate(dataset[index])
-        return lambda indices: self._batch(dataset, indices)
+        collated = getattr(dataset, "collated", None)
+        if isinstance(dataset, Tensor):
+            rows, collated = HostRows(), lambda indices: rows.rows(dataset, np.asarray(indices))
+        return lambda indices: self._batch(dataset, indices, collated)
 
     def stream(self, dataset: Any) -> Iterator[Any]:
         """The batches of an iterable dataset."""
@@ -45,10 +51,9 @@ class Fetching(NamedTuple):
                 return
             yield self.collate(batch)
 
-    def _batch(self, dataset: Any, indices: Any) -> Any:
-        if self.collate is default_collate and default_collate_fn_map[Tensor] is stack_tensors:
-            collated = getattr(dataset, "collated", None)
-            if collated is not None:
+    def _batch(self, dataset: Any, indices: Any, collated: Callable[[Any], Any] | None) -> Any:
+        if collated is not None and self.collate is default_collate:
+            if default_collate_fn_map[Tensor] is stack_tensors:
                 return collated(indices)
         if callable(getattr(dataset, "__getitems__", None)):
             return self.collate(dataset.__getitems__(indices))
