@@ -142,17 +142,24 @@ for _reason, _names in _METHODS.items():
             setattr(Tensor, _name, _refusal("Tensor", _name, _reason))
 
 
+class NotBuiltError(NotImplementedError, AttributeError):
+    """Says why a name is not there. Also what ``hasattr`` takes for a no, and ``pickle``, which
+    asks every module of the process for the names of objects that know no module."""
+
+
 class OutOfScope(ModuleType):
     """Stands for a module or a dtype that is not built: whatever is asked of it says why."""
 
     def __init__(self, name: str, reason: str) -> None:
         super().__init__(f"lazytorch.{name}", f"Not supported: {reason}.")
+        # Where ``from torch.jit import script`` sends who wants to know more.
+        self.__file__ = __file__
         self._name, self._reason = name, reason
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
             raise AttributeError(name)
-        raise NotImplementedError(f"torch.{self._name}.{name}: {self._reason}")
+        raise NotBuiltError(f"torch.{self._name}.{name}: {self._reason}")
 
     def __repr__(self) -> str:
         return f"<torch.{self._name} is not supported>"

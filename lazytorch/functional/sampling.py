@@ -315,7 +315,7 @@ def normal(
     return attach(made, _NORMAL[kind], (mean, std))
 
 
-@public(out=Target(exact=1))
+@public(out=Target(known=dtypes.int64))
 def multinomial(
     input: Tensor, num_samples: int, replacement: bool = False, *,
     generator: Generator | None = None,

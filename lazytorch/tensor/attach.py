@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any, TypeVar
 
+from lazytorch.dtypes import DType
 from lazytorch.tensor.autocast import cast_method, casting, regions
 from lazytorch.tensor.tensor import Tensor
 
@@ -31,12 +32,14 @@ class Target:
 
     ``apart``: in no memory that an input reads. ``exact``: how many results, from the first, are
     stored only where the dtype is their own. ``decides``: the result is made in the target's
-    dtype and on its device, where the call names no others.
+    dtype and on its device, where the call names no others. ``known``: the dtype of the result
+    where it is the same always; another target is refused before inputs are looked at.
     """
 
     apart: bool = False
     exact: int = 0
     decides: bool = False
+    known: DType | None = None
 
 
 ANY_TARGET = Target()

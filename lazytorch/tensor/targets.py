@@ -37,6 +37,8 @@ def call_with_out(
         if not isinstance(given, Tensor):
             raise TypeError(f"{name}(): argument 'out' must be Tensor, not {type(given).__name__}")
         _check_memory(given)
+        if target.known is not None:
+            _check_exact(given, target.known)
     if target.decides:
         kwargs = {"dtype": dtype_of(targets[0]), "device": targets[0]._device, **kwargs}
     result = implementation(*args, **kwargs)
@@ -108,6 +110,14 @@ def _check_apart(target: Tensor, shape: Shape, inputs: Any) -> None:
         )
 
 
+def _check_exact(target: Tensor, wanted: DType) -> None:
+    given = dtype_of(target)
+    if given is not wanted:
+        raise RuntimeError(
+            f"Expected out tensor to have dtype {_lower(wanted)}, but got {_lower(given)} instead"
+        )
+
+
 def _check_value(target: Tensor, value: Tensor, exact: bool) -> None:
     """Refuse a target that cannot take this result."""
     if mode.enabled and (target._requires_grad or value._requires_grad):
@@ -115,12 +125,9 @@ def _check_value(target: Tensor, value: Tensor, exact: bool) -> None:
             "out=... arguments don't support automatic differentiation, but one of the arguments "
             "requires grad."
         )
-    have, given = dtype_of(value), dtype_of(target)
-    if exact and have is not given:
-        raise RuntimeError(
-            f"Expected out tensor to have dtype {_lower(have)}, but got {_lower(given)} instead"
-        )
-    check_storable(have, given)
+    if exact:
+        _check_exact(target, dtype_of(value))
+    check_storable(dtype_of(value), dtype_of(target))
     storage, shape = target._storage, shape_of(value)
     if shape_of(target) != shape and storage is not None and storage.host_shared:
         if not _fits(target, shape):

@@ -16,6 +16,7 @@ import pytest
 
 import lazytorch as torch
 from lazytorch.errors import DeviceError
+from lazytorch.runtime.discovery import discover
 from lazytorch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 from lazytorch.utils.data import get_worker_info as worker_info
 
@@ -239,6 +240,8 @@ class Data(Dataset):
         return self.rows, np.full(50_000, index + 1.0)
 
 def main():
+    # A shell's background job begins with Ctrl-C ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     torch.ones(2).tolist()
     for method in sys.argv[1:]:
         options = {"num_workers": 1 + (method == "fork"), "multiprocessing_context": method}
@@ -258,7 +261,7 @@ def started(folder: Path, *arguments: str) -> tuple[subprocess.Popen, list[int]]
     (folder / "script.py").write_text(SCRIPT)
     command = [sys.executable, str(folder / "script.py"), *arguments]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    device = "numpy" if arguments == ("fork",) else ""
+    device = "numpy" if arguments == ("fork",) or not discover().candidates else ""
     environment = {**os.environ, "LAZYTORCH_DEVICE": device}
     process = subprocess.Popen(command, start_new_session=True, env=environment, **pipes)
     return process, [int(pid) for pid in process.stdout.readline().split()]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -101,6 +102,11 @@ def test_what_needs_a_card_says_so(program: str) -> None:
 def test_what_is_refused_says_what_to_do(program: str, advice: str) -> None:
     with pytest.raises(NotImplementedError, match=advice):
         eval(program, {"torch": torch})
+
+
+def test_what_is_refused_is_not_there() -> None:
+    assert not hasattr(torch.jit, "nonsense")
+    assert pickle.loads(pickle.dumps(torch.channels_last)) is torch.channels_last
 
 
 def test_events_take_the_time() -> None:
