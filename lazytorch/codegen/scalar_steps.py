@@ -3,7 +3,7 @@
 LLVM turns ``acc + (x > 0 ? v : 0)`` into an addition under a condition, and ``acc + -v`` or
 ``acc + v * -2`` into a subtraction. Intel's CPU runtime (2026.22, and the version before)
 vectorizes loops of either kind wrongly: lanes' partial sums are subtracted from one another, and
-where ``v`` calls a function, ``exp`` say, the compiler crashes. Of 520 random sums 25 came out
+where ``v`` calls a function, ``exp`` say, the compiler crashes. Of 540 random sums 26 came out
 wrong; none did with the steps written as here. Vectors that a kernel spells out are left alone by
 that pass, and so are plain sums, which it makes up to nine times as fast.
 """
